@@ -22,6 +22,7 @@ from domain.build_settings import BuildSettings
 from domain.egress import DEFAULT_SETS, EGRESS_SETS, hosts_of
 from domain.errors import Misconfigured
 from domain.models import default_prices
+from domain.preview_address import PLACEHOLDER
 from domain.pricing import ModelPrice
 from domain.product_secrets import key_texts, parse_keys
 from domain.push import LONGEST_PUSH
@@ -86,6 +87,30 @@ def _http_url(value: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("must be of the form https://host or http://host:port")
     return value
+
+
+def _origin(value: str) -> str:
+    parts = urlsplit(_http_url(value))
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("is an address without a path, a query or a user, such as https://cofounder.example.com")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    is_usual = parts.port in (None, {"http": 80, "https": 443}[parts.scheme])
+    return f"{parts.scheme}://{host}" if is_usual else f"{parts.scheme}://{host}:{parts.port}"
+
+
+def _preview_url(value: str) -> str:
+    parts = urlsplit(value)
+    good = parts.scheme in ("http", "https") and parts.port != 0 and value.count(PLACEHOLDER) == 1
+    name = (parts.hostname or "").replace(PLACEHOLDER, "a" * 32)
+    good = good and PLACEHOLDER in (parts.hostname or "").partition(".")[0] and HOST_NAME.fullmatch(name) is not None
+    if not good or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(
+            f"must be of the form https://{PLACEHOLDER}.host or http://{PLACEHOLDER}.host:port; a build's id takes the "
+            f"place of {PLACEHOLDER}"
+        )
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    port = "" if parts.port in (None, usual) else f":{parts.port}"
+    return f"{parts.scheme}://{parts.hostname}{port}"
 
 
 def _package_index_url(value: SecretStr) -> SecretStr:
@@ -166,6 +191,12 @@ SecretsKey = Annotated[SecretStr, AfterValidator(_secrets_key), HoldsSecrets(key
 
 HttpUrl = Annotated[str, AfterValidator(_http_url), HoldsSecrets(_url_secrets)]
 """The URL of a server that Cofounder itself talks to. No sandbox reaches its host."""
+
+Origin = Annotated[HttpUrl, AfterValidator(_origin)]
+"""The URL of a server of ours as browsers write it: in lower case, without a path and without the usual port."""
+
+PreviewUrl = Annotated[str, AfterValidator(_preview_url)]
+"""The origins of previews, with `*` in the place of a build's id: in lower case, without the usual port."""
 
 PackageIndexUrl = Annotated[SecretStr, AfterValidator(_package_index_url), HoldsSecrets(_url_secrets)]
 """The URL of an index of packages. Only a password or token in it is blanked in texts."""
@@ -340,6 +371,21 @@ class Settings(BuildSettings, BaseSettings):
         default=None, description="Bearer token of operators, who change accounts and see money. Unset: no one can."
     )
     api_user: str = Field(default="founder", description="User of requests that do not name one.")
+    public_url: Origin = Field(
+        default="http://127.0.0.1:8000",
+        description="URL under which browsers reach the API and the console, without a path. Requests for another host "
+        "are refused, and so are those that another site's page makes.",
+    )
+    allowed_hosts: HostNames = Field(
+        default=None,
+        description="Names under which the API answers, in addition to PUBLIC_URL's; comma-separated, without "
+        "ports. On loopback 127.0.0.1, localhost and ::1 are among them.",
+    )
+    preview_url: PreviewUrl = Field(
+        default="http://*.localhost:8000",
+        description="URL of previews, with `*` in the place of a build's id. The API serves them. In production a "
+        "domain that is used for nothing else, with a wildcard certificate.",
+    )
     cofounder_api_url: HttpUrl = Field(
         default="http://127.0.0.1:8000", description="URL of the API that the command line talks to."
     )

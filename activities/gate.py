@@ -68,6 +68,7 @@ from domain.page_view import VIEWPORTS, PageView
 from domain.payloads import GateResult, RunGate
 from domain.product import ProductManifest
 from domain.product_secrets import stand_ins
+from domain.traffic import Upstream
 from services.permits import Permits
 
 _FOUNDER_FIRST = "The product passes, but you have written meanwhile: that comes first"
@@ -260,8 +261,9 @@ class GateActivities:
         if failure:
             report.add(evidence.with_refused(failure, hosts))
             return
-        report.url = sandbox.url(product.port)
-        seen = await self._look(gate, report.url, report)
+        upstream = sandbox.upstream(product.port)
+        report.url = upstream.url
+        seen = await self._look(gate, upstream, report)
         if not await is_served(sandbox, product):
             # What a browser did not get from a server that had ended says nothing about the pages.
             log = keep_log(await read_log(sandbox, name))
@@ -269,7 +271,7 @@ class GateActivities:
         for finding in seen:
             report.add(finding)
 
-    async def _look(self, gate: "_ClaimedGate", url: str, report: _GateReport) -> list[Finding]:
+    async def _look(self, gate: "_ClaimedGate", upstream: Upstream, report: _GateReport) -> list[Finding]:
         """Look at the product's pages. Returns what is wrong with them."""
         await self._announce(gate, "Looking at the page, desktop and mobile")
 
@@ -277,7 +279,7 @@ class GateActivities:
             await self._announce(gate, f"Looking at {pages} linked page{'s' if pages > 1 else ''}, desktop and mobile")
 
         try:
-            site = await look_at_site(self._browser, url, on_links)
+            site = await look_at_site(self._browser, upstream, on_links)
         except PageFailed as error:
             return [evidence.page_failed(str(error))]
         # If this attempt is stale, the preview may have taken over the sandbox, and the pages may know real secrets.

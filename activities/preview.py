@@ -181,7 +181,7 @@ class PreviewActivities:
                 served = await is_served(sandbox, product)
         except (InvalidInput, SandboxGone, SandboxOverloaded):
             return None
-        return OpenedPreview(sandbox_id=sandbox.id, url=sandbox.url(product.port)) if served else None
+        return OpenedPreview(sandbox_id=sandbox.id, url=sandbox.upstream(product.port).url) if served else None
 
     async def _start(self, build_id: uuid.UUID, request: PreviewInput, secrets: Mapping[str, str]) -> OpenedPreview:
         sandbox = await self._adopt_or_create(request)
@@ -194,7 +194,7 @@ class PreviewActivities:
         await self._install(build_id, sandbox, product, stand_ins(secrets))
         if failure := await self._serve(build_id, sandbox, product, secrets):
             raise BuildFailed(f"{failure.cause} {_SEE_LOG}")
-        return OpenedPreview(sandbox_id=sandbox.id, url=sandbox.url(product.port))
+        return OpenedPreview(sandbox_id=sandbox.id, url=sandbox.upstream(product.port).url)
 
     async def _serve(
         self, build_id: uuid.UUID, sandbox: Sandbox, product: ProductManifest, secrets: Mapping[str, str]

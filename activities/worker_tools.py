@@ -53,7 +53,7 @@ async def take_screenshot(context: ToolContext, request: TakeScreenshotInput) ->
     if answer is None:
         return no_server(port)
     try:
-        shots = await context.browser.views(context.sandbox.url(port) + request.path)
+        shots = await context.browser.views(context.sandbox.upstream(port), request.path)
     except PageFailed as error:
         return page_not_shown(error)
     images = [await _keep(context, shot) for shot in shots]
@@ -82,9 +82,10 @@ async def look(context: ToolContext, request: LookInput) -> ToolOutcome:
         return no_server(port)
     viewport = next(each for each in VIEWPORTS if each.name == request.viewport)
     steps = [PageStep(step.action, step.selector, step.text) for step in request.steps]
-    url = context.sandbox.url(port) + request.path
     try:
-        view = await context.browser.view(url, viewport, steps=steps, full_page=request.full_page)
+        view = await context.browser.view(
+            context.sandbox.upstream(port), viewport, request.path, steps=steps, full_page=request.full_page
+        )
     except PageFailed as error:
         return page_not_shown(error)
     return page_seen(request.path, port, view, await _keep(context, view))

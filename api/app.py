@@ -5,14 +5,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
+from starlette.types import ASGIApp
 
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, require_json
 from api.errors import add_error_handlers
+from api.hosts import HostCheck
 from api.responses import event_schemas, kinds_table, problems
 from api.routes import (
     account,
     builds,
+    docs,
     events,
     health,
     previews,
@@ -24,6 +27,7 @@ from api.routes import (
     workspaces,
 )
 from api.schemas import examples_of
+from api.security_headers import SecurityHeaders
 
 BODY_MAX_BYTES = 256 * 1024
 
@@ -56,6 +60,10 @@ class _Api(FastAPI):
         assert self.openapi_schema is not None, "made above"
         return self.openapi_schema
 
+    def build_middleware_stack(self) -> ASGIApp:
+        # Not `add_middleware`: the answer to an error in the program is made outside of that.
+        return SecurityHeaders(HostCheck(super().build_middleware_stack()))
+
 
 def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAPI:
     """The application. Opens its resources at start-up and closes them at shutdown."""
@@ -78,11 +86,16 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         lifespan=lifespan,
         responses=problems(500),
         redirect_slashes=False,
+        docs_url=None,  # of FastAPI's own pages each takes a script from another origin
+        redoc_url=None,
     )
     app.add_middleware(BodyLimit, max_bytes=BODY_MAX_BYTES)
     add_error_handlers(app)
     app.include_router(health.router)
-    v1 = APIRouter(prefix="/v1", dependencies=[identified, Depends(require_json)], responses=problems(401, 403, 503))
+    app.include_router(docs.router)
+    v1 = APIRouter(
+        prefix="/v1", dependencies=[identified, Depends(require_json)], responses=problems(401, 403, 421, 503)
+    )
     for module in (projects, secrets, builds, steering, events, previews, workspaces, pushes, usage, account):
         v1.include_router(module.router)
     app.include_router(v1)

@@ -10,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api.errors import INSUFFICIENT_SCOPE, MEDIA, Problem
 from api.feeds import Feeds
 from api.identity import identify
+from api.origins import has_body, is_json
 from clients.build_workflows import BuildWorkflows
 from db.session import Access, Sessions
 from db.transaction import Transaction, request_transaction
@@ -154,10 +155,5 @@ async def require_json(request: Request) -> None:
     """Refuse bodies of other types with a clear problem. Operations without a body ignore one."""
     if request.scope["route"].body_field is None:
         return
-    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_json = media_type == "application/json" or (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    )
-    if has_body and not is_json:
+    if has_body(request.headers) and not is_json(request.headers):
         raise Problem(MEDIA, "Send the body as JSON, with the header `Content-Type: application/json`.")

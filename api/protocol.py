@@ -4,6 +4,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.errors import MALFORMED_HTTP, problem_response
+from api.security_headers import HEADERS
 
 
 class Protocol(H11Protocol):
@@ -11,7 +12,8 @@ class Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that are not a request, and close the connection: the start of the next one is unknown."""
-        answer = problem_response(MALFORMED_HTTP, "The server could not read this as an HTTP request. Correct it.")
+        detail = "The server could not read this as an HTTP request. Correct it."
+        answer = problem_response(MALFORMED_HTTP, detail, headers=HEADERS)
         headers = [*answer.raw_headers, (b"connection", b"close")]
         for event in (
             h11.Response(status_code=answer.status_code, headers=headers, reason=b"Bad Request"),

@@ -17,6 +17,7 @@ _DESCRIPTIONS = {
     404: "It does not exist, or it is another user's.",
     409: "The request conflicts with the current state.",
     413: "The body is too large.",
+    421: "The request's Host is none of this API's.",
     415: "The body's Content-Type is not application/json.",
     422: "The request is not valid; `errors` names the fields.",
     500: "An error in the program.",

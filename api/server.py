@@ -30,6 +30,8 @@ class Server(uvicorn.Server):
                 http=Protocol,
                 log_config=None,
                 access_log=False,
+                server_header=False,
+                proxy_headers=False,
                 timeout_graceful_shutdown=_GRACE_SECONDS,
             )
         )

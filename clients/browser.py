@@ -19,6 +19,7 @@ from clients.page_watch import PageWatch
 from clients.preview_proxy import proxy_to
 from domain.errors import CofounderError, Misconfigured
 from domain.page_view import DESKTOP, URL_CHARACTERS, VIEWPORTS, PageStep, PageView, Viewport, origin_of, path_of
+from domain.traffic import Upstream
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 """Names of Chromium's program, looked up on PATH in this order."""
@@ -101,14 +102,20 @@ class Browser:
         async with self._launching:
             await self._end()
 
-    async def views(self, url: str) -> list[PageView]:
+    async def views(self, upstream: Upstream, path: str = "/") -> list[PageView]:
         """View the page in every viewport; see `view`."""
-        return list(await asyncio.gather(*(self.view(url, viewport) for viewport in VIEWPORTS)))
+        return list(await asyncio.gather(*(self.view(upstream, viewport, path) for viewport in VIEWPORTS)))
 
     async def view(
-        self, url: str, viewport: Viewport, *, steps: Sequence[PageStep] = (), full_page: bool = False
+        self,
+        upstream: Upstream,
+        viewport: Viewport,
+        path: str = "/",
+        *,
+        steps: Sequence[PageStep] = (),
+        full_page: bool = False,
     ) -> PageView:
-        """View a page in one viewport, after the steps. The page can reach only the server of `url`.
+        """View a page in one viewport, after the steps. The page can reach only its own server.
 
         If a step can't be done, the ones after it are left out, and the view's `failed_step` says so. Without steps, a
         view whose Chromium crashes is taken once more.
@@ -123,18 +130,25 @@ class Browser:
         async with self._pages:
             chromium = await self._launch()
             try:
-                return await self._view(chromium, url, viewport, steps, full_page)
+                return await self._view(chromium, upstream, viewport, path, steps, full_page)
             except PageFailed as failed:
                 # Another page may have taken Chromium down.
                 if chromium.is_connected() or steps or isinstance(failed.__cause__, TimeoutError):
                     raise
-            return await self._view(await self._launch(), url, viewport, steps, full_page)
+            return await self._view(await self._launch(), upstream, viewport, path, steps, full_page)
 
     async def _view(
-        self, chromium: Chromium, url: str, viewport: Viewport, steps: Sequence[PageStep], full_page: bool
+        self,
+        chromium: Chromium,
+        upstream: Upstream,
+        viewport: Viewport,
+        path: str,
+        steps: Sequence[PageStep],
+        full_page: bool,
     ) -> PageView:
+        url = upstream.at(path)
         seconds = 2 * PAGE_SECONDS + (STEPS_SECONDS if steps else 0)
-        async with proxy_to(url) as proxy:
+        async with proxy_to(upstream) as proxy:
             watch: PageWatch | None = None
             try:
                 context = await chromium.new_context(
@@ -145,6 +159,8 @@ class Browser:
                     accept_downloads=False,
                     service_workers="block",
                     proxy={"server": proxy},
+                    # Only the proxy is reached. If it reads what is sent over TLS, it checks the server's certificate.
+                    ignore_https_errors=upstream.token is not None,
                 )
                 try:
                     async with asyncio.timeout(seconds):

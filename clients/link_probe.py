@@ -8,6 +8,7 @@ import httpx2
 
 from clients.loopback import with_address
 from domain.page_view import origin_of, path_of
+from domain.traffic import Upstream
 
 PROBE_SECONDS = 10.0
 """How long the server may take to begin its answer to one request."""
@@ -38,8 +39,8 @@ class LinkAnswer:
 class LinkProbe:
     """Asks for paths of one server, each with GET and without a cookie, a few at a time."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def ask(self, path: str) -> LinkAnswer:
@@ -50,18 +51,18 @@ class LinkProbe:
                     asyncio.timeout(PROBE_SECONDS),
                     httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=PROBE_SECONDS) as client,
                 ):
-                    return await self._follow(client, urljoin(self._url, path))
+                    return await self._follow(client, self._upstream.at(path))
             except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, OSError, ValueError):
                 return LinkAnswer(0, path, is_page=False)
 
     async def _follow(self, client: httpx2.AsyncClient, url: str) -> LinkAnswer:
         for _ in range(MOST_REDIRECTS):
             address, host = with_address(url)
-            async with client.stream("GET", address, headers=_HEADERS | host) as answer:
+            async with client.stream("GET", address, headers=_HEADERS | host | self._upstream.headers(url)) as answer:
                 if answer.status_code not in (301, 302, 303, 307, 308) or "location" not in answer.headers:
                     is_page = answer.headers.get("content-type", "").startswith(("text/html", "application/xhtml"))
                     return LinkAnswer(answer.status_code, path_of(url), is_page)
                 url = urljoin(url, answer.headers["location"])
-            if origin_of(url) != origin_of(self._url):
+            if origin_of(url) != origin_of(self._upstream.url):
                 return LinkAnswer(200, path_of(url), is_page=False, left=True)
         return LinkAnswer(0, path_of(url), is_page=False)

@@ -39,6 +39,7 @@ from domain.errors import (
     SandboxUnavailable,
 )
 from domain.permits import reason_to_wait
+from domain.traffic import Upstream
 from settings import Settings, secret_text
 
 APP = "cofounder"
@@ -62,9 +63,6 @@ INLINE_BYTES = 100_000
 RUNNER_SOURCE = inspect.getsource(sandbox_runner)
 RUNNER_MODULE = f"runner_{hashlib.sha256(RUNNER_SOURCE.encode()).hexdigest()[:12]}"
 """The runner's module name inside the sandbox. It includes a hash, so a runner of another version has another name."""
-
-TRAFFIC_HEADER = "e2b-traffic-access-token"
-"""The header with the token of a sandbox whose servers are private."""
 
 RUNNER_ATTEMPTS = 5
 """Start the runner this many times if a signal ends it: a command may kill each process of a name or of its user."""
@@ -556,9 +554,10 @@ class Sandbox:
         finally:
             await _close_quietly(reader.aclose())
 
-    def url(self, port: int) -> str:
-        """The URL at which a browser reaches the server on a port of the sandbox."""
-        return f"{'http' if self._owner.is_local else 'https'}://{self._sdk.get_host(port)}"
+    def upstream(self, port: int) -> Upstream:
+        """Where the server on a port of the sandbox is reached, and with which token."""
+        url = f"{'http' if self._owner.is_local else 'https'}://{self._sdk.get_host(port)}"
+        return Upstream(url, self._sdk.traffic_access_token)
 
     async def http_get(
         self, port: int, path: str, timeout_seconds: float, max_bytes: int = 2_000_000, *, authorized: bool = True
@@ -567,9 +566,10 @@ class Sandbox:
 
         Sends the token of a private sandbox if `authorized`.
         """
-        url, headers = with_address(self.url(port) + path)
-        if authorized and (token := self._sdk.traffic_access_token):
-            headers = {**headers, TRAFFIC_HEADER: token}
+        upstream = self.upstream(port)
+        url, headers = with_address(upstream.at(path))
+        if authorized:
+            headers = headers | upstream.headers(upstream.url)
         body = bytearray()
         try:
             async with (

@@ -15,7 +15,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db.models import Build, Preview, ReaperStep
 from db.transaction import Transaction
 
-_OPEN_PREVIEW: ColumnElement[bool] = literal_column("previews.state = 'open' or previews.state = 'opening'")
+_OPEN_PREVIEW: ColumnElement[bool] = literal_column("(previews.state = 'open' or previews.state = 'opening')")
+"""In parentheses: SQLAlchemy adds none to a literal that it combines with another condition."""
 
 # ---- steps
 

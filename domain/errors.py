@@ -16,6 +16,7 @@
     │   ├── RestorePending
     │   ├── SnapshotNotStored
     │   └── PushFailed          a git server did not take a push, or the history can't be pushed
+    ├── TokenRefused            a token of an identity provider does not prove who sends it
     ├── Refused                 well-formed, but not allowed now or for this user
     │   ├── AccountSuspended
     │   ├── KillSwitchOn
@@ -43,6 +44,7 @@
     ├── DependencyUnavailable   a server that a request needs does not answer; try the request again later
     │   ├── DatabaseUnavailable
     │   ├── TemporalUnavailable
+    │   ├── IssuerUnavailable   an identity provider does not answer, and what is known of it does not suffice
     │   ├── NoSandboxNow        no sandbox for a request: none is free, or the service does not answer
     │   └── NoGit               the machine's git is missing or does not work
     ├── SnapshotFailed
@@ -126,6 +128,10 @@ class PushFailed(Conflict):
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message, {"reason": reason})
+
+
+class TokenRefused(CofounderError):
+    """A token of an identity provider does not prove who sends it. The message says why, then what to do."""
 
 
 class Refused(CofounderError):
@@ -283,6 +289,19 @@ class TemporalUnavailable(DependencyUnavailable):
 
     def __init__(self) -> None:
         super().__init__("Temporal does not answer, so nothing was started or changed. Try again in a minute.", 10)
+
+
+class IssuerUnavailable(DependencyUnavailable):
+    """An identity provider does not answer. Tokens whose keys are known are accepted; this one can't be checked."""
+
+    dependency = "identity_provider"
+
+    def __init__(self, label: str, retry_after_seconds: int) -> None:
+        super().__init__(
+            f"The identity provider {label} does not answer, so this sign-in can't be checked now. It is not refused: "
+            f"try again in {retry_after_seconds} seconds. If this lasts, tell the operator.",
+            retry_after_seconds,
+        )
 
 
 class NoSandboxNow(DependencyUnavailable):

@@ -55,6 +55,9 @@ class Temporal:
         if self._fair:
             # Tasks of users take turns in a backlog. Those that were queued before it was switched on go first.
             config |= {"matching.enableFairness": "true", "matching.enableMigration": "true"}
+            # Users take turns within a partition, and a queue has four by default, of which one may be served last.
+            # Partitions that earlier versions wrote to are still read.
+            config["matching.numTaskqueueWritePartitions"] = "1"
         # SQLite's default, the rollback journal, syncs several files at each commit. A write-ahead log syncs one and
         # is as durable.
         pragmas = ("journal_mode=wal", "synchronous=full")

@@ -4,12 +4,13 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from clients.browser import Browser, PageFailed, PageLeft, is_blank
 from clients.link_probe import PROBE_SECONDS, LinkAnswer, LinkProbe
 from domain.page_findings import NO_FAULT
 from domain.page_view import VIEWPORTS, DeadLink, Link, PageView, Viewport
+from domain.traffic import Upstream
 
 LINKED_PAGES = 8
 """Pages that are looked at beside the first one, in every viewport."""
@@ -40,7 +41,7 @@ class Site:
 
 
 async def look_at_site(
-    browser: Browser, url: str, on_links: Callable[[int], Awaitable[None]], seconds: float = LINKED_SECONDS
+    browser: Browser, upstream: Upstream, on_links: Callable[[int], Awaitable[None]], seconds: float = LINKED_SECONDS
 ) -> Site:
     """Look at the first page and at those that it links to; follow the links of all of them.
 
@@ -53,16 +54,16 @@ async def look_at_site(
         PageFailed: the first page can't be shown.
         Misconfigured: Chromium is missing or does not start.
     """
-    site = Site(await browser.views(url))
+    site = Site(await browser.views(upstream))
     answers: dict[str, LinkAnswer] = {}
     try:
         async with asyncio.timeout(seconds):
-            probe = LinkProbe(url)
+            probe = LinkProbe(upstream)
             await _follow(probe, _links(site.views), answers)
             paths = _pages(site.views, answers)
             if paths:
                 await on_links(len(paths))
-                await _look(browser, url, paths, site)
+                await _look(browser, upstream, paths, site)
                 await _follow(probe, _links(site.views), answers)
     except TimeoutError:
         pass
@@ -80,14 +81,14 @@ async def _follow(probe: LinkProbe, links: Iterable[Link], answers: dict[str, Li
     await asyncio.gather(*(ask(path) for path in new[: LINKS_ASKED - len(answers)]))
 
 
-async def _look(browser: Browser, url: str, paths: Sequence[str], site: Site) -> None:
+async def _look(browser: Browser, upstream: Upstream, paths: Sequence[str], site: Site) -> None:
     """View the pages in every viewport, in order of the paths as far as time allows."""
 
     seen: dict[tuple[int, int], PageView] = {}
 
     async def view(at: tuple[int, int], path: str, viewport: Viewport) -> None:
         try:
-            found = seen[at] = await browser.view(urljoin(url, path), viewport)
+            found = seen[at] = await browser.view(upstream, viewport, path)
         except PageLeft:
             return
         except PageFailed as failed:

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from api.deps import CurrentUserId, Resources, ResourcesDep, TransactionDep, needs
 from api.responses import problems
 from api.schemas import ScreenshotList, ScreenshotOut, SnapshotList, SnapshotOut, Viewport
+from api.security_headers import FILE, POLICY
 from clients.zip_stream import as_zip
 from db.builds import find_snapshot, list_snapshots
 from db.gate_runs import find_screenshots
@@ -166,4 +167,4 @@ async def _stream(content: AsyncGenerator[bytes, None], media_type: str, headers
             async for piece in content:
                 yield piece
 
-    return StreamingResponse(pieces(), media_type=media_type, headers=headers)
+    return StreamingResponse(pieces(), media_type=media_type, headers={**headers, POLICY: FILE})

@@ -145,6 +145,8 @@ async def running_programs(
     Raises:
         StartFailed: one of them did not start.
     """
+    url = f"http://{LOOPBACK}:{port}"
+    environment = {**environment, "PUBLIC_URL": url}
     commands = {
         "api": ["-m", "api", "--host", LOOPBACK, "--port", str(port)],
         "worker": ["-m", "worker"],
@@ -162,7 +164,6 @@ async def running_programs(
             watcher = asyncio.create_task(_fail_on_exit(name, process, log))
             closing.callback(watcher.cancel)
             watchers.append(watcher)
-        url = f"http://{LOOPBACK}:{port}"
         api = await closing.enter_async_context(ApiClient(url, token))
         await wait_for_first(asyncio.create_task(_wait_for_api(api)), *watchers)
         console.print("  api       ready")

@@ -121,7 +121,9 @@ class Control:
         ]
 
     def _differs(self, network: dict[str, Any] | None) -> bool:
-        """Whether the request asks for other network rules than this server's. It may name the same hosts."""
+        """Whether the request asks for other network rules than this server's. It may name the same hosts, and decide
+        who reaches the sandbox's servers."""
+        network = {name: value for name, value in (network or {}).items() if name != "allowPublicTraffic"}
         if not network:
             return False
         hosts = {host.lower() for host in network.get("allowOut", ()) if isinstance(host, str)}
@@ -141,6 +143,9 @@ class Control:
         ):
             if value:
                 raise not_served(what)
+        is_public = (body.network or {}).get("allowPublicTraffic")
+        if is_public not in (None, True, False):
+            raise ApiError(400, "network.allowPublicTraffic has to be true or false")
         resumes = body.auto_resume is not None and body.auto_resume.enabled
         if resumes and body.auto_pause and not body.auto_pause_memory:
             raise ApiError(400, "a sandbox that pauses without its memory cannot resume by itself")
@@ -149,6 +154,7 @@ class Control:
         record = SandboxRecord(
             id=SandboxRecord.new_id(),
             token=SandboxRecord.new_token(),
+            traffic_token=SandboxRecord.new_token() if is_public is False else None,
             template=body.template,
             started_at=now,
             end_at=now + body.timeout,
@@ -171,7 +177,7 @@ class Control:
             raise ApiError(429, str(error)) from error
         except BootFailed as error:
             raise ApiError(500, f"the sandbox did not start: {error}") from error
-        return JSONResponse(self._short(sandbox), status_code=201)
+        return JSONResponse(self._connection(sandbox), status_code=201)
 
     async def list(self, request: Request) -> Response:
         query = request.query_params
@@ -251,7 +257,7 @@ class Control:
         except BootFailed as error:
             raise ApiError(500, f"the sandbox did not start: {error}") from error
         sandbox.set_timeout(body.timeout, only_extend=not resumed)
-        return JSONResponse(self._short(sandbox), status_code=201 if resumed else 200)
+        return JSONResponse(self._connection(sandbox), status_code=201 if resumed else 200)
 
     def _sandbox(self, request: Request) -> Sandbox:
         sandbox = self._registry.sandboxes.get(request.path_params["id"])
@@ -270,6 +276,11 @@ class Control:
             "envdAccessToken": record.token,
             "domain": self._domain,
         }
+
+    def _connection(self, sandbox: Sandbox) -> dict[str, Any]:
+        """What the answers to `create` and `connect` have, and, as in E2B's cloud, no others: the traffic token."""
+        token = sandbox.record.traffic_token
+        return self._short(sandbox) | ({} if token is None else {"trafficAccessToken": token})
 
     def _detail(self, sandbox: Sandbox) -> dict[str, Any]:
         record = sandbox.record

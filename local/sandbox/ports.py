@@ -4,6 +4,8 @@ A connection belongs to the sandbox that its first request names until it closes
 keep-alive, server-sent events and WebSockets need nothing more. A later request on the connection that names another
 sandbox still goes to the first one. Browsers and HTTP clients keep connections apart by host; a reverse proxy in front
 of this must do so, too.
+
+The servers of a private sandbox get one request of a connection: see `private_request.py`.
 """
 
 import asyncio
@@ -14,6 +16,8 @@ import re
 import socket
 
 from local.sandbox.guest_link import GuestLost
+from local.sandbox.http_head import Refused
+from local.sandbox.private_request import BadAnswer, Forbidden, PrivateRequest, exchange, private_request
 from local.sandbox.registry import Registry, TooManyRunning
 from local.sandbox.sandbox import NOT_RUNNING, BootFailed
 from local.sandbox.splice import splice
@@ -64,11 +68,16 @@ class PortProxy:
             try:
                 async with asyncio.timeout(HEAD_SECONDS):
                     head = await reader.readuntil(b"\r\n\r\n")
-                inner_reader, inner_writer = await self._connect(*addressed(head))
+                port, sandbox_id = addressed(head)
+                request = self._checked(head, sandbox_id)
+                inner_reader, inner_writer = await self._connect(port, sandbox_id)
             except (asyncio.IncompleteReadError, TimeoutError):
                 return
-            except (asyncio.LimitOverrunError, BadHead) as error:
+            except (asyncio.LimitOverrunError, BadHead, Refused) as error:
                 await _answer(writer, "400 Bad Request", 400, str(error))
+                return
+            except Forbidden as error:
+                await _answer(writer, "403 Forbidden", 403, str(error), sandboxId=sandbox_id)
                 return
             except Unreachable as error:
                 await _answer(writer, "502 Bad Gateway", 502, str(error))
@@ -77,8 +86,25 @@ class PortProxy:
                 await _answer(writer, "429 Too Many Requests", 429, str(error))
                 return
             with contextlib.closing(inner_writer):
-                inner_writer.write(head)
-                await splice(reader, writer, inner_reader, inner_writer)
+                if request is None:
+                    inner_writer.write(head)
+                    await splice(reader, writer, inner_reader, inner_writer)
+                    return
+                try:
+                    await exchange(request, reader, writer, inner_reader, inner_writer)
+                except BadAnswer as error:
+                    await _answer(writer, "502 Bad Gateway", 502, str(error))
+
+    def _checked(self, head: bytes, sandbox_id: str) -> PrivateRequest | None:
+        """The request, if the sandbox is private; None if it is public. Raises `Forbidden`, `Refused`, `Unreachable`.
+
+        A paused sandbox does not run again for a request without its token.
+        """
+        sandbox = self._registry.sandboxes.get(sandbox_id)
+        if sandbox is None:
+            raise Unreachable(NOT_RUNNING)
+        token = sandbox.record.traffic_token
+        return None if token is None else private_request(head, token)
 
     async def _connect(self, port: int, sandbox_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         sandbox = self._registry.sandboxes.get(sandbox_id)
@@ -110,8 +136,8 @@ def addressed(head: bytes) -> tuple[int, str]:
     return port, match[2].lower()
 
 
-async def _answer(writer: asyncio.StreamWriter, status: str, code: int, message: str) -> None:
-    body = json.dumps({"code": code, "message": message}).encode()
+async def _answer(writer: asyncio.StreamWriter, status: str, code: int, message: str, **fields: str) -> None:
+    body = json.dumps({**fields, "message": message, "code": code}).encode()
     head = ("HTTP/1.1 " + status, "Content-Type: application/json", f"Content-Length: {len(body)}", "Connection: close")
     writer.write("\r\n".join((*head, "", "")).encode() + body)
     await writer.drain()

@@ -15,12 +15,14 @@ State = Literal["running", "paused"]
 
 
 class SandboxRecord(BaseModel):
-    """Times are Unix timestamps in seconds. `token` is a secret: the file is readable by its owner only."""
+    """Times are Unix timestamps in seconds. The tokens are secrets: the file is readable by its owner only."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     id: str = Field(pattern=f"^{SANDBOX_ID.pattern}$")
     token: str
+    traffic_token: str | None = None
+    """What requests to the sandbox's servers need; None if they are public."""
     template: str
     started_at: float
     end_at: float

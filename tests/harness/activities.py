@@ -4,7 +4,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from sqlalchemy import select
@@ -28,6 +27,7 @@ from db.users import ensure_user
 from domain.payloads import OpenWorkspace, TakenSnapshot, TakeSnapshot
 from local.stack import LocalStack
 from services.permits import Permits
+from tests.harness.build_rows import NO_WORKFLOW
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import sample_brief
 
@@ -36,10 +36,6 @@ Result = TypeVar("Result")
 
 KEPT_SNAPSHOTS = 5
 """Snapshots kept for a build, not counting the final one."""
-
-NO_WORKFLOW = datetime(2200, 1, 1, tzinfo=UTC)
-"""The creation time of a build that has a row but no workflow. With an earlier one, the reaper of any worker on the
-same stack would start the build, which would then take over the test's sandbox."""
 
 
 @dataclass

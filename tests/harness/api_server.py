@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import secrets
+import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -159,15 +160,22 @@ def settings_for(database_url: str, environment: Mapping[str, str] | None = None
 
 @asynccontextmanager
 async def running_api(settings: Settings, environment: Mapping[str, str], port: int = 0) -> AsyncIterator[RunningApi]:
-    """Serve the API on the given port or a free one, with the Temporal of the environment."""
+    """Serve the API on the given port or a free one, with the Temporal of the environment.
+
+    Its PUBLIC_URL is the address that it gets, unless the settings name one.
+    """
     temporal = await connect_temporal(environment, lazy=True)
+    listening = socket.create_server(("127.0.0.1", port))
+    port = listening.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    if "public_url" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"public_url": url})
     app = create_app(open_resources(settings, environment))
     server = Server(app, "127.0.0.1", port)
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(server.serve([listening]))
     while not server.started:
         assert not serving.done(), "the API did not start"
         await asyncio.sleep(0.01)
-    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     engine = make_engine(settings.database_url, pool_size=2)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     try:

@@ -1,6 +1,7 @@
 """Rows of builds whose workflows are never started, for tests of what builds share."""
 
 import uuid
+from datetime import UTC, datetime
 
 from db.builds import BuildRequest, insert_build
 from db.models import Build
@@ -9,6 +10,10 @@ from db.session import Sessions
 from db.transaction import transaction
 from db.users import ensure_user
 from tests.harness.worker import sample_brief
+
+NO_WORKFLOW = datetime(2200, 1, 1, tzinfo=UTC)
+"""The creation time of a build that has a row but no workflow. With an earlier one, the reaper of any worker on the
+same stack would start the build, which would then take over the test's sandbox."""
 
 
 async def owner_of(sessions: Sessions, build_id: uuid.UUID) -> str:
@@ -26,5 +31,6 @@ async def builds_of(sessions: Sessions, user_id: str, number: int) -> list[uuid.
             project = await create_project(tx, user_id, "Test", sample_brief(), None)
             build = await insert_build(tx, BuildRequest(project.id, user_id, "Test it."))
             assert build is not None
+            build.created_at = NO_WORKFLOW
             ids.append(build.id)
     return ids

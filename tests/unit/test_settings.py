@@ -23,6 +23,7 @@ from settings import (
     HeaderSecret,
     HttpUrl,
     PackageIndexUrl,
+    PreviewUrl,
     Settings,
     load_settings,
 )
@@ -49,6 +50,10 @@ def prices(model: str, **changes: Any) -> str:
         ("E2B_SANDBOX_URL", "http://[::1", "E2B_SANDBOX_URL: "),
         ("ANTHROPIC_BASE_URL", "ftp://h", "ANTHROPIC_BASE_URL: must be of the form https://host"),
         ("COFOUNDER_API_URL", "http://h:99999", "COFOUNDER_API_URL: "),
+        ("PREVIEW_URL", "https://preview.example.com", "PREVIEW_URL: must be of the form https://*.host"),
+        ("PREVIEW_URL", "https://preview.*.example.com", "PREVIEW_URL: must be of the form https://*.host"),
+        ("PREVIEW_URL", "https://*.example.com/path", "PREVIEW_URL: must be of the form https://*.host"),
+        ("PREVIEW_URL", "https://u:geheim@*.example.com", "PREVIEW_URL: must be of the form https://*.host"),
         ("ANTHROPIC_API_KEY", "geheim\nheim", "ANTHROPIC_API_KEY: has a line break"),
         ("E2B_API_KEY", "geheim ", "E2B_API_KEY: has a line break, a space"),
         ("API_TOKEN", "geheimer schlüssel", "API_TOKEN: has a line break, a space at an end or a character"),
@@ -257,7 +262,7 @@ def test_every_setting_has_the_type_that_its_name_calls_for() -> None:
     for name in secrets:
         assert _parts(Settings.model_fields[name].annotation) & {SecretStr}, f"{name} is not a HeaderSecret"
     urls = _named("urls?|endpoints?")
-    typed = {name for kind in (HttpUrl, PackageIndexUrl, DatabaseUrl) for name in Settings.fields_of(kind)}
+    typed = {name for kind in (HttpUrl, PackageIndexUrl, PreviewUrl, DatabaseUrl) for name in Settings.fields_of(kind)}
     assert "s3_endpoint_url" in urls
     assert urls <= typed, f"{urls - typed}: not one of the URL types"
 

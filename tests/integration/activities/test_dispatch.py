@@ -41,7 +41,7 @@ from domain.redaction import SECRET as BLANKED
 from domain.tools import TOOLS, RunsIn, Tool, ToolInput, render_tools
 from local.stack import LocalStack
 from services.product_secrets import remove_secret, set_secret
-from tests.harness.activities import NO_WORKFLOW
+from tests.harness.build_rows import NO_WORKFLOW
 from tests.harness.misuses import MISUSES, PREPARE
 from tests.harness.wait import DEADLINE, wait_until
 from tests.integration.local.sandbox.sandbox_server import sandbox_server

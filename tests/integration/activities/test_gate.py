@@ -77,7 +77,7 @@ async def test_a_good_product_passes_and_goes_on_running(harness: ActivityHarnes
     answer = await running.http_get(8000, "/", DEADLINE)
     assert answer is not None
     assert (answer.status, answer.body.decode()) == (200, PAGE)
-    assert result.preview_url == running.url(8000)
+    assert result.preview_url == running.upstream(8000).url
 
     assert (await again(harness, build))[0] == result
     assert len(await harness.events(build, "gate_passed")) == 1
@@ -408,7 +408,7 @@ async def test_a_preview_starts_again_from_the_snapshot(harness: ActivityHarness
     running = await harness.sandboxes.connect(opened.sandbox_id)
     answer = await running.http_get(8000, "/", DEADLINE)
     assert answer is not None
-    assert (answer.status, opened.url) == (200, running.url(8000))
+    assert (answer.status, opened.url) == (200, running.upstream(8000).url)
     given = SandboxInput(build_id=build, sandbox_id=opened.sandbox_id)
     await harness.run(harness.preview.keep_preview, given)
     for _ in range(2):

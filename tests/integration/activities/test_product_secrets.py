@@ -18,6 +18,7 @@ from db.transaction import transaction
 from domain.page_view import PageView
 from domain.payloads import GateResult, OpenedPreview, PreviewInput, RunGate, SandboxInput
 from domain.redaction import SECRET
+from domain.traffic import Upstream
 from local.stack import LocalStack
 from services.product_secrets import set_secret
 from tests.harness.activities import ActivityHarness, open_activity_harness, shell
@@ -200,10 +201,10 @@ async def test_a_stale_gate_keeps_nothing_of_a_page_that_may_know_secrets(
     await product(harness, build)
     kept: list[str] = []
 
-    async def late(url: str) -> list[PageView]:
+    async def late(upstream: Upstream) -> list[PageView]:
         async with transaction(harness.sessions) as tx:
             await gate_runs.claim_run(tx, uuid.UUID(build), 1, uuid.uuid4())
-        views = await look(url)
+        views = await look(upstream)
         assert views
         return views
 

@@ -16,7 +16,6 @@ from db.transaction import transaction
 from domain.names import MONEY, build_workflow_id
 from local.stack import LocalStack
 from tests.harness.api_server import (
-    AS_OPERATOR,
     OPERATORS,
     RunningApi,
     as_user,

@@ -10,7 +10,15 @@ import pytest
 from pydantic import SecretStr
 
 from local.stack import LocalStack
-from tests.harness.api_server import AS_OPERATOR, BRIEF, OPERATORS, RunningApi, as_user, new_database, running_api, settings_for
+from tests.harness.api_server import (
+    BRIEF,
+    OPERATORS,
+    RunningApi,
+    as_user,
+    new_database,
+    running_api,
+    settings_for,
+)
 
 INTERVIEW: dict[str, Any] = {
     "questions": [{"id": "who", "text": "Who is it for?"}],

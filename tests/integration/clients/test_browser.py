@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from clients.browser import Browser, PageFailed, find_chromium, is_blank
 from domain.errors import Misconfigured
 from domain.page_view import DESKTOP, MOBILE, MOST_ERRORS, TEXT_CHARACTERS, VIEWPORTS, PageStep
+from domain.traffic import Upstream
 from tests.harness.processes import command_line, lives, survivors
 from tests.harness.wait import wait_until
 
@@ -29,6 +30,10 @@ class Site(http.server.ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://site.localhost:{self.server_address[1]}"
+
+    @property
+    def upstream(self) -> Upstream:
+        return Upstream(self.url)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -93,7 +98,7 @@ async def test_both_viewports(browser: Browser) -> None:
     site = serve(
         {"/": b"<body style='background:#036'><h1>Hello</h1><script>fetch('/',{method:'POST',body:'hi'})</script>"}
     )
-    shots = await browser.views(site.url + "/")
+    shots = await browser.views(site.upstream)
     assert [(shot.viewport, shot.width, shot.height) for shot in shots] == [
         ("desktop", 1280, 800),
         ("mobile", 390, 844),
@@ -109,10 +114,10 @@ async def test_both_viewports(browser: Browser) -> None:
 
 async def test_status_and_blankness_are_told(browser: Browser) -> None:
     site = serve({"/blank": b"<title>nothing to see</title>"})
-    missing = await browser.view(site.url + "/missing", VIEWPORTS[0])
+    missing = await browser.view(site.upstream, VIEWPORTS[0], "/missing")
     assert missing.http_status == 404
     assert not is_blank(missing.webp)
-    assert is_blank((await browser.view(site.url + "/blank", VIEWPORTS[1])).webp)
+    assert is_blank((await browser.view(site.upstream, VIEWPORTS[1], "/blank")).webp)
     site.shutdown()
 
 
@@ -124,31 +129,31 @@ async def test_a_page_reaches_no_other_server(browser: Browser, other: Site) -> 
         page += f"<img src={address}><iframe src={address}></iframe><script>fetch('{address}')</script>"
         page += f"<script>new WebSocket('{address.replace('http', 'ws')}')</script>"
     site = serve({"/": page.encode(), "/bounce": addresses[0].encode(), "/away": addresses[1].encode()})
-    shot = await browser.view(site.url + "/", VIEWPORTS[0])
+    shot = await browser.view(site.upstream, VIEWPORTS[0])
     assert shot.http_status == 200
     assert "/bounce" in site.asked
     with pytest.raises(PageFailed):
-        await browser.view(site.url + "/away", VIEWPORTS[0])
+        await browser.view(site.upstream, VIEWPORTS[0], "/away")
     assert other.asked == []
     site.shutdown()
 
 
 async def test_a_page_that_is_not_there(browser: Browser) -> None:
     with pytest.raises(PageFailed):
-        await browser.view("http://site.localhost:9/", VIEWPORTS[0])
+        await browser.view(Upstream("http://site.localhost:9"), VIEWPORTS[0])
 
 
 async def test_it_starts_again_after_a_crash_and_leaves_nothing_behind() -> None:
     before = browsers()
     site = serve({"/": b"<h1>Hello</h1>"})
     own = Browser()
-    await own.view(site.url + "/", VIEWPORTS[0])
+    await own.view(site.upstream, VIEWPORTS[0])
     for process in browsers() - before:
         with contextlib.suppress(psutil.Error):
             if "chrom" in process.exe():
                 process.kill()
     await wait_until(lambda: own._chromium is None or not own._chromium.is_connected())
-    assert (await own.view(site.url + "/", VIEWPORTS[0])).http_status == 200
+    assert (await own.view(site.upstream, VIEWPORTS[0])).http_status == 200
     started = browsers() - before
     assert started
     await own.close()
@@ -174,7 +179,7 @@ async def test_a_chromium_that_does_not_start_is_explained(tmp_path: Path) -> No
     program.chmod(0o755)
     own = Browser(program)
     with pytest.raises(Misconfigured, match="does not start"):
-        await own.view("http://site.localhost:9/", VIEWPORTS[0])
+        await own.view(Upstream("http://site.localhost:9"), VIEWPORTS[0])
     await own.close()
 
 
@@ -231,7 +236,7 @@ FAULTY = b"""<!doctype html><title>Shop</title>
 
 async def test_a_view_tells_what_a_visitor_gets(browser: Browser) -> None:
     site = serve({"/": FAULTY, "/not-a-picture": b"<p>text</p>", "/report.csv": b"1"})
-    desktop, phone = await browser.views(site.url + "/")
+    desktop, phone = await browser.views(site.upstream)
     for view in (desktop, phone):
         assert (view.path, view.http_status, view.title) == ("/", 200, "Shop")
         assert view.text.startswith("Shop")
@@ -273,7 +278,7 @@ async def test_a_view_tells_what_a_visitor_gets(browser: Browser) -> None:
 )
 async def test_the_width_on_a_phone(browser: Browser, page: bytes, overflow_px: int) -> None:
     site = serve({"/": page})
-    view = await browser.view(site.url + "/", MOBILE)
+    view = await browser.view(site.upstream, MOBILE)
     assert view.overflow_px == overflow_px
     assert ("viewport declaration" in view.overflow_cause) is (overflow_px == 590)
     site.shutdown()
@@ -283,10 +288,10 @@ async def test_a_whole_page_has_a_bounded_picture(browser: Browser) -> None:
     site = serve(
         {"/": b"<!doctype html><div style='height:3000px'>Top</div>Bottom", "/long": b"<p style=height:90000px>"}
     )
-    whole = await browser.view(site.url + "/", DESKTOP, full_page=True)
+    whole = await browser.view(site.upstream, DESKTOP, full_page=True)
     assert whole.width == 1280
     assert 3000 < whole.height < 3100
-    long = await browser.view(site.url + "/long", DESKTOP, full_page=True)
+    long = await browser.view(site.upstream, DESKTOP, "/long", full_page=True)
     assert long.height == 4000
     assert "the picture shows the first 4000 px" in long.notes[0]
     site.shutdown()
@@ -314,12 +319,12 @@ async def test_steps_are_taken_in_order(browser: Browser) -> None:
         PageStep("wait", "", "ada@example.org is large"),
         PageStep("click", "text=New window", ""),
     ]
-    view = await browser.view(site.url + "/", MOBILE, steps=steps)
+    view = await browser.view(site.upstream, MOBILE, steps=steps)
     assert view.failed_step == ""
     assert "ada@example.org is large" in view.text
     assert any("Sure?" in note and "accepted" in note for note in view.notes)
     assert any("further window" in note for note in view.notes)
-    left = await browser.view(site.url + "/", DESKTOP, steps=[PageStep("click", "text=Gone", "")])
+    left = await browser.view(site.upstream, DESKTOP, steps=[PageStep("click", "text=Gone", "")])
     assert (left.path, left.http_status) == ("/gone", 404)
     site.shutdown()
 
@@ -342,7 +347,7 @@ async def test_a_step_that_can_not_be_done(
 ) -> None:
     monkeypatch.setattr("clients.page_steps.STEP_SECONDS", 2.0)
     site = serve({"/": FORM})
-    view = await browser.view(site.url + "/", DESKTOP, steps=[step, PageStep("click", "text=Gone", "")])
+    view = await browser.view(site.upstream, DESKTOP, steps=[step, PageStep("click", "text=Gone", "")])
     assert view.failed_step.startswith("Step 1 of 2")
     for part in answer:
         assert part in view.failed_step
@@ -373,13 +378,13 @@ async def test_a_hostile_page_ends(name: str, monkeypatch: pytest.MonkeyPatch, b
     site = serve({"/": HOSTILE[name]})
     with monkeypatch.context() as hasty, contextlib.suppress(PageFailed):
         hasty.setattr("clients.browser.PAGE_SECONDS", 3.0)
-        view = await browser.view(site.url + "/", DESKTOP)
+        view = await browser.view(site.upstream, DESKTOP)
         assert view.path == "/"
         assert len(view.text) <= TEXT_CHARACTERS
         assert len(view.console_errors) <= MOST_ERRORS
         assert len(view.failed_requests) <= MOST_ERRORS
     good = serve({"/": b"<h1>Good</h1>"})
-    assert (await browser.view(good.url + "/", DESKTOP)).text == "Good"
+    assert (await browser.view(good.upstream, DESKTOP)).text == "Good"
     site.shutdown()
     good.shutdown()
 
@@ -396,7 +401,7 @@ async def test_nothing_goes_past_the_proxy(browser: Browser) -> None:
         </script>"""
         site = serve({"/": page.encode()})
         steps = [PageStep("wait", "", "")]
-        assert (await browser.view(site.url + "/", DESKTOP, steps=steps)).http_status == 200
+        assert (await browser.view(site.upstream, DESKTOP, steps=steps)).http_status == 200
         with pytest.raises(BlockingIOError):
             listener.recv(100)
         site.shutdown()

@@ -4,6 +4,10 @@ import asyncio
 import uuid
 
 from temporalio import workflow
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from clients.build_workflows import BuildToStart, BuildWorkflows
@@ -28,6 +32,26 @@ class Line:
         return 1
 
 
+async def until_queued(client: Client, queue: str, tasks: int) -> None:
+    """Wait until this many tasks are in the queue's backlog.
+
+    Users take turns only there. A start is answered before its task is queued, so the last one might otherwise arrive
+    when a worker has served all others.
+    """
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        report_stats=True,
+    )
+
+    async def are_queued() -> bool:
+        described = await client.workflow_service.describe_task_queue(request)
+        return described.stats.approximate_backlog_count >= tasks
+
+    await wait_until(are_queued)
+
+
 async def test_a_user_with_many_builds_does_not_go_before_all_others(stack: LocalStack) -> None:
     queue = f"test-{uuid.uuid4()}"
     client = await connect_temporal(stack.environment)
@@ -36,6 +60,7 @@ async def test_a_user_with_many_builds_does_not_go_before_all_others(stack: Loca
     other = BuildToStart(uuid.uuid4(), "b", uuid.uuid4(), "free")
     for build in [*crowd, other]:
         await builds.start(build)
+    await until_queued(client, queue, _OF_A + 1)
     one_at_a_time = Worker(
         client,
         task_queue=queue,
@@ -47,10 +72,10 @@ async def test_a_user_with_many_builds_does_not_go_before_all_others(stack: Loca
     )
 
     async def all_ended() -> bool:
-        return len(_served) == _OF_A + 1
+        return len(_served) > _OF_A
 
     async with one_at_a_time:
         await wait_until(all_ended, look_seconds=0.1)
         async with asyncio.timeout(DEADLINE):
             await client.get_workflow_handle(build_workflow_id(other.build_id)).result()
-    assert _served.index(str(other.build_id)) < _OF_A // 2, "B waits behind all of A's builds"
+    assert _served.index(str(other.build_id)) < _OF_A // 4, "B waits behind A's builds"

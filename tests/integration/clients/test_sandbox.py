@@ -238,7 +238,7 @@ async def test_a_background_server_survives_and_is_reached(sandbox: Sandbox) -> 
     assert missing is not None
     assert (missing.status, len(missing.body)) == (404, 10)
     assert await sandbox.http_get(8124, "/", DEADLINE) is None
-    assert sandbox.url(8123).startswith("http://8123-")
+    assert sandbox.upstream(8123).url.startswith("http://8123-")
 
 
 async def test_large_inputs_and_outputs(sandbox: Sandbox) -> None:

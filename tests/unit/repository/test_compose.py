@@ -54,7 +54,9 @@ def _without_comments(text: str) -> str:
 
 def _interpolated(value: str) -> str:
     """Interpolate as Compose does: defaults if there are any, 24 random bytes in hexadecimal for passwords."""
-    return re.sub(r"\$\{\w+:\?[^}]*\}", "0f" * 24, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value))
+    while (inner := re.sub(r"\$\{\w+:-([^{}]*)\}", r"\1", value)) != value:
+        value = inner
+    return re.sub(r"\$\{\w+:\?[^}]*\}", "0f" * 24, value)
 
 
 def _load(path: Path) -> Any:

@@ -156,7 +156,6 @@ async def test_what_is_not_served_is_named(server: SandboxServer) -> None:
         ({"mcp": {"exa": {}}, "template": "base"}, "MCP servers"),
         ({"iam": {"tokens": {"a": e2b.AsyncSecret.iam_token(audience="a", token_type="JWT-SVID")}}}, "identities"),
         ({"volume_mounts": {"/mnt": "volume"}}, "volumes"),
-        ({"network": {"allow_public_traffic": False}}, "network rules"),
         ({"network": {"deny_out": ["1.1.1.1"]}}, "network rules"),
     ],
 )

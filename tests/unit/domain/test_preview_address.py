@@ -1,0 +1,42 @@
+"""Addresses of previews: each build has its own host, and no other host is taken for one."""
+
+import uuid
+
+import pytest
+
+from domain.preview_address import build_of_host, preview_address
+
+BUILD = uuid.UUID("01234567-89ab-cdef-0123-456789abcdef")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "address"),
+    [
+        ("http://*.localhost:8000", f"http://{BUILD.hex}.localhost:8000"),
+        ("https://preview-*.example.com", f"https://preview-{BUILD.hex}.example.com"),
+    ],
+)
+def test_an_address_names_its_build(pattern: str, address: str) -> None:
+    assert preview_address(pattern, BUILD) == preview_address(pattern, str(BUILD)) == address
+    assert build_of_host(pattern, address.partition("://")[2]) == BUILD
+    assert build_of_host(pattern, address.partition("://")[2].partition(":")[0].upper() + ".:99") == BUILD
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "localhost:8000",
+        "127.0.0.1",
+        "[::1]:8000",
+        f"{BUILD}.localhost",
+        f"{BUILD.hex}.localhost.example.com",
+        f"x.{BUILD.hex}.localhost",
+        f"x{BUILD.hex}.localhost",
+        f"{BUILD.hex}localhost",
+        f"{BUILD.hex}xlocalhost",
+        f"{BUILD.hex}.localhost\n",
+    ],
+)
+def test_other_hosts_are_no_previews(host: str) -> None:
+    assert build_of_host("http://*.localhost:8000", host) is None
