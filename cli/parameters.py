@@ -70,7 +70,7 @@ ApiUrl = Annotated[
 User = Annotated[
     str | None,
     typer.Option(
-        "--user", metavar="USER", parser=_parse_user, help="Act for this user instead of the API's default user."
+        "--user", metavar="USER", parser=_parse_user, help="Act for this user. Only operators may."
     ),
 ]
 Real = Annotated[

@@ -30,6 +30,7 @@ from db.transaction import transaction
 from db.users import ensure_user
 from domain.api_keys import ID_DIGITS, ApiKeyText
 from domain.identity import FOUNDER_SCOPES
+from domain.user_id import is_user_id
 from local.stack import LocalStack
 from settings import Settings
 from tests.harness.wait import DEADLINE
@@ -196,7 +197,7 @@ def _users_before_requests(sessions: Sessions) -> Callable[[httpx2.Request], Awa
     async def make_user(request: httpx2.Request) -> None:
         user = _users.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
         user = request.headers.get("X-Cofounder-User") if user is None else user
-        if user is not None and user not in made:
+        if user is not None and user not in made and is_user_id(user):
             await make_key(sessions, user)
             made.add(user)
 
