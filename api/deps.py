@@ -74,7 +74,7 @@ identified = Depends(_identity)
 """A router's dependency: all its routes are for known identities."""
 
 CurrentIdentity = Annotated[Identity, identified]
-"""Who makes the request. Whoever is unknown gets a 401."""
+"""Who makes the request. An unknown one gets a 401."""
 
 
 def _current_user_id(identity: CurrentIdentity) -> str:
