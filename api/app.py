@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, require_json
 from api.errors import add_error_handlers
+from api.gateway.previews import PreviewHosts
 from api.hosts import HostCheck
 from api.responses import event_schemas, kinds_table, problems
 from api.routes import (
@@ -18,6 +19,8 @@ from api.routes import (
     docs,
     events,
     health,
+    preview_entry,
+    preview_links,
     previews,
     projects,
     pushes,
@@ -62,7 +65,7 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Not `add_middleware`: the answer to an error in the program is made outside of that.
-        return SecurityHeaders(HostCheck(super().build_middleware_stack()))
+        return PreviewHosts(SecurityHeaders(HostCheck(super().build_middleware_stack())))
 
 
 def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAPI:
@@ -93,10 +96,23 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     add_error_handlers(app)
     app.include_router(health.router)
     app.include_router(docs.router)
+    app.include_router(preview_entry.router)
     v1 = APIRouter(
         prefix="/v1", dependencies=[identified, Depends(require_json)], responses=problems(401, 403, 421, 503)
     )
-    for module in (projects, secrets, builds, steering, events, previews, workspaces, pushes, usage, account):
+    for module in (
+        projects,
+        secrets,
+        builds,
+        steering,
+        events,
+        previews,
+        preview_links,
+        workspaces,
+        pushes,
+        usage,
+        account,
+    ):
         v1.include_router(module.router)
     app.include_router(v1)
     return app

@@ -9,6 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.errors import INSUFFICIENT_SCOPE, MEDIA, Problem
 from api.feeds import Feeds
+from api.gateway.previews import Previews
 from api.identity import identify
 from api.origins import has_body, is_json
 from clients.build_workflows import BuildWorkflows
@@ -37,6 +38,7 @@ class Resources:
     feeds: Feeds
     store: ObjectReader
     pushes: Pushes
+    previews: Previews
 
 
 def _process_resources(request: Request) -> Resources:

@@ -15,6 +15,7 @@ from temporalio.service import RPCError
 from api.app import create_app
 from api.deps import Resources
 from api.feeds import Feeds
+from api.gateway.previews import open_previews
 from api.nudges import FeedNudges
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
@@ -44,8 +45,12 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
     engine = make_engine(settings.database_url)
     try:
         client = await connect_temporal(environment, lazy=True)
-        async with ObjectStore(store_config(settings)) as store, _open_sandboxes(settings) as sandboxes:
-            sessions = make_sessions(engine)
+        sessions = make_sessions(engine)
+        async with (
+            ObjectStore(store_config(settings)) as store,
+            _open_sandboxes(settings) as sandboxes,
+            open_previews(settings, sessions) as previews,
+        ):
             workflows = BuildWorkflows(client, settings.temporal_task_queue)
             every = sessions.acting(Access.everything())
             permits = Permits(every, workflows, settings.sandbox_quota, settings.sandbox_starts_per_second)
@@ -56,6 +61,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 feeds=Feeds(every, FeedNudges(sessions)),
                 store=store,
                 pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),
+                previews=previews,
             )
     finally:
         await engine.dispose()

@@ -3,12 +3,18 @@
 import asyncio
 import signal
 import socket
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Scope
 
+from api.gateway.headers import Route
+from api.gateway.previews import Previews
+from api.gateway.proxy import Lost, Proxy
+from api.gateway.tunnel import Tunnel
 from api.protocol import Protocol
 from clients.cancellation import cancel_and_wait
 from domain.errors import WrongVersion
@@ -28,6 +34,7 @@ class Server(uvicorn.Server):
                 host=host,
                 port=port,
                 http=Protocol,
+                ws=partial(Tunnel, self._admit),  # type: ignore[arg-type]  # it is only called
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -46,6 +53,10 @@ class Server(uvicorn.Server):
         if self.started:
             presence = Presence(self._app.state.resources.sessions, "api")
             self._keeping = asyncio.create_task(presence.keep(self._stop))
+
+    async def _admit(self, scope: Scope) -> tuple[Proxy, Route, Lost]:
+        previews: Previews = self._app.state.resources.previews
+        return await previews.admit({**scope, "app": self._app})
 
     def _stop(self, problem: WrongVersion) -> None:
         self.problem = problem

@@ -1,8 +1,8 @@
 """Let people see private previews: members of the project, and those who have a link to it.
 
 A browser gets a code from an address of the API, where its sign-in is, and takes it to the preview's own host. There it
-becomes a cookie. The code works once, for half a minute, and only in the browser that asked: it is bound to `state`, the
-hash of a cookie that the preview's host has set before.
+becomes a cookie. The code works once, for half a minute, and only in the browser that asked: it is bound to `state`,
+the hash of a cookie that the preview's host has set before.
 """
 
 import hashlib

@@ -16,7 +16,7 @@ _STYLE = (
 
 
 def is_navigation(method: str, headers: HeaderList) -> bool:
-    """Whether a browser shows the answer as a page. Browsers say so, except old ones and over http to another machine."""
+    """Whether a browser shows the answer as a page. Old browsers do not say so, nor do others over http."""
     sent = Headers(raw=headers)
     if method not in ("GET", "HEAD"):
         return False

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import Problem
-from api.gateway.headers import KEY_HEADER, Route, credentials_in
+from api.gateway.headers import KEY_HEADER, Route, cookies_named, credentials_in
 from api.gateway.pages import answer, how_to_open, is_navigation
 from api.gateway.proxy import AccessLost, Lost, ProductDown, Proxy
 from api.gateway.tunnel import Refusal
@@ -29,7 +29,6 @@ from api.gateway.visitor import (
     Visitor,
     Visits,
     cookie_name,
-    cookies_named,
     entry_cookie_name,
     is_secure,
     may_use_cookie,
@@ -40,7 +39,7 @@ from db.models import Preview
 from db.previews import find_preview, upstream_of
 from db.session import Access, Sessions
 from db.transaction import request_transaction
-from domain.api_keys import is_key
+from domain.api_keys import PREFIX
 from domain.errors import CofounderError, DatabaseUnavailable
 from domain.identity import Identity
 from domain.preview_address import build_of_host
@@ -188,9 +187,10 @@ class Previews:
         return await self._visits.find(build_id, scope["headers"], secure=self._secure)
 
     async def _identity(self, scope: Scope, token: str) -> Identity:
-        request = Request({**scope, "type": "http", "headers": [], "path": scope["path"], "query_string": b""})
+        request = Request({**scope, "type": "http", "headers": []})  # nothing but the token counts
         try:
-            return await identify(request, self._settings, self._sessions, token)
+            named = Headers(raw=scope["headers"]).get("x-cofounder-user")
+            return await identify(request, self._settings, self._sessions, token, named)
         except DatabaseUnavailable:
             raise
         except (Problem, CofounderError) as error:
@@ -219,7 +219,9 @@ class Previews:
         name = entry_cookie_name(state, secure=self._secure)
         nonces = cookies_named(scope["headers"], name)
         if not any(secrets.compare_digest(state_of(nonce), state) for nonce in nonces):
-            sentence = "Your browser did not keep this address's cookie. Allow cookies for it, and open the preview again."
+            sentence = (
+                "Your browser did not keep this address's cookie. Allow cookies for it, and open the preview again."
+            )
             return answer(True, 403, "This preview can't be shown", sentence)
         async with request_transaction(self._every) as tx:
             token = await begin_visit(tx, build_id, given.get("code", ""), state)
@@ -239,7 +241,7 @@ class Previews:
     def _is_ours(self, text: str) -> bool:
         """Whether a text is a credential for the API."""
         tokens = (self._settings.api_token, self._settings.api_operator_token)
-        return is_key(text) or any(_equal(text, token) for token in tokens)
+        return text.startswith(PREFIX) or any(_equal(text, token) for token in tokens)
 
 
 class PreviewHosts:
@@ -307,8 +309,8 @@ def _closed(navigation: bool, build_id: uuid.UUID, preview: Preview | None) -> R
 
 def _restart(build_id: uuid.UUID) -> tuple[str, str]:
     return (
-        f"Is it your product? See what it printed: cofounder preview {build_id} --log. Start it again: cofounder preview "
-        f"{build_id} --restart",
+        f"Is it your product? See what it printed: cofounder preview {build_id} --log. Start it again: "
+        f"cofounder preview {build_id} --restart",
         "Otherwise ask the person who sent you here.",
     )
 

@@ -55,7 +55,7 @@ class Tunnel(asyncio.StreamReaderProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the connection to the product as well."""
-        self._state.connections.discard(self)  # type: ignore[arg-type]
+        self._state.connections.discard(self)
         if self._serving is not None:
             self._serving.cancel()
         super().connection_lost(exc)

@@ -113,7 +113,7 @@ async def test_messages_pass_whole_in_both_directions(gate: Gate) -> None:
 
 async def test_a_product_sees_nothing_of_ours(gate: Gate) -> None:
     headers = {"Authorization": "Bearer ours", "Cookie": "__Host-cofounder-preview=x; a=1", "X-Cofounder-Key": "k"}
-    async with gate.connect(additional_headers=headers, origin="http://b.localhost:8000"):  # type: ignore[arg-type]
+    async with gate.connect(additional_headers=headers, origin="http://b.localhost:8000"):
         pass
     [request] = gate.product_requests
     assert request.headers["Cookie"] == "a=1"
