@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import parse_qs, urlencode
 
 import structlog
 from fastapi import Request
@@ -204,8 +204,8 @@ class Previews:
         """Send a browser to the API, which knows who is signed in, and which sends it back to `_enter` with a code."""
         nonce = secrets.token_urlsafe(32)
         state = state_of(nonce)
-        query = scope["query_string"].decode("latin-1")
-        to = quote(scope["path"]) + (f"?{query}" if query else "")
+        path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+        to = f"{path}?{query}" if query else path
         address = f"{self._settings.public_url}/previews/{build_id}/enter?{urlencode({'state': state, 'to': to})}"
         response = Response(status_code=303, headers={"Location": address, **_PRIVATE})
         name = entry_cookie_name(state, secure=self._secure)
