@@ -169,8 +169,8 @@ async def test_a_hostile_product_gets_nothing_and_changes_nothing(api: RunningAp
         for ours in (TOKEN, OPERATORS, secret, "cofounder-preview", "tossed"):
             assert ours not in told
     cookies = await context.cookies()
-    ours = {cookie["name"] for cookie in cookies if "cofounder" in cookie["name"] and cookie["httpOnly"]}
-    assert "__Host-cofounder-preview" in ours
+    hidden = {cookie["name"] for cookie in cookies if "cofounder" in cookie["name"] and cookie["httpOnly"]}
+    assert "__Host-cofounder-preview" in hidden
     assert all(
         cookie["value"] not in ("mine", "tossed")
         for cookie in cookies

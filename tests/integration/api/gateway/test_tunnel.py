@@ -79,9 +79,7 @@ async def gates() -> AsyncIterator[Gate]:
         raise AssertionError("no request of the tests is an ordinary one")
 
     async with (
-        serve(
-            product, "127.0.0.1", 0, process_request=refuse, max_size=None, subprotocols=[Subprotocol("chat")]
-        ) as own,
+        serve(product, "127.0.0.1", 0, process_request=refuse, max_size=None, select_subprotocol=choose) as own,
         serving(nothing, http=Protocol, ws=partial(Tunnel, admit)) as gate.port,
     ):
         gate.route = Route("http://b.localhost:8000", f"http://127.0.0.1:{own.sockets[0].getsockname()[1]}", "traffic")
