@@ -263,7 +263,7 @@ async def test_a_service_that_keeps_nothing_private_gets_no_sandbox() -> None:
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     with pytest.raises(NeedsPerson, match="no traffic token"):
         await Sandboxes(SandboxConfig("k", url, url)).create("b", Role.WORKSPACE)
-    assert [request.split(b" HTTP")[0] for request in requests] == [b"POST /sandboxes", b"DELETE /sandboxes/i1"]
+    assert [request.split(b" HTTP")[0] for request in requests] == [b"POST /v2/sandboxes", b"DELETE /sandboxes/i1"]
     server.close()
 
 
