@@ -63,9 +63,10 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the feeds and the pushes, then stop as uvicorn does."""
+        """End the feeds, the pushes and the streams of previews, then stop as uvicorn does."""
         self._app.state.resources.feeds.end()
         self._app.state.resources.pushes.end()
+        self._app.state.resources.previews.end()
         if self._keeping is not None:
             await cancel_and_wait(self._keeping)
         await super().shutdown(sockets)

@@ -4,6 +4,7 @@ Order of a request: is it well-formed, who asks, may they, where is the product.
 gateway's own and never reach a product.
 """
 
+import asyncio
 import secrets
 import uuid
 from collections import Counter
@@ -71,6 +72,11 @@ class Previews:
         self._upstreams = Upstreams()
         self._proxy = Proxy(self._upstreams, self._is_ours)
         self._open: Counter[uuid.UUID] = Counter()
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """End every open stream, before the process does. Pages connect again."""
+        self._ending.set()
 
     async def close(self) -> None:
         """Close the connections to products."""
@@ -91,7 +97,10 @@ class Previews:
         except _Denied as denied:
             refusal = answer(navigation, denied.status, "This preview is private", str(denied))
         except AccessLost:
-            refusal = answer(navigation, 403, "This preview is private", "You may not see it any longer.")
+            if self._ending.is_set():
+                refusal = answer(navigation, 503, "Cofounder is restarting", "Try again in a few seconds.")
+            else:
+                refusal = answer(navigation, 403, "This preview is private", "You may not see it any longer.")
         except ProductDown as down:
             refusal = answer(navigation, down.status, "The product does not answer", *_restart(build_id))
         if refusal is not None:
@@ -157,8 +166,19 @@ class Previews:
             if too_many:
                 sentence = f"{_MOST_REQUESTS} requests of it are open. Close other tabs with it, or wait."
                 return answer(navigation, 503, "This preview is busy", sentence, headers={"Retry-After": "5"})
-            await self._proxy.serve(scope, receive, send, route, visitor.until_lost)
+            await self._proxy.serve(scope, receive, send, route, self._until_lost(visitor))
         return None
+
+    def _until_lost(self, visitor: Visitor) -> Lost:
+        async def wait() -> None:
+            losing, ending = asyncio.create_task(visitor.until_lost()), asyncio.create_task(self._ending.wait())
+            try:
+                await asyncio.wait([losing, ending], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                losing.cancel()
+                ending.cancel()
+
+        return wait
 
     async def _visitor(self, build_id: uuid.UUID, scope: Scope) -> Visitor | None:
         """Who makes a request; None if nothing shows that they may see the preview.

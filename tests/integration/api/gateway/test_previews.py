@@ -478,3 +478,20 @@ async def test_the_api_does_not_answer_on_a_previews_host(gateway: Gateway) -> N
             answer = await browser.get(path, headers={"X-Cofounder-Key": OPERATORS})
             assert answer.json()["path"] == path  # the product's
         assert (await browser.get("/.cofounder/other", headers={"X-Cofounder-Key": OPERATORS})).status_code == 404
+
+
+async def test_a_stopping_api_ends_the_streams_of_previews(stack: LocalStack, product: str) -> None:
+    """It would otherwise wait for each of them, and they have no end."""
+    settings = settings_for(await new_database(stack), stack.environment, api_operator_token=OPERATORS)
+    async with running_api(settings, stack.environment) as api:
+        [build] = await builds_of(api.sessions, "founder", 1)
+        await open_preview(api, build, product)
+        browser = Gateway(api, build, "founder").browser()
+        stream = await browser.send(
+            browser.build_request("GET", "/events", headers={"X-Cofounder-Key": TOKEN}), stream=True
+        )
+        pieces = stream.aiter_raw()
+        await anext(pieces)
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await read_to_the_end(pieces)
+    await browser.aclose()
