@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
 from api.body_limit import BodyLimit
-from api.deps import Resources, require_json, require_token
+from api.deps import Resources, identified, require_json
 from api.errors import add_error_handlers
 from api.hosts import HostCheck
 from api.responses import event_schemas, kinds_table, problems
@@ -94,7 +94,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     app.include_router(health.router)
     app.include_router(docs.router)
     v1 = APIRouter(
-        prefix="/v1", dependencies=[Depends(require_token), Depends(require_json)], responses=problems(401, 421, 503)
+        prefix="/v1", dependencies=[identified, Depends(require_json)], responses=problems(401, 403, 421, 503)
     )
     for module in (projects, secrets, builds, steering, events, previews, workspaces, pushes, usage, account):
         v1.include_router(module.router)

@@ -57,6 +57,7 @@ class Kind:
 UNAUTHORIZED = Kind("unauthorized", 401, "Valid token required")
 SUSPENDED = Kind("account-suspended", 403, "Account suspended")
 REFUSED = Kind("refused", 403, "Not allowed")
+INSUFFICIENT_SCOPE = Kind("insufficient-scope", 403, "Insufficient scope")
 NO_SECRETS_KEY = Kind("no-secrets-key", 403, "Secrets not set up")
 CROSS_SITE = Kind("cross-site", 403, "Request of another site")
 NOT_FOUND = Kind("not-found", 404, "Not found")
@@ -169,6 +170,7 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
     errors = [
         {"field": _field_name(each["loc"]), "message": each["msg"].removeprefix("Value error, ")} for each in mistakes
     ]
+    errors = [each for number, each in enumerate(errors) if each not in errors[:number]]  # a shared dependency's
     listed = "; ".join(f"{each['field']}: {each['message']}" for each in errors[:5])
     return problem_response(
         INVALID, f"Correct these fields and send the request again. {listed}", more={"errors": errors}

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -89,17 +90,50 @@ def make_engine(database_url: str, pool_size: int = API_POOL, *, limited: bool =
     return engine
 
 
+@dataclass(frozen=True)
+class Access:
+    """Whose rows a transaction may see, for row-level security. The role of workers sees all rows without it.
+
+    `user_id`: the user; None, together with `every_row`, for what acts across users.
+    """
+
+    user_id: str | None
+    every_row: bool = False
+
+    @classmethod
+    def everything(cls) -> "Access":
+        """Every user's rows: to find out who someone is, for operators, and for what users share."""
+        return cls(None, every_row=True)
+
+    @property
+    def statement(self) -> str:
+        """The SQL that grants it until the transaction ends."""
+        settings = []
+        if self.user_id is not None:
+            quoted = self.user_id.replace("'", "''")
+            settings.append(f"set local app.user_id = '{quoted}'")
+        if self.every_row:
+            settings.append("set local app.every_row = 'on'")
+        return "; ".join(settings)
+
+
 class Sessions:
     """Where transactions take their connections from; see `db/transaction.py`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self.statements = engine.execution_options(isolation_level="AUTOCOMMIT")
+    def __init__(self, statements: AsyncEngine, access: Access | None = None) -> None:
+        self.access = access
+        """Whose rows the transactions see; None sets nothing."""
+        self.statements = statements
         """The engine's connections in autocommit: each statement is a transaction of its own, unless one is begun."""
+
+    def acting(self, access: Access) -> "Sessions":
+        """The same connections, for transactions with this access."""
+        return Sessions(self.statements, access)
 
 
 def make_sessions(engine: AsyncEngine) -> Sessions:
     """Let transactions use the engine."""
-    return Sessions(engine)
+    return Sessions(engine.execution_options(isolation_level="AUTOCOMMIT"))
 
 
 @asynccontextmanager

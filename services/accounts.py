@@ -13,9 +13,9 @@ from typing import Any
 from db import money
 from db.models import User
 from db.transaction import Transaction
-from db.users import UserChange, change_user, find_user, plan_names
+from db.users import UserChange, change_user, plan_names, require_user
 from domain.budget import BudgetState
-from domain.errors import InvalidInput, NotFound, UnknownModel
+from domain.errors import InvalidInput, UnknownModel
 from domain.model_choice import CODER, JUDGE, ModelChoice, check_choice
 from domain.pricing import PriceTable
 
@@ -42,9 +42,7 @@ async def read_account(tx: Transaction, user_id: str, day: date) -> Account:
     Raises:
         NotFound: there is no such user.
     """
-    user = await find_user(tx, user_id)
-    if user is None:
-        raise NotFound(f"There is no user {user_id}. `cofounder users set {user_id}` makes one.")
+    user = await require_user(tx, user_id)
     return Account(
         user=user,
         budget=await money.budget_of(tx, user_id, day),

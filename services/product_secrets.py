@@ -11,7 +11,9 @@ from db.projects import lock_project
 from db.session import Sessions
 from db.transaction import Transaction, transaction
 from domain.errors import Conflict, NoSecretsKey, NotFound, SecretUnreadable
+from domain.identity import Right
 from domain.product_secrets import MAX_SECRETS, NAME, check_name, check_value
+from services.builds import require_right
 
 _BATCH = 100
 """Secrets that one transaction of a rotation encrypts again."""
@@ -23,7 +25,8 @@ async def set_secret(
     """Set a secret of a project, or replace its value.
 
     Raises:
-        NotFound: the user has no such project.
+        NotFound: the user sees no such project.
+        Refused: the user may see it and not change it.
         NoSecretsKey: there is no key to encrypt it with.
         InvalidInput: the name or the value can't be used; the message says why, and quotes no value.
         Conflict: the project has as many secrets as it may.
@@ -55,6 +58,7 @@ async def _lock(tx: Transaction, user_id: str, project_id: uuid.UUID) -> Project
     project = await lock_project(tx, user_id, project_id)
     if project is None:
         raise NotFound(f"There is no project {project_id}.")
+    await require_right(tx, user_id, project_id, Right.CHANGE)
     return project
 
 

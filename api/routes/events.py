@@ -7,11 +7,13 @@ import structlog
 from fastapi import APIRouter, Header, Query, Response
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as ConnectionScope
 
-from api.deps import CurrentUserId, ResourcesDep
+from api.deps import CurrentUserId, ResourcesDep, needs
 from api.responses import events_table, feed_item_schema, problems
 from db.transaction import request_transaction
+from domain.identity import Scope
 from services.builds import require_build
 
 log = structlog.get_logger(__name__)
@@ -28,7 +30,7 @@ _ENDING_SECONDS = 4.0
 class _Feed(EventSourceResponse):
     """The stream. Logs a dropped viewer instead of reporting an error."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
@@ -37,6 +39,7 @@ class _Feed(EventSourceResponse):
 
 @router.get(
     "/builds/{build_id}/events",
+    dependencies=[needs(Scope.BUILDS_READ)],
     summary="Follow a build",
     response_class=EventSourceResponse,
     responses=problems(404, 422)

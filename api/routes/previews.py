@@ -6,27 +6,34 @@ from contextlib import suppress
 from fastapi import APIRouter, Response
 from temporalio.service import RPCError
 
-from api.deps import CurrentUserId, ResourcesDep, TransactionDep
+from api.deps import CurrentUserId, ResourcesDep, TransactionDep, needs
 from api.errors import BUILD_NOT_READY, Problem
 from api.responses import TAKES_BODY, problems
 from api.schemas import PreviewOut, PreviewWish
 from db.previews import find_preview
 from db.transaction import Transaction, request_transaction
 from domain.errors import NotFound, TemporalUnavailable
+from domain.identity import Right, Scope
 from domain.status import Status
 from services.builds import require_build
 
 router = APIRouter(prefix="/builds/{build_id}/preview", tags=["previews"])
 
 
-@router.get("", summary="Read the preview", responses=problems(404, 422))
+@router.get("", dependencies=[needs(Scope.BUILDS_READ)], summary="Read the preview", responses=problems(404, 422))
 async def read(build_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep) -> PreviewOut:
     """Where the product runs, and until when."""
     await require_build(tx, user_id, build_id)
     return await _preview(tx, build_id)
 
 
-@router.post("", status_code=202, summary="Open or extend the preview", responses=problems(*TAKES_BODY, 404, 409))
+@router.post(
+    "",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
+    status_code=202,
+    summary="Open or extend the preview",
+    responses=problems(*TAKES_BODY, 404, 409),
+)
 async def open_or_extend(
     build_id: uuid.UUID,
     user_id: CurrentUserId,
@@ -37,7 +44,7 @@ async def open_or_extend(
     """Keep the product running for at least `seconds` from now. A closed preview starts again from the snapshot, and
     with `restart` an open one, too."""
     async with request_transaction(resources.sessions) as tx:
-        build = await require_build(tx, user_id, build_id)
+        build = await require_build(tx, user_id, build_id, Right.CHANGE)
         before = await find_preview(tx, build_id)
     if build.status != Status.READY:
         raise Problem(BUILD_NOT_READY, f"Build {build_id} is {build.status}; only a ready build has a preview.")

@@ -4,11 +4,12 @@ import uuid
 
 from fastapi import APIRouter, Request, Response
 
-from api.deps import CurrentUserId, ResourcesDep
+from api.deps import CurrentUserId, ResourcesDep, needs
 from api.disconnects import ClientGone, run_while_connected
 from api.responses import TAKES_BODY, problems
 from api.schemas import NewPush, PushOut
 from clients.git import Credentials
+from domain.identity import Scope
 from services.push import PushRequest
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["workspaces"])
@@ -19,6 +20,7 @@ _CLIENT_CLOSED_REQUEST = 499
 
 @router.post(
     "/push",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
     summary="Push the code to a git server",
     response_model=PushOut,
     responses=problems(*TAKES_BODY, 404, 409),
