@@ -16,6 +16,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -31,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from domain.identity import How, Role
 from domain.status import CLOSED, MAX_NIGHTS, Dependency, SleepPolicy, Status, WaitingFor
 from domain.switches import SwitchScope
 
@@ -93,11 +95,13 @@ class PlanTier(Base):
 
 
 class User(Base):
-    """A founder's plan, models and standing. There are no identities yet."""
+    """A founder's plan, models and standing. A trigger makes each user's personal organisation."""
 
     __tablename__ = "users"
 
     id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str | None] = mapped_column(comment="as their identity provider or they themselves say")
+    email: Mapped[str | None] = mapped_column(comment="as their identity provider says; identifies no one")
     plan: Mapped[str] = mapped_column(ForeignKey("plan_tiers.name"), server_default="bootstrapper")
     model_overrides: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"), comment="model by role")
     suspended: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -226,12 +230,149 @@ class TopUp(Base):
     )
 
 
+class Organisation(Base):
+    """Members who share projects. Each user has one of their own, which a trigger makes."""
+
+    __tablename__ = "organisations"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    name: Mapped[str]
+    personal_of: Mapped[str | None] = mapped_column(
+        ForeignKey("users.id"), unique=True, comment="the user whose own it is; null for one that was created"
+    )
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (CheckConstraint("length(name) between 1 and 200", name="name_length"),)
+
+
+class Membership(Base):
+    """A user's role in an organisation."""
+
+    __tablename__ = "memberships"
+
+    org_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organisations.id", ondelete="CASCADE"))
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    role: Mapped[str]
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (
+        PrimaryKeyConstraint("org_id", "user_id"),
+        Index("ix_memberships_user", "user_id"),
+        CheckConstraint(_one_of("role", Role), name="role"),
+    )
+
+
+class UserIdentity(Base):
+    """A user as an identity provider knows them."""
+
+    __tablename__ = "user_identities"
+
+    issuer: Mapped[str]
+    subject: Mapped[str]
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (PrimaryKeyConstraint("issuer", "subject"),)
+
+
+class ApiKey(Base):
+    """A key with which a program acts for a user. Only the hash of its secret is stored."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True, comment="the public part of the key")
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    name: Mapped[str]
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary(), comment="SHA-256")
+    scopes: Mapped[list[Any]] = mapped_column(comment="names of scopes")
+    created_at: Mapped[datetime] = _now()
+    created_by: Mapped[str]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    replaced_by: Mapped[str | None] = mapped_column(comment="the key that a rotation made; this one expires soon")
+
+
+class SignInCode(Base):
+    """The code of a sign-in link, which works once. Only its hash is stored."""
+
+    __tablename__ = "sign_in_codes"
+
+    code_hash: Mapped[bytes] = mapped_column(LargeBinary(), primary_key=True, comment="SHA-256")
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[datetime] = _now()
+    created_by: Mapped[str]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class SignIn(Base):
+    """A browser that is signed in. Only the hash of its cookie is stored."""
+
+    __tablename__ = "sign_ins"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary(), unique=True, comment="SHA-256")
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    method: Mapped[str] = mapped_column(comment="`link`, or the issuer that identified the user")
+    scopes: Mapped[list[Any]] = mapped_column(comment="names of scopes")
+    created_at: Mapped[datetime] = _now()
+    last_used_at: Mapped[datetime] = _now()
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class AuditEntry(Base):
+    """An act of an operator, or one that destroys something. Holds ids and names of fields, never their contents.
+
+    Only ever inserted: a trigger refuses everything else, whoever tries.
+    """
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    actor: Mapped[str] = mapped_column(comment="a user's id, or `operator`")
+    how: Mapped[str]
+    credential_id: Mapped[str | None]
+    action: Mapped[str]
+    user_id: Mapped[str | None] = mapped_column(comment="whom it concerns; no reference: the entry outlives them")
+    org_id: Mapped[uuid.UUID | None]
+    project_id: Mapped[uuid.UUID | None]
+    build_id: Mapped[uuid.UUID | None]
+    fields: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    request_id: Mapped[str | None]
+    ip: Mapped[str | None]
+
+    __table_args__ = (
+        Index("ix_audit_at", "at"),
+        Index("ix_audit_user", "user_id", "id"),
+        CheckConstraint(_one_of("how", How), name="how"),
+    )
+
+
+class RequestBucket(Base):
+    """What is left of an identity's requests of a class. Unlogged: a crash of the database fills all buckets."""
+
+    __tablename__ = "request_buckets"
+
+    identity: Mapped[str] = mapped_column(comment="a user, a credential or an address, with a prefix")
+    kind: Mapped[str]
+    tokens: Mapped[float] = mapped_column(Double())
+    at: Mapped[datetime]
+
+    __table_args__ = (PrimaryKeyConstraint("identity", "kind"), {"prefixes": ["UNLOGGED"]})
+
+
 class Project(Base):
-    """One founder's product."""
+    """One product of an organisation. `user_id` created it."""
 
     __tablename__ = "projects"
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    org_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("organisations.id"), index=True, comment="a trigger fills in the user's own if it is left out"
+    )
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
     name: Mapped[str]
     status: Mapped[str] = mapped_column(server_default="draft")
@@ -769,10 +910,54 @@ class Preview(Base):
     reason: Mapped[str | None]
     expires_at: Mapped[datetime | None]
     log: Mapped[str | None] = mapped_column(comment="the end of the last start's output, for the founder only")
+    upstream_url: Mapped[str | None] = mapped_column(
+        comment="the product's address in its sandbox; null in rows of earlier versions, whose `url` it is"
+    )
+    traffic_token: Mapped[str | None] = mapped_column(
+        comment="what the sandbox service wants to see before it lets a request through; secret"
+    )
 
     __table_args__ = (
         CheckConstraint(_one_of("state", ("opening", "open", "closed", "failed")), name="state"),
         Index("ix_previews_open", "build_id", postgresql_where=text("state = 'open' or state = 'opening'")),
+    )
+
+
+class PreviewLink(Base):
+    """A link that lets anyone who has it see a build's preview. Only the hash of its secret is stored."""
+
+    __tablename__ = "preview_links"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"), index=True)
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary(), unique=True, comment="SHA-256")
+    created_by: Mapped[str]
+    created_at: Mapped[datetime] = _now()
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class PreviewVisit(Base):
+    """A browser that may see a build's preview: by the sign-in of a user, or by a link.
+
+    First it has a code, which works once, then a cookie. Only the hash of either is stored.
+    """
+
+    __tablename__ = "preview_visits"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"), index=True)
+    code_hash: Mapped[bytes | None] = mapped_column(LargeBinary(), unique=True, comment="null once it is used")
+    token_hash: Mapped[bytes | None] = mapped_column(LargeBinary(), unique=True, comment="of the cookie")
+    user_id: Mapped[str | None] = mapped_column(ForeignKey("users.id"))
+    sign_in_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("sign_ins.id", ondelete="CASCADE"))
+    link_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("preview_links.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = _now()
+    expires_at: Mapped[datetime]
+
+    __table_args__ = (
+        Index("ix_preview_visits_expires_at", "expires_at"),
+        CheckConstraint("(user_id is null) <> (link_id is null)", name="by_user_or_link"),
     )
 
 
