@@ -10,8 +10,8 @@ from starlette.types import Scope
 def client_address(scope: Scope, trusted_proxies: Sequence[str]) -> str:
     """The client's address; empty if the connection has none.
 
-    Proxies add the address of the client that connects to them at the end of `X-Forwarded-For`. So the last one that is not a
-    trusted proxy's is the client's, and everything before it is only what the client says.
+    Proxies add the address of the client that connects to them at the end of `X-Forwarded-For`. So the last one that is
+    not a trusted proxy's is the client's, and everything before it is only what the client says.
 
     Args:
         trusted_proxies: addresses and networks.

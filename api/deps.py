@@ -1,21 +1,26 @@
-"""The dependencies of routes: resources of the process, a transaction, the token and the user."""
+"""The dependencies of routes: who makes the request and what they may do, resources, a transaction."""
 
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
-from typing import Annotated, Protocol
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import SecretStr
 
-from api.errors import MEDIA, REFUSED, UNAUTHORIZED, Problem
+from api.client_address import address_key, client_address
+from api.errors import INSUFFICIENT_SCOPE, MEDIA, UNAUTHORIZED, Problem
 from api.feeds import Feeds
-from api.origins import has_body, is_json
+from api.identity import USER_HEADER, identify
+from api.limits import Limits
+from api.origins import check_own_page, has_body, is_json
 from clients.build_workflows import BuildWorkflows
-from db.session import Sessions
+from db.session import Access, Sessions
 from db.transaction import Transaction, request_transaction
 from domain import user_id
+from domain.audit import Action, Author
+from domain.identity import FOUNDER_SCOPES, How, Identity, Scope
+from domain.request_limits import RequestClass
+from services.audit import record
 from services.push import Pushes
 from settings import Settings
 
@@ -37,14 +42,162 @@ class Resources:
     feeds: Feeds
     store: ObjectReader
     pushes: Pushes
+    limits: Limits
 
 
-def _resources(request: Request) -> Resources:
+def _process_resources(request: Request) -> Resources:
     resources: Resources = request.app.state.resources
     return resources
 
 
+ProcessResourcesDep = Annotated[Resources, Depends(_process_resources)]
+"""The resources of the process, for routes that anyone may use. Their transactions see no founder's rows."""
+
+_bearer = HTTPBearer(
+    auto_error=False, description="An API key; or one of the API's two tokens, API_TOKEN and API_OPERATOR_TOKEN."
+)
+
+
+async def _identity(
+    request: Request,
+    resources: ProcessResourcesDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    _named: Annotated[
+        str | None,
+        Header(
+            alias=USER_HEADER,
+            min_length=1,
+            max_length=user_id.MAX_CHARACTERS,
+            pattern=user_id.PATTERN,
+            description="The user for whom an operator makes the request.",
+        ),
+    ] = None,
+) -> Identity:
+    token = None if credentials is None else credentials.credentials
+    address = address_key(client_address(request.scope, resources.settings.trusted_proxies or ()))
+    try:
+        identity = await identify(request, resources.settings, resources.sessions, token)
+    except Problem as problem:
+        if problem.kind is UNAUTHORIZED and (token is not None or request.cookies):
+            await resources.limits.note_wrong_credentials(address)
+        raise
+    if identity.how in (How.API_TOKEN, How.OPERATOR_TOKEN):  # people choose these, so someone may guess them
+        resources.limits.check_address(address)
+    if identity.how is How.SIGN_IN:
+        check_own_page(request, resources.settings.public_url)
+    return identity
+
+
+identified = Depends(_identity)
+"""A router's dependency: all its routes are for known identities."""
+
+CurrentIdentity = Annotated[Identity, identified]
+"""Who makes the request. Whoever is unknown gets a 401."""
+
+
+def _current_user_id(identity: CurrentIdentity) -> str:
+    return identity.user_id
+
+
+CurrentUserId = Annotated[str, Depends(_current_user_id)]
+"""The user for whom the request is made."""
+
+
+def _is_operator(identity: CurrentIdentity) -> bool:
+    return identity.is_operator
+
+
+IsOperator = Annotated[bool, Depends(_is_operator)]
+"""Whether an operator makes the request. Founders see shares of a budget, operators money."""
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """Lets only identities with a scope pass."""
+
+    scope: Scope
+
+    def __call__(self, identity: CurrentIdentity) -> None:
+        if not identity.may(self.scope):
+            raise Problem(INSUFFICIENT_SCOPE, _without(self.scope), more={"scope": self.scope})
+
+
+def limited_as(identity: Identity) -> str:
+    """Whose requests are counted together: a user's, with all their keys; or those with the operators' token."""
+    return "the operators' token" if identity.how is How.OPERATOR_TOKEN else identity.actor
+
+
+async def _limit(request: Request, resources: ProcessResourcesDep, identity: CurrentIdentity) -> None:
+    kind = RequestClass.READ if request.method in ("GET", "HEAD") else RequestClass.WRITE
+    await resources.limits.take(limited_as(identity), kind)
+
+
+limited = Depends(_limit)
+"""A router's dependency: its routes count as reads and writes of the identity."""
+
+
+async def _limit_expensive(resources: ProcessResourcesDep, identity: CurrentIdentity) -> None:
+    await resources.limits.take(limited_as(identity), RequestClass.EXPENSIVE)
+
+
+expensive = Depends(_limit_expensive)
+"""A route's dependency: it also counts as a request that costs much."""
+
+
+async def _limit_new_project(resources: ProcessResourcesDep, identity: CurrentIdentity) -> None:
+    await resources.limits.take(limited_as(identity), RequestClass.NEW_PROJECT)
+
+
+new_project = Depends(_limit_new_project)
+"""A route's dependency: it makes a project."""
+
+
+def needs(scope: Scope) -> Any:
+    """A route's dependency: only identities with this scope may use the route."""
+    return Depends(_Needs(scope))
+
+
+def scope_needed(dependency: Any) -> Scope | None:
+    """The scope that a route's dependency lets pass; None if it is another kind of dependency."""
+    return dependency.dependency.scope if isinstance(dependency.dependency, _Needs) else None
+
+
+def _without(scope: Scope) -> str:
+    if scope in FOUNDER_SCOPES:
+        return f"This needs the scope {scope}, which your key or sign-in does not have. Use one that has it."
+    return (
+        "Only operators may do this. Send the API's API_OPERATOR_TOKEN as the token, or use `cofounder users` on its "
+        "machine."
+    )
+
+
+def _resources(request: Request, resources: ProcessResourcesDep, identity: CurrentIdentity) -> Resources:
+    access = Access(identity.user_id, every_row=identity.is_operator)
+    author = Author(
+        actor=identity.actor,
+        how=identity.how,
+        user_id=identity.user_id,
+        credential_id=identity.credential_id,
+        request_id=request.state.request_id,
+        ip=client_address(request.scope, resources.settings.trusted_proxies or ()) or None,
+    )
+    return replace(resources, sessions=resources.sessions.acting(access, author))
+
+
 ResourcesDep = Annotated[Resources, Depends(_resources)]
+"""The resources of the process. Transactions of `sessions` see the rows that the identity may see."""
+
+
+async def _record_reading(request: Request, resources: ResourcesDep, identity: CurrentIdentity) -> None:
+    is_reading = request.method in ("GET", "HEAD") and USER_HEADER in request.headers
+    if not is_reading or identity.actor == identity.user_id:
+        return
+    async with request_transaction(resources.sessions) as tx:
+        await record(tx, Action.USER_READ, operation=request.scope["route"].name)
+
+
+recorded = Depends(_record_reading)
+"""A router's dependency: the audit says when an operator reads something of a user whom they name."""
 
 
 async def _transaction(resources: ResourcesDep) -> AsyncIterator[Transaction]:
@@ -65,48 +218,6 @@ IdempotencyKey = Annotated[
     ),
 ]
 
-_bearer = HTTPBearer(auto_error=False, description="The API's token, API_TOKEN; or the operators', API_OPERATOR_TOKEN.")
-
-_Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-
-
-async def require_token(resources: ResourcesDep, credentials: _Credentials) -> None:
-    """Let only holders of one of the API's tokens pass."""
-    settings = resources.settings
-    assert settings.api_token is not None, "the API does not start without a token"
-    if not _is(credentials, settings.api_token) and not _is(credentials, settings.api_operator_token):
-        raise Problem(
-            UNAUTHORIZED,
-            "Send the API's token in the header `Authorization: Bearer …`.",
-            headers={"WWW-Authenticate": 'Bearer realm="cofounder"'},
-        )
-
-
-async def _is_operator(resources: ResourcesDep, credentials: _Credentials) -> bool:
-    return _is(credentials, resources.settings.api_operator_token)
-
-
-IsOperator = Annotated[bool, Depends(_is_operator)]
-"""Whether the request has the operators' token. Founders see shares of a budget, operators money."""
-
-
-async def require_operator(resources: ResourcesDep, operator: IsOperator) -> None:
-    """Let only operators pass."""
-    if resources.settings.api_operator_token is None:
-        raise Problem(
-            REFUSED,
-            "Only operators may do this, and this API has no token for them. Set API_OPERATOR_TOKEN on its machine, or "
-            "use `cofounder users` there.",
-        )
-    if not operator:
-        raise Problem(REFUSED, "Only operators may do this. Send the API's API_OPERATOR_TOKEN as the token.")
-
-
-def _is(credentials: HTTPAuthorizationCredentials | None, token: SecretStr | None) -> bool:
-    if credentials is None or token is None:
-        return False
-    return secrets.compare_digest(credentials.credentials.encode(), token.get_secret_value().encode())
-
 
 async def require_json(request: Request) -> None:
     """Refuse bodies of other types with a clear problem. Operations without a body ignore one."""
@@ -114,22 +225,3 @@ async def require_json(request: Request) -> None:
         return
     if has_body(request.headers) and not is_json(request.headers):
         raise Problem(MEDIA, "Send the body as JSON, with the header `Content-Type: application/json`.")
-
-
-async def _current_user_id(
-    resources: ResourcesDep,
-    x_cofounder_user: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=user_id.MAX_CHARACTERS,
-            pattern=user_id.PATTERN,
-            description="The user for whom the request is made. The API trusts the token's holder to act for users.",
-        ),
-    ] = None,
-) -> str:
-    return x_cofounder_user or resources.settings.api_user
-
-
-CurrentUserId = Annotated[str, Depends(_current_user_id)]
-"""The user of the request. The place where real identities will be checked."""

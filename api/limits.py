@@ -14,7 +14,7 @@ from api.errors import TOO_MANY_REQUESTS, Problem
 from db.request_buckets import forget_full_buckets, take_token
 from db.session import Sessions
 from db.transaction import autocommit
-from domain.request_limits import RequestClass, RequestLimit, RequestLimits
+from domain.request_limits import RequestClass, RequestLimits
 
 log = structlog.get_logger(__name__)
 
@@ -22,8 +22,6 @@ _FEED_RETRY_SECONDS = 10
 """Seconds after which a client tries again to open a feed: no one knows when one of its others ends."""
 
 _FORGET_SECONDS = 3600.0
-
-_DAY_SECONDS = 86_400.0
 
 _WHAT = {
     RequestClass.READ: "You have read too often in the last minute.",
@@ -123,20 +121,4 @@ def too_many(detail: str, seconds: int) -> Problem:
         f"{detail} Try again in {wait}.",
         headers={"Retry-After": str(seconds)},
         more={"retry_after_seconds": seconds},
-    )
-
-
-def request_limits(
-    reads: int, writes: int, expensive: int, new_projects: int, wrong_credentials: int, open_feeds: int
-) -> RequestLimits:
-    """The limits of the settings: requests a minute, projects a day, feeds at once."""
-    return RequestLimits(
-        {
-            RequestClass.READ: RequestLimit(reads),
-            RequestClass.WRITE: RequestLimit(writes),
-            RequestClass.EXPENSIVE: RequestLimit(expensive),
-            RequestClass.NEW_PROJECT: RequestLimit(new_projects, _DAY_SECONDS),
-            RequestClass.WRONG_CREDENTIALS: RequestLimit(wrong_credentials),
-        },
-        open_feeds,
     )

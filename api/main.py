@@ -15,12 +15,13 @@ from temporalio.service import RPCError
 from api.app import create_app
 from api.deps import Resources
 from api.feeds import Feeds
+from api.limits import Limits
 from api.nudges import FeedNudges
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes, sandbox_config
 from clients.temporal import connect_temporal, temporal_config
-from db.session import make_engine, make_sessions, open_sessions
+from db.session import Access, make_engine, make_sessions, open_sessions
 from domain.errors import Misconfigured, WrongNamespace, WrongVersion
 from services.deployment import check_deployment
 from services.permits import Permits
@@ -47,14 +48,16 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
         async with ObjectStore(store_config(settings)) as store, _open_sandboxes(settings) as sandboxes:
             sessions = make_sessions(engine)
             workflows = BuildWorkflows(client, settings.temporal_task_queue)
-            permits = Permits(sessions, workflows, settings.sandbox_quota, settings.sandbox_starts_per_second)
+            every = sessions.acting(Access.everything())
+            permits = Permits(every, workflows, settings.sandbox_quota, settings.sandbox_starts_per_second)
             yield Resources(
                 settings=settings,
                 sessions=sessions,
                 workflows=workflows,
-                feeds=Feeds(sessions, FeedNudges(sessions)),
+                feeds=Feeds(every, FeedNudges(sessions)),
                 store=store,
                 pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),
+                limits=Limits(sessions, settings.request_limits),
             )
     finally:
         await engine.dispose()

@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import and_, cast, func, select, text, true, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
+from db import access
 from db.models import (
     Artifact,
     Build,
@@ -108,8 +109,10 @@ async def find_open_build(tx: Transaction, project_id: uuid.UUID) -> Build | Non
 
 
 async def find_build(tx: Transaction, user_id: str, build_id: uuid.UUID) -> Build | None:
-    """Return the build if it exists and belongs to this user."""
-    return (await tx.session.scalars(select(Build).where(Build.id == build_id, Build.user_id == user_id))).one_or_none()
+    """Return the build if it exists and this user may see it."""
+    return (
+        await tx.session.scalars(select(Build).where(Build.id == build_id, access.owned(Build, user_id)))
+    ).one_or_none()
 
 
 _COST = (
@@ -159,8 +162,8 @@ def _costed(
 
 
 async def read_build(tx: Transaction, user_id: str, build_id: uuid.UUID) -> CostedBuild | None:
-    """Return the build with its cost if it exists and belongs to this user."""
-    row = (await tx.session.execute(_COSTED.where(Build.id == build_id, Build.user_id == user_id))).one_or_none()
+    """Return the build with its cost if it exists and this user may see it."""
+    row = (await tx.session.execute(_COSTED.where(Build.id == build_id, access.owned(Build, user_id)))).one_or_none()
     return None if row is None else (await _with_agent_questions(tx, [_costed(*row)]))[0]
 
 
@@ -184,8 +187,8 @@ class BuildFilter:
 async def list_builds(
     tx: Transaction, user_id: str, filters: BuildFilter, after: Position | None, limit: int
 ) -> list[CostedBuild]:
-    """Return up to `limit` of the user's builds with their costs, newest first."""
-    query = _COSTED.where(Build.user_id == user_id)
+    """Return up to `limit` of the builds that the user may see, with their costs, newest first."""
+    query = _COSTED.where(access.owned(Build, user_id))
     if filters.statuses:
         query = query.where(Build.status.in_(filters.statuses))
     if filters.project_id is not None:

@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import func, insert, select, update
 
+from db import access
 from db.models import Artifact, Project, UnderstandingSession
 from db.paging import Position, page_after
 from db.transaction import Transaction
-from db.users import ensure_user
 from domain.brief import Interview
 
 IDEA_BRIEF = "idea_brief"
@@ -19,8 +19,7 @@ IDEA_BRIEF = "idea_brief"
 async def create_project(
     tx: Transaction, user_id: str, name: str, brief: dict[str, Any] | None, interview: Interview | None
 ) -> Project:
-    """Store a project with its brief and interview, and its user if that is a new one."""
-    await ensure_user(tx, user_id)
+    """Store a project with its brief and interview, in the user's personal organisation."""
     project_id = uuid.uuid4()
     projects = await tx.session.scalars(
         insert(Project).values(id=project_id, user_id=user_id, name=name).returning(Project)
@@ -58,7 +57,7 @@ _INTERVIEW_VERSION = (
 
 async def list_projects(tx: Transaction, user_id: str, after: Position | None, limit: int) -> list[VersionedProject]:
     """Return up to `limit` of the user's projects, newest first."""
-    query = select(Project, _BRIEF_VERSION, _INTERVIEW_VERSION).where(Project.user_id == user_id)
+    query = select(Project, _BRIEF_VERSION, _INTERVIEW_VERSION).where(access.owned(Project, user_id))
     rows = await tx.session.execute(page_after(query, Project, after, limit))
     return [VersionedProject(*row) for row in rows]
 
@@ -67,7 +66,9 @@ async def lock_project(tx: Transaction, user_id: str, project_id: uuid.UUID) -> 
     """Like `find_project`, and lock the project until the transaction ends. Builds can still be started."""
     return (
         await tx.session.scalars(
-            select(Project).where(Project.id == project_id, Project.user_id == user_id).with_for_update(key_share=True)
+            select(Project)
+            .where(Project.id == project_id, access.owned(Project, user_id))
+            .with_for_update(key_share=True)
         )
     ).one_or_none()
 
@@ -103,9 +104,9 @@ async def add_interview(tx: Transaction, project_id: uuid.UUID, version: int, in
 
 
 async def find_project(tx: Transaction, user_id: str, project_id: uuid.UUID) -> Project | None:
-    """Return the project if it exists and belongs to this user."""
+    """Return the project if it exists and this user may see it."""
     return (
-        await tx.session.scalars(select(Project).where(Project.id == project_id, Project.user_id == user_id))
+        await tx.session.scalars(select(Project).where(Project.id == project_id, access.owned(Project, user_id)))
     ).one_or_none()
 
 

@@ -1,4 +1,4 @@
-"""The buckets of requests, which all APIs share: one row for each identity and class. See `domain/request_limits.py`."""
+"""The buckets of requests, which all APIs share: a row for each identity and class. See `domain/request_limits.py`."""
 
 from sqlalchemy import Double, Text, bindparam, text
 

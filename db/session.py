@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from domain.audit import Author
 from domain.errors import Misconfigured
 
 _TRUSTED_SECONDS = 10.0
@@ -89,12 +91,52 @@ def make_engine(database_url: str, pool_size: int = API_POOL, *, limited: bool =
     return engine
 
 
+@dataclass(frozen=True)
+class Access:
+    """Whose rows a transaction may see, for row-level security. The role of workers sees all rows without it.
+
+    `user_id`: the user; None, together with `every_row`, for what acts across users.
+    """
+
+    user_id: str | None
+    every_row: bool = False
+
+    @classmethod
+    def everything(cls) -> "Access":
+        """Every user's rows: to find out who someone is, for operators, and for what users share."""
+        return cls(None, every_row=True)
+
+    @property
+    def statement(self) -> str:
+        """The SQL that grants it until the transaction ends."""
+        settings = []
+        if self.user_id is not None:
+            quoted = self.user_id.replace("'", "''")
+            settings.append(f"set local app.user = '{quoted}'")
+        if self.every_row:
+            settings.append("set local app.every_row = 'on'")
+        return "; ".join(settings)
+
+
 class Sessions:
     """Where transactions take their connections from; see `db/transaction.py`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, access: Access | None = None, author: Author | None = None) -> None:
+        self._engine = engine
+        self.access = access
+        """Whose rows the transactions see; None sets nothing."""
+        self.author = author
+        """Who acts in the transactions; None for programs that act by themselves."""
         self.statements = engine.execution_options(isolation_level="AUTOCOMMIT")
         """The engine's connections in autocommit: each statement is a transaction of its own, unless one is begun."""
+
+    def acting(self, access: Access, author: Author | None = None) -> "Sessions":
+        """The same connections, for transactions with this access, and with this author in the audit."""
+        return Sessions(self._engine, access, author or self.author)
+
+    def by(self, author: Author) -> "Sessions":
+        """The same connections and access, with this author in the audit."""
+        return Sessions(self._engine, self.access, author)
 
 
 def make_sessions(engine: AsyncEngine) -> Sessions:

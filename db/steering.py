@@ -11,6 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import func, select, update
 
+from db import access
 from db.feed import append_events
 from db.models import Build, FounderMessage, Question, Restore
 from db.transaction import Transaction
@@ -20,10 +21,10 @@ from domain.question import AskedQuestion
 
 
 async def lock_build(tx: Transaction, build_id: uuid.UUID, user_id: str | None = None) -> Build | None:
-    """Lock the build's row until the transaction ends, and return it. With `user_id`, only if it is this user's."""
+    """Lock the build's row until the transaction ends, and return it. With `user_id`, only if this user may see it."""
     query = select(Build).where(Build.id == build_id)
     if user_id is not None:
-        query = query.where(Build.user_id == user_id)
+        query = query.where(access.owned(Build, user_id))
     return await tx.session.scalar(query.with_for_update(key_share=True).execution_options(populate_existing=True))
 
 

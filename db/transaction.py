@@ -28,7 +28,8 @@ from sqlalchemy.exc import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from db.errors import is_outage
-from db.session import Sessions
+from db.session import Access, Sessions
+from domain.audit import Author
 from domain.errors import DatabaseUnavailable
 
 _DIALECT: Dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]
@@ -78,7 +79,9 @@ class Rows:
 class Transaction:
     """A connection whose statements go to the driver. Made by `transaction` and `autocommit`."""
 
-    def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection) -> None:
+    def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection, author: Author | None) -> None:
+        self.author = author
+        """Who acts, for the audit; None if a program acts by itself."""
         self._connection = connection
         self._driver = driver
         self._session: AsyncSession | None = None
@@ -105,9 +108,10 @@ class Transaction:
             self._session = AsyncSession(self._connection, expire_on_commit=False)
         return self._session
 
-    async def begin(self) -> None:
-        """Begin a transaction."""
-        await self._ask(self._driver.execute("begin"), "begin")
+    async def begin(self, access: Access | None = None) -> None:
+        """Begin a transaction, with this access to rows."""
+        statement = "begin" if access is None else f"begin; {access.statement}"
+        await self._ask(self._driver.execute(statement), "begin")
 
     async def commit(self) -> None:
         """Commit it.
@@ -149,10 +153,10 @@ class Transaction:
 @asynccontextmanager
 async def transaction(sessions: Sessions) -> AsyncIterator[Transaction]:
     """One transaction, committed at the end of the block, rolled back at an error."""
-    async with autocommit(sessions) as tx:
+    async with _connection(sessions) as tx:
         committed = False
         try:
-            await tx.begin()
+            await tx.begin(sessions.access)
             yield tx
             await tx.commit()
             committed = True
@@ -189,11 +193,21 @@ async def request_transaction(sessions: Sessions) -> AsyncIterator[Transaction]:
 
 @asynccontextmanager
 async def autocommit(sessions: Sessions) -> AsyncIterator[Transaction]:
-    """A connection for a single statement, which is a transaction by itself: BEGIN and COMMIT need not be sent."""
+    """A connection for a single statement, which is a transaction by itself: BEGIN and COMMIT need not be sent.
+
+    With an access to rows it is a transaction all the same.
+    """
+    block = _connection if sessions.access is None else transaction
+    async with block(sessions) as tx:
+        yield tx
+
+
+@asynccontextmanager
+async def _connection(sessions: Sessions) -> AsyncIterator[Transaction]:
     async with sessions.statements.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
-        single = Transaction(connection, driver)
+        single = Transaction(connection, driver, sessions.author)
         try:
             yield single
         finally:

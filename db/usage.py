@@ -6,6 +6,7 @@ from datetime import date
 
 from sqlalchemy import ColumnElement, and_, func, select
 
+from db import access
 from db.models import Build, LedgerEntry
 from db.transaction import Transaction
 from domain.lost_calls import JUDGE
@@ -64,7 +65,9 @@ _SUMS = (
 
 
 def _within(user_id: str, first: date, last: date) -> ColumnElement[bool]:
-    return and_(LedgerEntry.user_id == user_id, LedgerEntry.day.between(first, last), LedgerEntry.state != "released")
+    return and_(
+        access.owned(LedgerEntry, user_id), LedgerEntry.day.between(first, last), LedgerEntry.state != "released"
+    )
 
 
 async def usage_by_day(tx: Transaction, user_id: str, first: date, last: date) -> list[UsageOfDay]:

@@ -1,4 +1,4 @@
-"""User rows: created on demand, and changed by operators."""
+"""User rows: made by a sign-in or an operator, and changed by operators."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from db import money
 from db.models import PlanTier, User
 from db.transaction import Transaction
+from domain.errors import NotFound
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,28 @@ class UserChange:
     suspended: bool | None = None
     renewal_day: int | None = None
 
+    @property
+    def fields(self) -> list[str]:
+        """The names of the fields that change."""
+        return [name for name, value in vars(self).items() if value is not None]
+
 
 async def ensure_user(tx: Transaction, user_id: str) -> User:
     """Return the user's row. Create it with the default plan if the user is new."""
     await tx.session.execute(insert(User).values(id=user_id).on_conflict_do_nothing())
     return (await tx.session.scalars(select(User).where(User.id == user_id))).one()
+
+
+async def require_user(tx: Transaction, user_id: str) -> User:
+    """Return the user's row.
+
+    Raises:
+        NotFound: there is no such user.
+    """
+    user = await find_user(tx, user_id)
+    if user is None:
+        raise NotFound(f"There is no user {user_id}. `cofounder users set {user_id}` makes one.")
+    return user
 
 
 async def find_user(tx: Transaction, user_id: str) -> User | None:

@@ -51,6 +51,13 @@ class Role(StrEnum):
     """Read."""
 
 
+class Right(StrEnum):
+    """What a user wants to do with a project or its builds."""
+
+    READ = "read"
+    CHANGE = "change"
+
+
 CHANGING_ROLES = frozenset({Role.OWNER, Role.MEMBER})
 """Roles that may change an organisation's projects and builds."""
 

@@ -13,13 +13,14 @@ import structlog
 from temporalio.service import RPCError
 
 from clients.build_workflows import BuildToStart, BuildWorkflows
-from db import builds, steering, switches
+from db import access, builds, steering, switches
 from db.builds import BuildRequest
 from db.models import Build, User
 from db.projects import find_project
 from db.session import Sessions
 from db.transaction import Transaction, request_transaction
-from db.users import ensure_user, load_user_with_plan
+from db.users import load_user_with_plan, require_user
+from domain.audit import Action
 from domain.errors import (
     AccountSuspended,
     BuildClosed,
@@ -29,11 +30,14 @@ from domain.errors import (
     Misconfigured,
     NotFound,
     OpenBuildExists,
+    Refused,
     TemporalUnavailable,
     UnknownModel,
 )
+from domain.identity import CHANGING_ROLES, Right
 from domain.model_choice import CODER, ModelChoice
 from domain.switches import SwitchScope, refusal
+from services.audit import record
 from services.deployment import check_deployment
 
 log = structlog.get_logger(__name__)
@@ -63,13 +67,16 @@ async def start_build(
         project = await find_project(tx, request.user_id, request.project_id)
         if project is None:
             raise NotFound(f"There is no project {request.project_id}.")
-        user = await ensure_user(tx, request.user_id)
+        await require_right(tx, request.user_id, project.id, Right.CHANGE)
+        user = await require_user(tx, request.user_id)
         build = await _find_by_key(tx, request)
         is_new = build is None
         if build is None:
             off = await _switched_off(tx, user.id) if autonomous_agent else SwitchScope.FLEET
             _require_startable(user, off, reachable=reachable)
             build, is_new = await _insert_or_find(tx, request)
+        if is_new:
+            await record(tx, Action.BUILD_START, project_id=project.id, build_id=build.id)
     if build.started_at is None and build.closed_at is None:
         await _start_or_leave_to_reaper(sessions, workflows, build, user.plan)
     return StartedBuild(build.id, is_new)
@@ -164,7 +171,7 @@ async def start_if_unstarted(sessions: Sessions, workflows: BuildWorkflows, buil
     if build.started_at is not None or build.closed_at is not None:
         return
     async with request_transaction(sessions) as tx:
-        user = await ensure_user(tx, build.user_id)
+        user = await require_user(tx, build.user_id)
     await _start_or_leave_to_reaper(sessions, workflows, build, user.plan)
 
 
@@ -178,27 +185,44 @@ async def _start_or_leave_to_reaper(sessions: Sessions, workflows: BuildWorkflow
 # ---- open builds
 
 
-async def require_build(tx: Transaction, user_id: str, build_id: uuid.UUID) -> Build:
-    """The build, if it exists and is this user's.
+async def require_build(tx: Transaction, user_id: str, build_id: uuid.UUID, right: Right = Right.READ) -> Build:
+    """The build, if it exists and this user has the right to it.
 
     Raises:
-        NotFound: there is no such build, or it is another user's.
+        NotFound: there is no such build, or the user may not see it.
+        Refused: the user may see it and not change it.
     """
     build = await builds.find_build(tx, user_id, build_id)
     if build is None:
         raise _no_build(build_id)
+    await require_right(tx, user_id, build.project_id, right)
     return build
+
+
+async def require_right(tx: Transaction, user_id: str, project_id: uuid.UUID, right: Right) -> None:
+    """Refuse a user who may see a project without the right to it.
+
+    Raises:
+        Refused: the user is a viewer, who can't change the project.
+    """
+    if right is Right.READ or await access.find_role(tx, user_id, project_id) in CHANGING_ROLES:
+        return
+    raise Refused(
+        "You can look at this project, but not change it. Ask an owner of its organisation to make you a member."
+    )
 
 
 async def lock_build(tx: Transaction, user_id: str, build_id: uuid.UUID) -> Build:
     """The build's row, locked until the transaction ends.
 
     Raises:
-        NotFound: there is no such build, or it is another user's.
+        NotFound: there is no such build, or the user may not see it.
+        Refused: the user may see it and not change it.
     """
     build = await steering.lock_build(tx, build_id, user_id)
     if build is None:
         raise _no_build(build_id)
+    await require_right(tx, user_id, build.project_id, Right.CHANGE)
     return build
 
 
@@ -210,9 +234,10 @@ async def cancel_build(sessions: Sessions, workflows: BuildWorkflows, user_id: s
         TemporalUnavailable: the wish is stored; the reaper asks again.
     """
     async with request_transaction(sessions) as tx:
-        build = await require_build(tx, user_id, build_id)
+        build = await require_build(tx, user_id, build_id, Right.CHANGE)
         if not await builds.request_cancel(tx, build_id):
             raise _closed(build)
+        await record(tx, Action.BUILD_CANCEL, project_id=build.project_id, build_id=build_id)
     await _signal(sessions, workflows, build, workflows.cancel)
 
 
@@ -223,9 +248,10 @@ async def wake_build(sessions: Sessions, workflows: BuildWorkflows, user_id: str
         NotFound, BuildClosed, DependencyUnavailable: nothing was changed.
     """
     async with request_transaction(sessions) as tx:
-        build = await require_build(tx, user_id, build_id)
-    if build.closed_at is not None:
-        raise _closed(build)
+        build = await require_build(tx, user_id, build_id, Right.CHANGE)
+        if build.closed_at is not None:
+            raise _closed(build)
+        await record(tx, Action.BUILD_WAKE, project_id=build.project_id, build_id=build_id)
     await _signal(sessions, workflows, build, workflows.wake)
 
 

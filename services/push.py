@@ -24,7 +24,7 @@ from clients.sandbox import Role, Sandbox, Sandboxes
 from db.builds import find_snapshot
 from db.feed import append_events
 from db.models import Snapshot
-from db.session import Sessions
+from db.session import Access, Sessions
 from db.snapshots import current_snapshot
 from db.transaction import request_transaction
 from domain.errors import (
@@ -43,6 +43,7 @@ from domain.errors import (
     SnapshotNotStored,
 )
 from domain.events import PushedEvent
+from domain.identity import Right
 from domain.push import GitTarget, PushFailure, check_addresses, check_branch, parse_target
 from services.builds import require_build
 from services.permits import Permits
@@ -151,7 +152,7 @@ class Pushes:
                 PushFailure.TIMED_OUT,
             ) from error
         # Even if the client goes away now: the server has the code.
-        await wait_for_answer(self._record(build_id, pushed))
+        await wait_for_answer(self._record(user_id, build_id, pushed))
         return pushed
 
     @asynccontextmanager
@@ -173,8 +174,8 @@ class Pushes:
             del self._running[build_id]
 
     async def _find_snapshot(self, user_id: str, build_id: uuid.UUID, number: int | None) -> Snapshot:
-        async with request_transaction(self._sessions) as tx:
-            await require_build(tx, user_id, build_id)
+        async with request_transaction(self._sessions.acting(Access(user_id))) as tx:
+            await require_build(tx, user_id, build_id, Right.CHANGE)
             if number is None:
                 snapshot = await current_snapshot(tx, build_id)
             else:
@@ -243,10 +244,10 @@ class Pushes:
                 # Also one whose creation was cancelled: it exists, and its id is not known here.
                 await run_to_completion(_kill(sandboxes, build_id))
 
-    async def _record(self, build_id: uuid.UUID, pushed: Pushed) -> None:
+    async def _record(self, user_id: str, build_id: uuid.UUID, pushed: Pushed) -> None:
         log.info("pushed", build_id=str(build_id), commit=pushed.commit, repository=pushed.repository)
         event = PushedEvent(commit=pushed.commit, branch=pushed.branch, repository=pushed.repository)
-        async with request_transaction(self._sessions) as tx:
+        async with request_transaction(self._sessions.acting(Access(user_id))) as tx:
             await append_events(tx, build_id, [event])
 
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import structlog
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from temporalio.service import RPCError
 
 from api.deps import (
@@ -13,12 +13,13 @@ from api.deps import (
     Resources,
     ResourcesDep,
     TransactionDep,
-    require_operator,
+    needs,
 )
 from api.responses import TAKES_BODY, problems
 from api.schemas import AccountChange, AccountOut, NewTopUp
 from db.transaction import request_transaction
 from db.users import UserChange
+from domain.identity import Scope
 from services.accounts import Account, change_account, check_models, read_account, top_up_account
 from services.notifications import notify_budget_changed
 
@@ -27,7 +28,9 @@ log = structlog.get_logger(__name__)
 router = APIRouter(tags=["account"])
 
 
-@router.get("/account", summary="Read the account", responses=problems(404, 422))
+@router.get(
+    "/account", dependencies=[needs(Scope.ACCOUNT_READ)], summary="Read the account", responses=problems(404, 422)
+)
 async def read(user_id: CurrentUserId, tx: TransactionDep, operator: IsOperator) -> AccountOut:
     """The user's plan, and how much of today's allowance is used."""
     now = datetime.now(UTC)
@@ -37,7 +40,7 @@ async def read(user_id: CurrentUserId, tx: TransactionDep, operator: IsOperator)
 @router.patch(
     "/account",
     summary="Change an account",
-    dependencies=[Depends(require_operator)],
+    dependencies=[needs(Scope.OPS_WRITE)],
     responses=problems(*TAKES_BODY, 403),
 )
 async def change(new: AccountChange, user_id: CurrentUserId, resources: ResourcesDep) -> AccountOut:
@@ -53,7 +56,7 @@ async def change(new: AccountChange, user_id: CurrentUserId, resources: Resource
 @router.post(
     "/account/top-ups",
     summary="Top up an account",
-    dependencies=[Depends(require_operator)],
+    dependencies=[needs(Scope.OPS_WRITE)],
     responses=problems(*TAKES_BODY, 403, 404, 409),
 )
 async def top_up(

@@ -6,7 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Resources, ResourcesDep, TransactionDep
+from api.deps import (
+    CurrentUserId,
+    IdempotencyKey,
+    IsOperator,
+    Resources,
+    ResourcesDep,
+    TransactionDep,
+    expensive,
+    needs,
+)
 from api.paging import BuildsPage, Page
 from api.responses import TAKES_BODY, problems
 from api.schemas import BudgetOut, BuildList, BuildOut, NewBuild
@@ -16,6 +25,7 @@ from db.projects import find_project
 from db.transaction import Transaction, request_transaction
 from domain.build_options import BuildOptions
 from domain.errors import NotFound
+from domain.identity import Scope
 from domain.status import Status
 from services.builds import cancel_build, start_build, wake_build
 
@@ -24,6 +34,7 @@ router = APIRouter(tags=["builds"])
 
 @router.post(
     "/projects/{project_id}/builds",
+    dependencies=[needs(Scope.BUILDS_WRITE), expensive],
     status_code=201,
     summary="Start a build",
     responses=problems(*TAKES_BODY, 403, 404, 409)
@@ -49,7 +60,12 @@ async def start(
     return await _read(resources, user_id, started.build_id, operator)
 
 
-@router.get("/projects/{project_id}/builds", summary="List a project's builds", responses=problems(404, 422))
+@router.get(
+    "/projects/{project_id}/builds",
+    dependencies=[needs(Scope.BUILDS_READ)],
+    summary="List a project's builds",
+    responses=problems(404, 422),
+)
 async def list_of_project(
     project_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep, page: BuildsPage, operator: IsOperator
 ) -> BuildList:
@@ -59,7 +75,7 @@ async def list_of_project(
     return await _list(tx, user_id, BuildFilter(project_id=project_id), page, operator)
 
 
-@router.get("/builds", summary="List builds", responses=problems(422))
+@router.get("/builds", dependencies=[needs(Scope.BUILDS_READ)], summary="List builds", responses=problems(422))
 async def list_of_user(
     user_id: CurrentUserId,
     tx: TransactionDep,
@@ -85,13 +101,21 @@ async def _list(tx: Transaction, user_id: str, only: BuildFilter, page: Page, op
     )
 
 
-@router.get("/builds/{build_id}", summary="Read a build", responses=problems(404, 422))
+@router.get(
+    "/builds/{build_id}", dependencies=[needs(Scope.BUILDS_READ)], summary="Read a build", responses=problems(404, 422)
+)
 async def read(build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator) -> BuildOut:
     """The build's current state."""
     return await _read(resources, user_id, build_id, operator)
 
 
-@router.post("/builds/{build_id}/cancel", status_code=202, summary="Cancel", responses=problems(404, 409, 422))
+@router.post(
+    "/builds/{build_id}/cancel",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
+    status_code=202,
+    summary="Cancel",
+    responses=problems(404, 409, 422),
+)
 async def cancel(
     build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator
 ) -> BuildOut:
@@ -100,7 +124,13 @@ async def cancel(
     return await _read(resources, user_id, build_id, operator)
 
 
-@router.post("/builds/{build_id}/wake", status_code=202, summary="Wake", responses=problems(404, 409, 422))
+@router.post(
+    "/builds/{build_id}/wake",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
+    status_code=202,
+    summary="Wake",
+    responses=problems(404, 409, 422),
+)
 async def wake(build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator) -> BuildOut:
     """Make a build that sleeps or waits check again whether it can continue."""
     await wake_build(resources.sessions, resources.workflows, user_id, build_id)

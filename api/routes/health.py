@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter, Response
 
-from api.deps import Resources, ResourcesDep
+from api.deps import ProcessResourcesDep, Resources
 from api.schemas import Live, Readiness, ServerState
 from db.builds import check_builds_table
 from db.transaction import request_transaction
@@ -37,7 +37,7 @@ async def _temporal(resources: Resources) -> ServerState:
 
 
 @router.get("/readyz", summary="Whether the API can serve requests", responses={503: {"model": Readiness}})
-async def ready(resources: ResourcesDep, response: Response) -> Readiness:
+async def ready(resources: ProcessResourcesDep, response: Response) -> Readiness:
     """Each server by name; 503 when the database does not answer.
 
     Without Temporal, the API still serves feeds and all else that it reads, so it is `degraded` and not unready.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
-from api.deps import CurrentUserId, TransactionDep
+from api.deps import CurrentUserId, TransactionDep, needs, new_project
 from api.errors import VERSION_CONFLICT, Problem
 from api.paging import ProjectsPage
 from api.responses import TAKES_BODY, problems
@@ -22,8 +22,13 @@ from api.schemas import (
 from db import projects
 from db.models import Project
 from db.transaction import Transaction
+from db.users import require_user
+from domain.audit import Action
 from domain.brief import Interview
 from domain.errors import NotFound
+from domain.identity import Right, Scope
+from services.audit import record
+from services.builds import require_right
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
@@ -36,16 +41,24 @@ IfMatch = Annotated[
 ]
 
 
-@router.post("", status_code=201, summary="Create a project", responses=problems(*TAKES_BODY))
+@router.post(
+    "",
+    dependencies=[needs(Scope.BUILDS_WRITE), new_project],
+    status_code=201,
+    summary="Create a project",
+    responses=problems(*TAKES_BODY),
+)
 async def create(new: NewProject, user_id: CurrentUserId, tx: TransactionDep, response: Response) -> ProjectOut:
     """Store the idea brief and the interview. A project without a brief can't be built yet."""
     name = new.name or (new.brief or {}).get("name", "").strip() or "Untitled"
+    await require_user(tx, user_id)
     project = await projects.create_project(tx, user_id, name, new.brief, new.interview)
+    await record(tx, Action.PROJECT_CREATE, project_id=project.id)
     response.headers["Location"] = f"/v1/projects/{project.id}"
     return await _with_documents(tx, project)
 
 
-@router.get("", summary="List projects", responses=problems(422))
+@router.get("", dependencies=[needs(Scope.BUILDS_READ)], summary="List projects", responses=problems(422))
 async def list_of_user(user_id: CurrentUserId, tx: TransactionDep, page: ProjectsPage) -> ProjectList:
     """The user's projects, newest first, without their documents."""
     rows = await projects.list_projects(tx, user_id, page.after, page.limit + 1)
@@ -56,21 +69,33 @@ async def list_of_user(user_id: CurrentUserId, tx: TransactionDep, page: Project
     )
 
 
-@router.get("/{project_id}", summary="Read a project", responses=problems(404, 422))
+@router.get(
+    "/{project_id}", dependencies=[needs(Scope.BUILDS_READ)], summary="Read a project", responses=problems(404, 422)
+)
 async def read(project_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep) -> ProjectOut:
     """The project with its idea brief and its latest interview."""
     project = _require(project_id, await projects.find_project(tx, user_id, project_id))
     return await _with_documents(tx, project)
 
 
-@router.get("/{project_id}/brief", summary="Read the idea brief", responses=problems(404, 422))
+@router.get(
+    "/{project_id}/brief",
+    dependencies=[needs(Scope.BUILDS_READ)],
+    summary="Read the idea brief",
+    responses=problems(404, 422),
+)
 async def read_brief(project_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep, response: Response) -> BriefOut:
     """The idea brief as it was sent, with its version."""
     _require(project_id, await projects.find_project(tx, user_id, project_id))
     return await _brief(tx, project_id, response)
 
 
-@router.put("/{project_id}/brief", summary="Replace the idea brief", responses=problems(*TAKES_BODY, 404, 409))
+@router.put(
+    "/{project_id}/brief",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
+    summary="Replace the idea brief",
+    responses=problems(*TAKES_BODY, 404, 409),
+)
 async def replace_brief(
     project_id: uuid.UUID,
     new: NewBrief,
@@ -81,13 +106,20 @@ async def replace_brief(
 ) -> BriefOut:
     """Make this the brief of future builds. Builds that have started keep the version that they started with."""
     _require(project_id, await projects.lock_project(tx, user_id, project_id))
+    await require_right(tx, user_id, project_id, Right.CHANGE)
     before = await projects.find_brief(tx, project_id)
     version = _next_version(before.version if before else 0, new.version, if_match)
     await projects.replace_brief(tx, project_id, version, new.brief)
+    await record(tx, Action.BRIEF_REPLACE, project_id=project_id, version=version)
     return await _brief(tx, project_id, response)
 
 
-@router.get("/{project_id}/interview", summary="Read the interview", responses=problems(404, 422))
+@router.get(
+    "/{project_id}/interview",
+    dependencies=[needs(Scope.BUILDS_READ)],
+    summary="Read the interview",
+    responses=problems(404, 422),
+)
 async def read_interview(
     project_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep, response: Response
 ) -> InterviewOut:
@@ -96,7 +128,12 @@ async def read_interview(
     return await _interview(tx, project_id, response)
 
 
-@router.put("/{project_id}/interview", summary="Replace the interview", responses=problems(*TAKES_BODY, 404, 409))
+@router.put(
+    "/{project_id}/interview",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
+    summary="Replace the interview",
+    responses=problems(*TAKES_BODY, 404, 409),
+)
 async def replace_interview(
     project_id: uuid.UUID,
     new: NewInterview,
@@ -107,9 +144,11 @@ async def replace_interview(
 ) -> InterviewOut:
     """Make this the interview of future builds. Earlier ones are kept for the builds that started with them."""
     _require(project_id, await projects.lock_project(tx, user_id, project_id))
+    await require_right(tx, user_id, project_id, Right.CHANGE)
     before = await projects.find_interview(tx, project_id)
     version = _next_version(before.number if before else 0, new.version, if_match)
     await projects.add_interview(tx, project_id, version, new.interview)
+    await record(tx, Action.INTERVIEW_REPLACE, project_id=project_id, version=version)
     return await _interview(tx, project_id, response)
 
 

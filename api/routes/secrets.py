@@ -4,19 +4,20 @@ import uuid
 
 from fastapi import APIRouter, Response
 
-from api.deps import CurrentUserId, ResourcesDep, TransactionDep
+from api.deps import CurrentUserId, ResourcesDep, TransactionDep, needs
 from api.responses import TAKES_BODY, problems
 from api.schemas import NewSecret, SecretList, SecretOut
 from clients.cipher import cipher_of
 from db.project_secrets import list_secrets
 from db.projects import find_project
 from domain.errors import NotFound
+from domain.identity import Scope
 from services import product_secrets
 
 router = APIRouter(prefix="/projects/{project_id}/secrets", tags=["secrets"])
 
 
-@router.get("", summary="List secrets", responses=problems(404, 422))
+@router.get("", dependencies=[needs(Scope.BUILDS_READ)], summary="List secrets", responses=problems(404, 422))
 async def read_names(project_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep) -> SecretList:
     """The names of the project's secrets. Values are never read back."""
     if await find_project(tx, user_id, project_id) is None:
@@ -24,7 +25,12 @@ async def read_names(project_id: uuid.UUID, user_id: CurrentUserId, tx: Transact
     return SecretList(secrets=[SecretOut.of(secret) for secret in await list_secrets(tx, project_id)])
 
 
-@router.put("/{name}", summary="Set a secret", responses=problems(*TAKES_BODY, 403, 404, 409))
+@router.put(
+    "/{name}",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
+    summary="Set a secret",
+    responses=problems(*TAKES_BODY, 403, 404, 409),
+)
 async def set_value(
     project_id: uuid.UUID,
     name: str,
@@ -41,7 +47,13 @@ async def set_value(
     return SecretOut.of(await product_secrets.set_secret(tx, cipher, user_id, project_id, name, value))
 
 
-@router.delete("/{name}", status_code=204, summary="Remove a secret", responses=problems(404, 422))
+@router.delete(
+    "/{name}",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
+    status_code=204,
+    summary="Remove a secret",
+    responses=problems(404, 422),
+)
 async def remove(project_id: uuid.UUID, name: str, user_id: CurrentUserId, tx: TransactionDep) -> Response:
     """Remove a secret. A preview that is open keeps it until it closes."""
     await product_secrets.remove_secret(tx, user_id, project_id, name)

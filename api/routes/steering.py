@@ -4,10 +4,11 @@ import uuid
 
 from fastapi import APIRouter, Response
 
-from api.deps import CurrentUserId, IdempotencyKey, ResourcesDep
+from api.deps import CurrentUserId, IdempotencyKey, ResourcesDep, needs
 from api.responses import TAKES_BODY, problems
 from api.schemas import MessageOut, NewAnswer, NewMessage, NewRestore, QuestionOut, RestoreOut
 from clients.cipher import cipher_of
+from domain.identity import Scope
 from services import messages
 from services.restores import request_restore
 
@@ -16,6 +17,7 @@ router = APIRouter(prefix="/builds/{build_id}", tags=["steering"])
 
 @router.post(
     "/messages",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
     status_code=201,
     summary="Send a message to the agent",
     responses=problems(*TAKES_BODY, 404, 409)
@@ -46,7 +48,12 @@ async def send_message(
     return MessageOut.of(message)
 
 
-@router.post("/answer", summary="Answer the build's question", responses=problems(*TAKES_BODY, 404, 409))
+@router.post(
+    "/answer",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
+    summary="Answer the build's question",
+    responses=problems(*TAKES_BODY, 404, 409),
+)
 async def answer_question(
     build_id: uuid.UUID, new: NewAnswer, user_id: CurrentUserId, resources: ResourcesDep
 ) -> QuestionOut:
@@ -68,6 +75,7 @@ async def answer_question(
 
 @router.post(
     "/restore",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
     status_code=202,
     summary="Restore the workspace",
     responses=problems(*TAKES_BODY, 404, 409)

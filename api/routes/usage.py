@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BeforeValidator
 
-from api.deps import CurrentUserId, IsOperator, TransactionDep
+from api.deps import CurrentUserId, IsOperator, TransactionDep, needs
 from api.responses import problems
 from api.schemas import BuildUsage, DayUsage, UsageOut
 from db.usage import usage_by_build, usage_by_day
 from domain.errors import InvalidInput
+from domain.identity import Scope
 
 router = APIRouter(tags=["usage"])
 
@@ -29,7 +30,7 @@ def _only_iso(value: object) -> object:
 Day = Annotated[date, BeforeValidator(_only_iso)]
 
 
-@router.get("/usage", summary="Read the usage", responses=problems(422))
+@router.get("/usage", dependencies=[needs(Scope.ACCOUNT_READ)], summary="Read the usage", responses=problems(422))
 async def usage(
     user_id: CurrentUserId,
     tx: TransactionDep,

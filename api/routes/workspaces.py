@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
-from api.deps import CurrentUserId, Resources, ResourcesDep, TransactionDep
+from api.deps import CurrentUserId, Resources, ResourcesDep, TransactionDep, expensive, needs
 from api.responses import problems
 from api.schemas import ScreenshotList, ScreenshotOut, SnapshotList, SnapshotOut, Viewport
 from api.security_headers import FILE, POLICY
@@ -20,6 +20,7 @@ from db.models import Snapshot
 from db.snapshots import current_snapshot
 from db.transaction import request_transaction
 from domain.errors import NotFound, SnapshotNotStored
+from domain.identity import Scope
 from services.builds import require_build
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["workspaces"])
@@ -46,7 +47,9 @@ def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
 _ARCHIVE = _bytes_of(*_MEDIA_TYPES.values())
 
 
-@router.get("/snapshots", summary="List the snapshots", responses=problems(404, 422))
+@router.get(
+    "/snapshots", dependencies=[needs(Scope.BUILDS_READ)], summary="List the snapshots", responses=problems(404, 422)
+)
 async def snapshots(build_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep) -> SnapshotList:
     """The snapshots that can be downloaded, the current one first."""
     await require_build(tx, user_id, build_id)
@@ -55,6 +58,7 @@ async def snapshots(build_id: uuid.UUID, user_id: CurrentUserId, tx: Transaction
 
 @router.get(
     "/snapshots/current/archive",
+    dependencies=[needs(Scope.BUILDS_READ), expensive],
     summary="Download the workspace",
     response_class=StreamingResponse,
     responses=problems(404, 422) | _ARCHIVE,
@@ -73,6 +77,7 @@ async def current_archive(
 
 @router.get(
     "/snapshots/{number}/archive",
+    dependencies=[needs(Scope.BUILDS_READ), expensive],
     summary="Download a snapshot",
     response_class=StreamingResponse,
     responses=problems(404, 409, 422) | _ARCHIVE,
@@ -100,7 +105,12 @@ async def archive(
     return await _download(resources, snapshot, archive_format)
 
 
-@router.get("/screenshots", summary="List the screenshots", responses=problems(404, 422))
+@router.get(
+    "/screenshots",
+    dependencies=[needs(Scope.BUILDS_READ)],
+    summary="List the screenshots",
+    responses=problems(404, 422),
+)
 async def screenshots(build_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep) -> ScreenshotList:
     """The screenshots of the last evidence gate; none before the first gate."""
     await require_build(tx, user_id, build_id)
@@ -116,6 +126,7 @@ async def screenshots(build_id: uuid.UUID, user_id: CurrentUserId, tx: Transacti
 
 @router.get(
     "/screenshots/{viewport}",
+    dependencies=[needs(Scope.BUILDS_READ)],
     summary="Download a screenshot",
     response_class=StreamingResponse,
     responses=problems(404, 422) | _bytes_of("image/webp"),

@@ -1,6 +1,7 @@
 """Runs the API as its process does, on a database of its own, for tests of the API and of what talks to it."""
 
 import asyncio
+import hashlib
 import secrets
 import socket
 import uuid
@@ -13,6 +14,7 @@ import asyncpg
 import httpx2
 from pydantic import SecretStr
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import make_url
 from temporalio.client import Client
 
@@ -22,9 +24,12 @@ from api.main import open_resources
 from api.server import Server
 from clients.temporal import connect_temporal
 from db.migrate import migrate
-from db.models import Base, Build, DependencyState, Process, Project, User
+from db.models import ApiKey, Base, Build, DependencyState, Process, Project, RequestBucket, User
 from db.session import Sessions, make_engine, make_sessions
 from db.transaction import transaction
+from db.users import ensure_user
+from domain.api_keys import ID_DIGITS, ApiKeyText
+from domain.identity import FOUNDER_SCOPES
 from local.stack import LocalStack
 from settings import Settings
 from tests.harness.wait import DEADLINE
@@ -47,9 +52,14 @@ class RunningApi:
 
     async def project(self, user: str | None = None, **body: Any) -> str:
         """Create a project and return its id."""
-        answer = await self.http.post("/v1/projects", json=body or {"brief": BRIEF}, headers=as_user(user))
+        headers = {} if user is None else await self.user(user)
+        answer = await self.http.post("/v1/projects", json=body or {"brief": BRIEF}, headers=headers)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
+
+    async def user(self, user: str) -> dict[str, str]:
+        """Make a user, unless it exists. Return the headers of their key."""
+        return {"Authorization": f"Bearer {await make_key(self.sessions, user)}"}
 
     async def build(self, project: str | None = None) -> str:
         """Start a build and return its id."""
@@ -64,7 +74,7 @@ class RunningApi:
             return {
                 name: int(await tx.session.scalar(select(func.count()).select_from(table)) or 0)
                 for name, table in Base.metadata.tables.items()
-                if name not in (Process.__tablename__, DependencyState.__tablename__)
+                if name not in (Process.__tablename__, DependencyState.__tablename__, RequestBucket.__tablename__)
             }
 
     async def row(self, build_id: str) -> Build:
@@ -74,8 +84,36 @@ class RunningApi:
 
 
 def as_user(user: str | None) -> dict[str, str]:
-    """Return the headers that name a user."""
-    return {} if user is None else {"X-Cofounder-User": user}
+    """Return the headers of a user's API key. The client makes the user and the key before it sends them."""
+    return {} if user is None else {"Authorization": f"Bearer {key_of(user)}"}
+
+
+def for_user(user: str) -> dict[str, str]:
+    """Return the headers with which an operator acts for a user."""
+    return {**AS_OPERATOR, "X-Cofounder-User": user}
+
+
+def key_of(user: str) -> ApiKeyText:
+    """Return the user's key, the same each time."""
+    secret = hashlib.sha256(user.encode()).hexdigest()
+    return ApiKeyText(secret[:ID_DIGITS], secret)
+
+
+async def make_key(sessions: Sessions, user: str) -> str:
+    """Make the user, unless it exists, and its key. Return the key."""
+    key = key_of(user)
+    row = {
+        "id": key.id,
+        "user_id": user,
+        "name": "tests",
+        "secret_hash": key.secret_hash,
+        "scopes": sorted(FOUNDER_SCOPES),
+        "created_by": user,
+    }
+    async with transaction(sessions) as tx:
+        await ensure_user(tx, user)
+        await tx.session.execute(insert(ApiKey).values(row).on_conflict_do_nothing())
+    return str(key)
 
 
 async def new_database(stack: LocalStack) -> str:
@@ -104,11 +142,12 @@ _making_template = asyncio.Lock()
 
 
 def settings_for(database_url: str, environment: Mapping[str, str] | None = None, **changed: Any) -> Settings:
-    """Return settings of an API on this database; everything else comes from the environment."""
+    """Return settings of an API on this database, without limits; everything else comes from the environment."""
     pointed = {name.lower(): value for name, value in (environment or {}).items()}
     given = {name: value for name, value in pointed.items() if name in Settings.model_fields}
     own = {"database_url": database_url, "api_token": SecretStr(TOKEN), "temporal_task_queue": "api-tests"}
-    return Settings(**{**given, **own, **changed})
+    unlimited = {f"{name}_per_minute": 0 for name in ("reads", "writes", "expensive_requests", "failed_sign_ins")}
+    return Settings(**{**unlimited, "new_projects_per_day": 0, "open_feeds_per_user": 0, **given, **own, **changed})
 
 
 @asynccontextmanager

@@ -1,0 +1,100 @@
+"""Find out who makes a request. `api/deps.py` asks here once per request.
+
+A request is identified by `Authorization: Bearer …`, with one of the static tokens or an API key.
+"""
+
+import secrets
+
+from fastapi import Request
+from pydantic import SecretStr
+
+from api.errors import REFUSED, UNAUTHORIZED, Problem
+from db.api_keys import find_valid_key
+from db.session import Access, Sessions
+from db.transaction import request_transaction
+from db.users import ensure_user
+from domain.api_keys import PREFIX, ApiKeyText
+from domain.identity import FOUNDER_SCOPES, OPERATOR_SCOPES, How, Identity, Scope
+from settings import Settings
+
+USER_HEADER = "X-Cofounder-User"
+
+_WHAT_TO_SEND = "Send the API's token or an API key in the header `Authorization: Bearer …`."
+
+
+async def identify(request: Request, settings: Settings, sessions: Sessions, token: str | None) -> Identity:
+    """Who makes the request.
+
+    Args:
+        token: what follows `Bearer` in the header; None without one.
+
+    Raises:
+        Problem: no one that this API knows.
+        DatabaseUnavailable: that can't be found out now.
+    """
+    every = sessions.acting(Access.everything())
+    identity = None
+    if token is not None:
+        identity = await _of_static_token(request, settings, every, token) or await _of_api_key(every, token)
+    if identity is None:
+        raise unauthorized(_WHAT_TO_SEND)
+    return _acting_for(identity, request.headers.get(USER_HEADER))
+
+
+def unauthorized(detail: str) -> Problem:
+    """The problem of a request that no one known makes."""
+    return Problem(UNAUTHORIZED, detail, headers={"WWW-Authenticate": 'Bearer realm="cofounder"'})
+
+
+async def _of_static_token(request: Request, settings: Settings, every: Sessions, token: str) -> Identity | None:
+    if _equal(token, settings.api_operator_token):
+        scopes, how, actor = OPERATOR_SCOPES, How.OPERATOR_TOKEN, "operator"
+    elif _equal(token, settings.api_token):
+        scopes, how, actor = FOUNDER_SCOPES, How.API_TOKEN, settings.api_user
+    else:
+        return None
+    await _make_api_user(request, every, settings.api_user)
+    return Identity(settings.api_user, scopes, how, actor)
+
+
+async def _make_api_user(request: Request, every: Sessions, user_id: str) -> None:
+    """Make the user of the static tokens, at the first request of this process."""
+    if getattr(request.app.state, "has_api_user", False):
+        return
+    async with request_transaction(every) as tx:
+        await ensure_user(tx, user_id)
+    request.app.state.has_api_user = True
+
+
+async def _of_api_key(every: Sessions, token: str) -> Identity | None:
+    if not token.startswith(PREFIX):
+        return None
+    text = ApiKeyText.parse(token)
+    if text is None:
+        raise unauthorized("The API key is not complete. Copy all of it again.")
+    async with request_transaction(every) as tx:
+        key = await find_valid_key(tx, text.id)
+    if key is None or not secrets.compare_digest(key.secret_hash, text.secret_hash):
+        raise unauthorized("The API key is wrong, has expired or was revoked. Make another.")
+    return Identity(key.user_id, frozenset(map(Scope, key.scopes)), How.API_KEY, key.user_id, key.id)
+
+
+def _equal(token: str, secret: SecretStr | None) -> bool:
+    return secret is not None and secrets.compare_digest(token.encode(), secret.get_secret_value().encode())
+
+
+def _acting_for(identity: Identity, user_id: str | None) -> Identity:
+    """The identity, for the user whom an operator names in a header.
+
+    Raises:
+        Problem: someone else names another user.
+    """
+    if user_id is None or user_id == identity.user_id:
+        return identity
+    if not identity.may(Scope.OPS_WRITE):
+        raise Problem(
+            REFUSED,
+            f"{USER_HEADER} names another user, and only operators may act for others. Leave the header out, or send "
+            "the API's API_OPERATOR_TOKEN as the token.",
+        )
+    return Identity(user_id, identity.scopes, identity.how, identity.actor, identity.credential_id)

@@ -1,0 +1,38 @@
+"""Whose rows a user may see and change. Every query of founders' rows has the condition that `owned` returns.
+
+Call it as `access.owned`, so that a test can replace it. Row-level security says the same once more in the database.
+"""
+
+import uuid
+
+from sqlalchemy import ColumnElement, select
+
+from db.models import ApiKey, Build, LedgerEntry, Membership, Project, SignIn
+from db.transaction import Transaction
+from domain.identity import Role
+
+OwnedRows = type[Project] | type[Build] | type[LedgerEntry] | type[ApiKey] | type[SignIn]
+
+
+def owned(rows: OwnedRows, user_id: str) -> ColumnElement[bool]:
+    """The condition on rows that the user may see.
+
+    Projects, and with them builds, belong to organisations, and each of their members sees them. Ledger entries, keys
+    and sign-ins belong to one user.
+    """
+    if rows is Project:
+        return Project.org_id.in_(select(Membership.org_id).where(Membership.user_id == user_id))
+    if rows is Build:
+        return Build.project_id.in_(select(Project.id).where(owned(Project, user_id)))
+    assert rows is LedgerEntry or rows is ApiKey or rows is SignIn
+    return rows.user_id == user_id
+
+
+async def find_role(tx: Transaction, user_id: str, project_id: uuid.UUID) -> Role | None:
+    """Return the user's role in the project's organisation; None if the user is not a member."""
+    role = await tx.session.scalar(
+        select(Membership.role)
+        .join(Project, Project.org_id == Membership.org_id)
+        .where(Project.id == project_id, Membership.user_id == user_id)
+    )
+    return None if role is None else Role(role)
