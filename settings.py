@@ -386,7 +386,9 @@ class Settings(BuildSettings, BaseSettings):
     api_operator_token: HeaderSecret | None = Field(
         default=None, description="Bearer token of operators, who change accounts and see money. Unset: no one can."
     )
-    api_user: str = Field(default="founder", description="User of requests that do not name one.")
+    api_user: str = Field(
+        default="founder", description="User of API_TOKEN, and of API_OPERATOR_TOKEN unless a request names another."
+    )
     public_url: Origin = Field(
         default="http://127.0.0.1:8000",
         description="URL under which browsers reach the API and the console, without a path. Requests for another host "

@@ -10,7 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api.client_address import address_key, client_address
 from api.errors import INSUFFICIENT_SCOPE, MEDIA, UNAUTHORIZED, Problem
 from api.feeds import Feeds
-from api.identity import USER_HEADER, identify
+from api.identity import identify
 from api.limits import Limits
 from api.origins import check_own_page, has_body, is_json
 from clients.build_workflows import BuildWorkflows
@@ -62,10 +62,9 @@ async def _identity(
     request: Request,
     resources: ProcessResourcesDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-    _named: Annotated[
+    x_cofounder_user: Annotated[
         str | None,
         Header(
-            alias=USER_HEADER,
             min_length=1,
             max_length=user_id.MAX_CHARACTERS,
             pattern=user_id.PATTERN,
@@ -76,7 +75,7 @@ async def _identity(
     token = None if credentials is None else credentials.credentials
     address = address_key(client_address(request.scope, resources.settings.trusted_proxies or ()))
     try:
-        identity = await identify(request, resources.settings, resources.sessions, token)
+        identity = await identify(request, resources.settings, resources.sessions, token, x_cofounder_user)
     except Problem as problem:
         if problem.kind is UNAUTHORIZED and (token is not None or request.cookies):
             await resources.limits.note_wrong_credentials(address)
@@ -92,7 +91,7 @@ identified = Depends(_identity)
 """A router's dependency: all its routes are for known identities."""
 
 CurrentIdentity = Annotated[Identity, identified]
-"""Who makes the request. Whoever is unknown gets a 401."""
+"""Who makes the request. An unknown one gets a 401."""
 
 
 def _current_user_id(identity: CurrentIdentity) -> str:
@@ -189,7 +188,7 @@ ResourcesDep = Annotated[Resources, Depends(_resources)]
 
 
 async def _record_reading(request: Request, resources: ResourcesDep, identity: CurrentIdentity) -> None:
-    is_reading = request.method in ("GET", "HEAD") and USER_HEADER in request.headers
+    is_reading = request.method in ("GET", "HEAD") and "X-Cofounder-User" in request.headers
     if not is_reading or identity.actor == identity.user_id:
         return
     async with request_transaction(resources.sessions) as tx:

@@ -171,6 +171,7 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
     errors = [
         {"field": _field_name(each["loc"]), "message": each["msg"].removeprefix("Value error, ")} for each in mistakes
     ]
+    errors = [each for number, each in enumerate(errors) if each not in errors[:number]]  # a shared dependency's
     listed = "; ".join(f"{each['field']}: {each['message']}" for each in errors[:5])
     return problem_response(
         INVALID, f"Correct these fields and send the request again. {listed}", more={"errors": errors}

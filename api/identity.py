@@ -17,16 +17,17 @@ from domain.api_keys import PREFIX, ApiKeyText
 from domain.identity import FOUNDER_SCOPES, OPERATOR_SCOPES, How, Identity, Scope
 from settings import Settings
 
-USER_HEADER = "X-Cofounder-User"
-
 _WHAT_TO_SEND = "Send the API's token or an API key in the header `Authorization: Bearer …`."
 
 
-async def identify(request: Request, settings: Settings, sessions: Sessions, token: str | None) -> Identity:
+async def identify(
+    request: Request, settings: Settings, sessions: Sessions, token: str | None, named_user: str | None
+) -> Identity:
     """Who makes the request.
 
     Args:
         token: what follows `Bearer` in the header; None without one.
+        named_user: the user whom the header X-Cofounder-User names.
 
     Raises:
         Problem: no one that this API knows.
@@ -38,7 +39,7 @@ async def identify(request: Request, settings: Settings, sessions: Sessions, tok
         identity = await _of_static_token(request, settings, every, token) or await _of_api_key(every, token)
     if identity is None:
         raise unauthorized(_WHAT_TO_SEND)
-    return _acting_for(identity, request.headers.get(USER_HEADER))
+    return _acting_for(identity, named_user)
 
 
 def unauthorized(detail: str) -> Problem:
@@ -94,7 +95,7 @@ def _acting_for(identity: Identity, user_id: str | None) -> Identity:
     if not identity.may(Scope.OPS_WRITE):
         raise Problem(
             REFUSED,
-            f"{USER_HEADER} names another user, and only operators may act for others. Leave the header out, or send "
+            "X-Cofounder-User names another user, and only operators may act for others. Leave the header out, or send "
             "the API's API_OPERATOR_TOKEN as the token.",
         )
     return Identity(user_id, identity.scopes, identity.how, identity.actor, identity.credential_id)

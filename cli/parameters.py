@@ -69,9 +69,7 @@ ApiUrl = Annotated[
 ]
 User = Annotated[
     str | None,
-    typer.Option(
-        "--user", metavar="USER", parser=_parse_user, help="Act for this user instead of the API's default user."
-    ),
+    typer.Option("--user", metavar="USER", parser=_parse_user, help="Act for this user. Only operators may."),
 ]
 Real = Annotated[
     bool, typer.Option("--real", envvar="REAL", help="Use ANTHROPIC_API_KEY and E2B_API_KEY. Costs money.")

@@ -325,7 +325,7 @@ class SignIn(Base):
 class AuditEntry(Base):
     """An act of an operator, or one that destroys something. Holds ids and names of fields, never their contents.
 
-    Only ever inserted: a trigger refuses everything else, whoever tries.
+    Only ever inserted: a trigger refuses everything else, from any role.
     """
 
     __tablename__ = "audit"

@@ -112,7 +112,7 @@ class Access:
         settings = []
         if self.user_id is not None:
             quoted = self.user_id.replace("'", "''")
-            settings.append(f"set local app.user = '{quoted}'")
+            settings.append(f"set local app.user_id = '{quoted}'")
         if self.every_row:
             settings.append("set local app.every_row = 'on'")
         return "; ".join(settings)
@@ -121,27 +121,26 @@ class Access:
 class Sessions:
     """Where transactions take their connections from; see `db/transaction.py`."""
 
-    def __init__(self, engine: AsyncEngine, access: Access | None = None, author: Author | None = None) -> None:
-        self._engine = engine
+    def __init__(self, statements: AsyncEngine, access: Access | None = None, author: Author | None = None) -> None:
         self.access = access
         """Whose rows the transactions see; None sets nothing."""
         self.author = author
         """Who acts in the transactions; None for programs that act by themselves."""
-        self.statements = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.statements = statements
         """The engine's connections in autocommit: each statement is a transaction of its own, unless one is begun."""
 
     def acting(self, access: Access, author: Author | None = None) -> "Sessions":
         """The same connections, for transactions with this access, and with this author in the audit."""
-        return Sessions(self._engine, access, author or self.author)
+        return Sessions(self.statements, access, author or self.author)
 
     def by(self, author: Author) -> "Sessions":
         """The same connections and access, with this author in the audit."""
-        return Sessions(self._engine, self.access, author)
+        return Sessions(self.statements, self.access, author)
 
 
 def make_sessions(engine: AsyncEngine) -> Sessions:
     """Let transactions use the engine."""
-    return Sessions(engine)
+    return Sessions(engine.execution_options(isolation_level="AUTOCOMMIT"))
 
 
 @asynccontextmanager

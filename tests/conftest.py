@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from tests.harness.environment import outside_variables
 
@@ -35,6 +36,18 @@ _LONGEST = (
 )
 """The modules that take the longest; they start first. Each process runs one module at a time, so a long module that
 starts last would keep one process busy while the others have nothing left."""
+
+
+def pytest_configure() -> None:
+    """Log errors as plain text: drawing a traceback with its variables takes a minute on a busy machine."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper("%Y-%m-%d %H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ]
+    )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

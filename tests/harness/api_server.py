@@ -5,7 +5,7 @@ import hashlib
 import secrets
 import socket
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +24,13 @@ from api.main import open_resources
 from api.server import Server
 from clients.temporal import connect_temporal
 from db.migrate import migrate
-from db.models import ApiKey, Base, Build, DependencyState, Process, Project, RequestBucket, User
+from db.models import ApiKey, Base, Build, Project, User
 from db.session import Sessions, make_engine, make_sessions
 from db.transaction import transaction
 from db.users import ensure_user
 from domain.api_keys import ID_DIGITS, ApiKeyText
 from domain.identity import FOUNDER_SCOPES
+from domain.user_id import is_user_id
 from local.stack import LocalStack
 from settings import Settings
 from tests.harness.wait import DEADLINE
@@ -38,6 +39,12 @@ TOKEN = "a-token-for-tests"
 OPERATORS = "a-token-of-operators"
 AS_OPERATOR = {"Authorization": f"Bearer {OPERATORS}"}
 BRIEF = {"name": "Pantry Pal", "problem": "Food is forgotten.", "features": ["A list", "A reminder"], "tone": "warm"}
+
+
+_NOT_COUNTED = (
+    *("processes", "dependencies", "request_buckets"),
+    *("users", "organisations", "memberships", "api_keys"),
+)
 
 
 @dataclass
@@ -52,14 +59,9 @@ class RunningApi:
 
     async def project(self, user: str | None = None, **body: Any) -> str:
         """Create a project and return its id."""
-        headers = {} if user is None else await self.user(user)
-        answer = await self.http.post("/v1/projects", json=body or {"brief": BRIEF}, headers=headers)
+        answer = await self.http.post("/v1/projects", json=body or {"brief": BRIEF}, headers=as_user(user))
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
-
-    async def user(self, user: str) -> dict[str, str]:
-        """Make a user, unless it exists. Return the headers of their key."""
-        return {"Authorization": f"Bearer {await make_key(self.sessions, user)}"}
 
     async def build(self, project: str | None = None) -> str:
         """Start a build and return its id."""
@@ -69,12 +71,12 @@ class RunningApi:
         return str(answer.json()["id"])
 
     async def rows(self) -> dict[str, int]:
-        """Count the rows of each table, except those in which programs announce themselves at times of their own."""
+        """Count the rows of each table, except those of users, and those that programs write at times of their own."""
         async with transaction(self.sessions) as tx:
             return {
                 name: int(await tx.session.scalar(select(func.count()).select_from(table)) or 0)
                 for name, table in Base.metadata.tables.items()
-                if name not in (Process.__tablename__, DependencyState.__tablename__, RequestBucket.__tablename__)
+                if name not in _NOT_COUNTED
             }
 
     async def row(self, build_id: str) -> Build:
@@ -85,7 +87,15 @@ class RunningApi:
 
 def as_user(user: str | None) -> dict[str, str]:
     """Return the headers of a user's API key. The client makes the user and the key before it sends them."""
-    return {} if user is None else {"Authorization": f"Bearer {key_of(user)}"}
+    if user is None:
+        return {}
+    key = str(key_of(user))
+    _users[key] = user
+    return {"Authorization": f"Bearer {key}"}
+
+
+_users: dict[str, str] = {}
+"""The users of the keys that tests have asked for."""
 
 
 def for_user(user: str) -> dict[str, str]:
@@ -171,12 +181,28 @@ async def running_api(settings: Settings, environment: Mapping[str, str], port: 
     engine = make_engine(settings.database_url, pool_size=2)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     try:
+        sessions = make_sessions(engine)
         async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=DEADLINE, trust_env=False) as http:
-            yield RunningApi(url, http, make_sessions(engine), app.state.resources, temporal)
+            http.event_hooks["request"] = [_users_before_requests(sessions)]
+            yield RunningApi(url, http, sessions, app.state.resources, temporal)
     finally:
         server.should_exit = True
         await serving
         await engine.dispose()
+
+
+def _users_before_requests(sessions: Sessions) -> Callable[[httpx2.Request], Awaitable[None]]:
+    """A hook that makes the user of a request's key, unless it exists."""
+    made: set[str] = set()
+
+    async def make_user(request: httpx2.Request) -> None:
+        user = _users.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        user = request.headers.get("X-Cofounder-User") if user is None else user
+        if user is not None and user not in made and is_user_id(user):
+            await make_key(sessions, user)
+            made.add(user)
+
+    return make_user
 
 
 async def suspend(api: RunningApi, user: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import func, select, update
@@ -15,10 +16,10 @@ from db.transaction import transaction
 from domain.names import MONEY, build_workflow_id
 from local.stack import LocalStack
 from tests.harness.api_server import (
-    AS_OPERATOR,
     OPERATORS,
     RunningApi,
     as_user,
+    for_user,
     new_database,
     running_api,
     settings_for,
@@ -35,7 +36,7 @@ async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
 
 
 async def read(api: RunningApi, path: str, user: str, *, operator: bool = False) -> dict[str, Any]:
-    answer = await api.http.get(path, headers=as_user(user) | (AS_OPERATOR if operator else {}))
+    answer = await api.http.get(path, headers=for_user(user) if operator else as_user(user))
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -59,8 +60,11 @@ async def spend(api: RunningApi, build: str, cost: int, state: str = "settled") 
 
 
 async def test_founders_see_shares_and_operators_money(api: RunningApi) -> None:
-    unknown = await api.http.get("/v1/account", headers=as_user("nobody"))
-    assert unknown.status_code == 404
+    async with httpx2.AsyncClient(base_url=api.url, trust_env=False) as http:
+        unknown = await http.get("/v1/account", headers=for_user("nobody"))
+        assert (unknown.status_code, "cofounder users set" in unknown.json()["detail"]) == (404, True)
+        unknown = await http.post("/v1/projects", json={}, headers=for_user("nobody"))
+        assert unknown.status_code == 404
     build = await build_of(api, "ada")
     async with transaction(api.sessions) as tx:
         allowance = (await money.lock_day(tx, "ada", datetime.now(UTC).date())).allowance
@@ -94,7 +98,7 @@ async def test_only_operators_change_accounts(api: RunningApi) -> None:
     assert (await read(api, "/v1/account", "eve"))["plan"] == "bootstrapper"
     object.__setattr__(api.resources.settings, "api_operator_token", None)
     try:
-        anonymous = await api.http.patch("/v1/account", json={"plan": "partner"}, headers=as_user("eve") | AS_OPERATOR)
+        anonymous = await api.http.patch("/v1/account", json={"plan": "partner"}, headers=for_user("eve"))
         assert anonymous.status_code == 401
         unset = await api.http.patch("/v1/account", json={"plan": "partner"}, headers=as_user("eve"))
         assert "cofounder users" in unset.json()["detail"]
@@ -104,7 +108,7 @@ async def test_only_operators_change_accounts(api: RunningApi) -> None:
 
 async def test_operators_top_up_and_change_plans_and_builds_hear_of_it(api: RunningApi) -> None:
     build = await build_of(api, "bob")
-    headers = as_user("bob") | AS_OPERATOR
+    headers = for_user("bob")
     before = (await read(api, "/v1/account", "bob", operator=True))["budget"]["allowance"]
     for _ in range(2):
         topped = await api.http.post(

@@ -31,6 +31,7 @@ from tests.harness.api_server import (
     OPERATORS,
     RunningApi,
     as_user,
+    for_user,
     new_database,
     running_api,
     settings_for,
@@ -572,7 +573,7 @@ async def test_a_build_shows_how_it_was_judged_and_what_that_cost(api: RunningAp
 
 
 async def test_usage_sums_the_ledger_by_day_model_and_build(api: RunningApi) -> None:
-    user = as_user("spender") | AS_OPERATOR
+    user = for_user("spender")
     builds: list[uuid.UUID] = []
     for _ in range(2):
         project = await api.project("spender")

@@ -21,7 +21,7 @@ from db.models import Base
 from db.transaction import transaction
 from domain.names import build_workflow_id
 from local.stack import LocalStack
-from tests.harness.api_server import RunningApi, new_database, running_api, settings_for
+from tests.harness.api_server import RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.git_server import TOKEN, GitServer, ProcessWatch, git, git_server
 from tests.harness.stored_repository import make_repository, store_repository
 from tests.harness.wait import wait_until
@@ -164,6 +164,6 @@ async def test_another_user_finds_nothing_to_push(api: RunningApi, build: str) -
     answer = await api.http.post(
         f"/v1/builds/{build}/push",
         json={"url": "https://8.8.8.8/x.git", "token": TOKEN},
-        headers={"X-Cofounder-User": "eve"},
+        headers=as_user("eve"),
     )
     assert answer.status_code == 404
