@@ -141,4 +141,4 @@ async def test_the_command_line_waits_as_it_is_told_once(stack: LocalStack, data
     async with limited_api(stack, database, reads_per_minute=60) as api, ApiClient(api.url, TOKEN) as client:
         async with transaction(api.sessions) as tx:
             tx.session.add(RequestBucket(identity="identity founder", kind="read", tokens=0, at=func.clock_timestamp()))
-        assert (await client.list_builds())["builds"] == []
+        assert "builds" in await client.list_builds()
