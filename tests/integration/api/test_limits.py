@@ -67,7 +67,7 @@ async def test_requests_are_counted_by_class_over_all_apis(stack: LocalStack, da
 
         assert [(await api.http.post("/v1/projects", json={"x": 1})).status_code for _ in range(2)] == [422] * 2
         assert_too_many(await api.http.post(f"{UNKNOWN}/wake"), at_most=30)
-        assert (await api.http.get("/v1/builds", headers=AS_OPERATOR)).status_code == 200, "is somebody else"
+        assert (await api.http.get("/v1/builds", headers=AS_OPERATOR)).status_code == 200, "is someone else"
 
         async with transaction(api.sessions) as tx:
             await tx.session.execute(update(RequestBucket).values(at=func.now() - func.make_interval(0, 0, 0, 0, 0, 1)))
