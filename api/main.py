@@ -16,6 +16,7 @@ from api.app import create_app
 from api.deps import Resources
 from api.feeds import Feeds
 from api.gateway.previews import open_previews
+from api.limits import Limits
 from api.nudges import FeedNudges
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
@@ -46,10 +47,11 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
     try:
         client = await connect_temporal(environment, lazy=True)
         sessions = make_sessions(engine)
+        limits = Limits(sessions, settings.request_limits)
         async with (
             ObjectStore(store_config(settings)) as store,
             _open_sandboxes(settings) as sandboxes,
-            open_previews(settings, sessions) as previews,
+            open_previews(settings, sessions, limits) as previews,
         ):
             workflows = BuildWorkflows(client, settings.temporal_task_queue)
             every = sessions.acting(Access.everything())
@@ -62,6 +64,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 store=store,
                 pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),
                 previews=previews,
+                limits=limits,
             )
     finally:
         await engine.dispose()

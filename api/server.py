@@ -56,7 +56,8 @@ class Server(uvicorn.Server):
 
     async def _admit(self, scope: Scope) -> tuple[Proxy, Route, Lost]:
         previews: Previews = self._app.state.resources.previews
-        return await previews.admit({**scope, "app": self._app})
+        scope["app"] = self._app
+        return await previews.admit(scope)
 
     def _stop(self, problem: WrongVersion) -> None:
         self.problem = problem

@@ -15,8 +15,10 @@ from datetime import timedelta
 from db import preview_access
 from db.models import PreviewLink, PreviewVisit
 from db.transaction import Transaction
+from domain.audit import Action
 from domain.errors import NotFound, Refused
 from domain.identity import How, Identity, Right, Scope
+from services.audit import record
 from services.builds import require_build
 
 LINK_HOURS = 7 * 24
@@ -50,10 +52,14 @@ async def make_link(tx: Transaction, identity: Identity, build_id: uuid.UUID, ho
         NotFound: the user can't see the build.
         Refused: the user may only look at the project.
     """
-    await require_build(tx, identity.user_id, build_id, Right.CHANGE)
+    build = await require_build(tx, identity.user_id, build_id, Right.CHANGE)
     secret = secrets.token_urlsafe(32)
     link = PreviewLink(id=uuid.uuid4(), build_id=build_id, token_hash=_hash(secret), created_by=identity.actor)
-    return NewLink(await preview_access.add_link(tx, link, timedelta(hours=hours)), secret)
+    added = await preview_access.add_link(tx, link, timedelta(hours=hours))
+    await record(
+        tx, Action.PREVIEW_LINK_CREATE, project_id=build.project_id, build_id=build_id, link_id=link.id, hours=hours
+    )
+    return NewLink(added, secret)
 
 
 async def list_links(tx: Transaction, identity: Identity, build_id: uuid.UUID) -> Sequence[PreviewLink]:
@@ -73,9 +79,10 @@ async def revoke_link(tx: Transaction, identity: Identity, build_id: uuid.UUID, 
         NotFound: the user can't see the build, or it has no such link that works.
         Refused: the user may only look at the project.
     """
-    await require_build(tx, identity.user_id, build_id, Right.CHANGE)
+    build = await require_build(tx, identity.user_id, build_id, Right.CHANGE)
     if not await preview_access.revoke_link(tx, build_id, link_id):
         raise NotFound(f"The preview of build {build_id} has no link {link_id} that works.")
+    await record(tx, Action.PREVIEW_LINK_REVOKE, project_id=build.project_id, build_id=build_id, link_id=link_id)
 
 
 async def may_see(tx: Transaction, identity: Identity, build_id: uuid.UUID) -> bool:

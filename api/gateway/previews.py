@@ -20,7 +20,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import Problem
+from api.client_address import address_key, client_address
+from api.errors import UNAUTHORIZED, Problem
 from api.gateway.headers import KEY_HEADER, Route, cookies_named, credentials_in
 from api.gateway.pages import answer, how_to_open, is_navigation
 from api.gateway.proxy import AccessLost, Lost, ProductDown, Proxy
@@ -36,6 +37,7 @@ from api.gateway.visitor import (
     set_cookie,
 )
 from api.identity import identify
+from api.limits import Limits
 from db.models import Preview
 from db.previews import find_preview, upstream_of
 from db.session import Access, Sessions
@@ -62,8 +64,9 @@ _MOST_REQUESTS = 200
 class Previews:
     """Serves the previews of this process. Closed with its `close`."""
 
-    def __init__(self, settings: Settings, sessions: Sessions) -> None:
+    def __init__(self, settings: Settings, sessions: Sessions, limits: Limits) -> None:
         self._settings = settings
+        self._limits = limits
         self._sessions = sessions
         self._every = sessions.acting(Access.everything())
         self._secure = is_secure(settings.preview_url)
@@ -127,6 +130,7 @@ class Previews:
         upstream = None if preview is None else upstream_of(preview)
         if upstream is None:
             raise Refusal(503, "This preview is closed.")
+        scope["client"] = (self._client(scope), 0)
         return self._proxy, Route(self._origin(scope), upstream.url, upstream.token), visitor.until_lost
 
     @contextmanager
@@ -166,7 +170,8 @@ class Previews:
             if too_many:
                 sentence = f"{_MOST_REQUESTS} requests of it are open. Close other tabs with it, or wait."
                 return answer(navigation, 503, "This preview is busy", sentence, headers={"Retry-After": "5"})
-            await self._proxy.serve(scope, receive, send, route, self._until_lost(visitor))
+            known = {**scope, "client": (self._client(scope), 0)}
+            await self._proxy.serve(known, receive, send, route, self._until_lost(visitor))
         return None
 
     def _until_lost(self, visitor: Visitor) -> Lost:
@@ -208,13 +213,23 @@ class Previews:
 
     async def _identity(self, scope: Scope, token: str) -> Identity:
         request = Request({**scope, "type": "http", "headers": []})  # nothing but the token counts
+        address = address_key(self._client(scope))
+        named = Headers(raw=scope["headers"]).get("x-cofounder-user")
         try:
-            named = Headers(raw=scope["headers"]).get("x-cofounder-user")
-            return await identify(request, self._settings, self._sessions, token, named)
+            try:
+                identity = await identify(request, self._settings, self._sessions, token, named)
+            except Problem as problem:
+                if problem.kind is UNAUTHORIZED:
+                    await self._limits.note_wrong_credentials(address)
+                raise
+            self._limits.check_address(address)
         except DatabaseUnavailable:
             raise
-        except (Problem, CofounderError) as error:
+        except Problem as problem:
+            raise _Denied(problem.kind.status, problem.detail) from problem
+        except CofounderError as error:
             raise _Denied(401, str(error)) from error
+        return identity
 
     async def _preview(self, build_id: uuid.UUID) -> Preview | None:
         async with request_transaction(self._every) as tx:
@@ -254,6 +269,10 @@ class Previews:
         response.headers.append("Set-Cookie", set_cookie(name, "", 0, secure=self._secure))
         return response
 
+    def _client(self, scope: Scope) -> str:
+        """The visitor's address."""
+        return client_address(scope, self._settings.trusted_proxies or ())
+
     def _origin(self, scope: Scope) -> str:
         """The preview's origin, as the browser sees it."""
         return f"{self._scheme}://{Headers(raw=scope['headers']).get('host', '').lower()}"
@@ -281,9 +300,9 @@ class PreviewHosts:
 
 
 @asynccontextmanager
-async def open_previews(settings: Settings, sessions: Sessions) -> AsyncIterator[Previews]:
+async def open_previews(settings: Settings, sessions: Sessions, limits: Limits) -> AsyncIterator[Previews]:
     """Serve previews; close their connections at the end of the block."""
-    previews = Previews(settings, sessions)
+    previews = Previews(settings, sessions, limits)
     try:
         yield previews
     finally:
