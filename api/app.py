@@ -9,12 +9,14 @@ from starlette.types import ASGIApp
 
 from api import identity_schemas, schemas
 from api.body_limit import BodyLimit
-from api.deps import Resources, identified, require_json
+from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
 from api.hosts import HostCheck
+from api.request_ids import RequestIds
 from api.responses import event_schemas, kinds_table, problems
 from api.routes import (
     account,
+    audit,
     builds,
     docs,
     events,
@@ -70,7 +72,7 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Not `add_middleware`: the answer to an error in the program is made outside of that.
-        return SecurityHeaders(HostCheck(super().build_middleware_stack()))
+        return RequestIds(SecurityHeaders(HostCheck(super().build_middleware_stack())))
 
 
 def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAPI:
@@ -102,14 +104,16 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     app.include_router(health.router)
     app.include_router(pages.router)
     app.include_router(
-        sign_ins.open_router, prefix="/v1", dependencies=[Depends(require_json)], responses=problems(401, 503)
+        sign_ins.open_router, prefix="/v1", dependencies=[Depends(require_json)], responses=problems(401, 421, 429, 503)
     )
     app.include_router(docs.router)
     v1 = APIRouter(
-        prefix="/v1", dependencies=[identified, Depends(require_json)], responses=problems(401, 403, 421, 503)
+        prefix="/v1",
+        dependencies=[identified, limited, recorded, Depends(require_json)],
+        responses=problems(401, 403, 421, 429, 503),
     )
     building = (projects, secrets, builds, steering, events, previews, workspaces, pushes)
-    for module in (*building, usage, account, me, keys, sign_ins):
+    for module in (*building, usage, account, audit, me, keys, sign_ins):
         v1.include_router(module.router)
     app.include_router(v1)
     return app

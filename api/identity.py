@@ -10,7 +10,6 @@ from fastapi import Request
 from pydantic import SecretStr
 
 from api.errors import AUTHENTICATE, REFUSED, UNAUTHORIZED, Problem
-from api.origins import check_own_page
 from api.sign_in_cookie import cookie_name, read_cookie
 from db.session import Access, Sessions
 from db.transaction import request_transaction
@@ -90,7 +89,6 @@ async def _of_sign_in(request: Request, settings: Settings, every: Sessions) -> 
     token = read_cookie(request, await cookie_name(request, settings, every))
     if token is None:
         return None
-    check_own_page(request, settings.public_url)
     async with request_transaction(every) as tx:
         return await identify_sign_in(tx, token)
 

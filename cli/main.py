@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from cli.commands import (
     answer,
+    audit,
     build,
     cancel,
     demo,
@@ -48,7 +49,7 @@ _COMMANDS = (
     *(say, answer, restore, wake, cancel),
     *(preview, download, push),
     *(open_browser, me),
-    *(migrate, recover, settings, replay),
+    *(migrate, recover, settings, replay, audit),
 )
 
 # \b keeps these lines as they are when help is plain text.

@@ -25,8 +25,10 @@ from domain.api_keys import (
     expiry,
     parse,
 )
+from domain.audit import Action
 from domain.errors import Conflict, CredentialRefused, NotFound
 from domain.identity import How, Identity, Scope
+from services.audit import record
 
 NOTE_USE_EVERY = timedelta(minutes=1)
 """`last_used_at` is written at most this often, so that a request costs no write."""
@@ -62,7 +64,9 @@ async def create_key(
     expires_at = expiry(datetime.now(UTC), lifetime, await _expiry_of(tx, maker))
     if await api_keys.lock_keys_of(tx, maker.user_id) >= MAX_KEYS:
         raise Conflict(f"You have {MAX_KEYS} keys, the most that one may have. Revoke one that is not used.")
-    return await _add(tx, maker, name, wanted, expires_at)
+    new = await _add(tx, maker, name, wanted, expires_at)
+    await record(tx, Action.KEY_CREATE, key_id=new.key.id)
+    return new
 
 
 async def rotate_key(tx: Transaction, maker: Identity, key_id: str, overlap: timedelta = OVERLAP) -> NewKey:
@@ -90,6 +94,7 @@ async def rotate_key(tx: Transaction, maker: Identity, key_id: str, overlap: tim
     new = await _add(tx, maker, old.name, scopes, expires_at if limit is None else min(expires_at, limit))
     ends_at = now + overlap
     await api_keys.replace_key(tx, old.id, new.key.id, min(ends_at, old.expires_at or ends_at))
+    await record(tx, Action.KEY_ROTATE, key_id=old.id, new_key_id=new.key.id)
     return new
 
 
@@ -109,7 +114,10 @@ async def revoke_key(tx: Transaction, user_id: str, key_id: str) -> list[str]:
     """
     if await api_keys.lock_key(tx, user_id, key_id) is None:
         raise NotFound(f"You have no key {key_id[:80]!r}.")
-    return await api_keys.revoke_key(tx, key_id)
+    ended = await api_keys.revoke_key(tx, key_id)
+    if ended:
+        await record(tx, Action.KEY_REVOKE, key_id=key_id, others=len(ended) - 1)
+    return ended
 
 
 async def identify_key(tx: Transaction, credential: str) -> Identity:

@@ -15,8 +15,10 @@ from db.models import SignIn, SignInCode
 from db.transaction import Transaction
 from db.users import require_user
 from domain.api_keys import check_scopes
+from domain.audit import Action
 from domain.errors import CredentialRefused, NotFound, SignInLinkRefused
 from domain.identity import FOUNDER_SCOPES, How, Identity, Scope
+from services.audit import record
 
 CODE_LIFETIME = timedelta(minutes=10)
 """A sign-in link works this long."""
@@ -78,6 +80,7 @@ async def make_code(tx: Transaction, maker: Identity, scopes: Iterable[Scope] | 
         api_key_id=maker.credential_id if maker.how is How.API_KEY else None,
     )
     await sign_ins.add_code(tx, row, _FORGET_CODES_AFTER)
+    await record(tx, Action.SIGN_IN_LINK)
     return NewCode(code, expires_at)
 
 
@@ -160,6 +163,7 @@ async def end_sign_in(tx: Transaction, user_id: str, sign_in_id: uuid.UUID) -> N
     """
     if not await sign_ins.revoke_sign_in(tx, user_id, sign_in_id):
         raise NotFound(f"You have no sign-in {sign_in_id}.")
+    await record(tx, Action.SIGN_IN_REVOKE, sign_in_id=sign_in_id)
 
 
 async def sign_out(tx: Transaction, token: str) -> None:

@@ -10,6 +10,7 @@ from api.deps import (
     ProcessResourcesDep,
     ResourcesDep,
     TransactionDep,
+    address_of,
     needs,
 )
 from api.identity_schemas import (
@@ -25,7 +26,7 @@ from api.responses import TAKES_BODY, problems
 from api.sign_in_cookie import cookie_name, delete_cookie, read_cookie, set_cookie
 from db.session import Access
 from db.transaction import Transaction, request_transaction
-from domain.errors import CredentialRefused
+from domain.errors import CredentialRefused, SignInLinkRefused
 from domain.identity import Scope
 from services import sign_ins
 
@@ -61,10 +62,16 @@ async def sign_in(
     The cookie always holds a new token. A sign-in that the browser had before is ended."""
     settings = resources.settings
     check_own_page(request, settings.public_url)
+    address = address_of(request, settings)
+    resources.limits.check_address(address)
     name = await cookie_name(request, settings, resources.sessions)
-    async with request_transaction(resources.sessions.acting(Access.everything())) as tx:
-        new = await sign_ins.sign_in_with_code(tx, given.code)
-        await _forget(tx, request, name)
+    try:
+        async with request_transaction(resources.sessions.acting(Access.everything())) as tx:
+            new = await sign_ins.sign_in_with_code(tx, given.code)
+            await _forget(tx, request, name)
+    except SignInLinkRefused:
+        await resources.limits.note_wrong_credentials(address)
+        raise
     set_cookie(response, name, new.token, settings)
     return SignedInOut(user=new.sign_in.user_id, sign_in=SignInOut.of(new.sign_in, str(new.sign_in.id)))
 
