@@ -4,7 +4,7 @@
 
 const [, , build, step] = location.pathname.split("/");
 const KEPT = `preview-link ${build}`;
-const preview = document.getElementById("open").href;
+const preview = document.getElementById("open").href; // before it changes
 
 /** Show a title and paragraphs; a paragraph in an array is a command to type. */
 function show(title, ...paragraphs) {
@@ -37,10 +37,13 @@ async function enter() {
   if (!secret) {
     show(
       "This preview is private",
-      "Is it your product? Sign in: make a sign-in link on the machine where you use Cofounder, open it, then open the preview again.",
-      ["cofounder open"],
+      "Is it your product? Sign in, and you come back here.",
       "Has someone sent you a preview link? Open that link again, all of it.",
     );
+    const next = document.getElementById("open");
+    next.textContent = "Sign in";
+    next.href = `/sign-in#${new URLSearchParams({ to: `/previews/${build}` })}`;
+    document.getElementById("next").hidden = false;
     return;
   }
   const query = new URLSearchParams(location.search);

@@ -62,13 +62,6 @@ async def script() -> Response:
     return Response(content, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
 
-@router.get("/preview.css")
-async def style() -> Response:
-    """The page's style."""
-    content = (_PAGES / "preview.css").read_bytes()
-    return Response(content, media_type="text/css", headers={"Cache-Control": "no-cache"})
-
-
 @router.get("/{build_id}")
 async def link(build_id: uuid.UUID, resources: ProcessResourcesDep) -> Response:
     """Keeps the secret of a preview link for this tab, and goes on to the preview."""
