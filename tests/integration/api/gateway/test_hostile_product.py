@@ -204,9 +204,9 @@ async def test_a_preview_page_can_do_nothing_with_the_founders_sign_in(
         assert await page.inner_text("p") == "hostile"
         before = await api.rows()
         tried = await page.evaluate(ATTACK, api.url)
-        form = "f => { document.body.innerHTML = f; document.forms[0].submit(); }"
-        posted = '<form method="post" enctype="text/plain" action="{}"><input name=\'{{"name":"h","x":"\' value=\'"}}\'></form>'
-        await page.evaluate(form, posted.format(f"{api.url}/v1/projects"))
+        field = """<input name='{"name":"h","x":"' value='"}'>"""
+        form = f'<form method="post" enctype="text/plain" action="{api.url}/v1/projects">{field}</form>'
+        await page.evaluate("form => { document.body.innerHTML = form; document.forms[0].submit(); }", form)
         await page.wait_for_url(f"{api.url}/v1/projects")
         assert "problem" in await page.content()
         after = await api.rows()
