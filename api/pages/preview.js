@@ -6,12 +6,12 @@ const [, , build, step] = location.pathname.split("/");
 const KEPT = `preview-link ${build}`;
 const preview = document.getElementById("open").href; // before it changes
 
-/** Show a title and paragraphs; a paragraph in an array is a command to type. */
+/** Show a title and paragraphs. */
 function show(title, ...paragraphs) {
   document.getElementById("title").textContent = title;
   document.getElementById("message").replaceChildren(
     ...paragraphs.map((text) => {
-      const element = document.createElement(Array.isArray(text) ? "pre" : "p");
+      const element = document.createElement("p");
       element.textContent = text;
       return element;
     }),
@@ -34,6 +34,15 @@ function begin() {
 async function enter() {
   const secret = sessionStorage.getItem(KEPT);
   sessionStorage.removeItem(KEPT);
+  const { user } = document.documentElement.dataset;
+  if (!secret && user) {
+    show(
+      "You can't see this preview",
+      `You are signed in as ${user}, who does not work on this product.`,
+      "Ask the person who sent you here for a preview link, or to add you to the product's organisation.",
+    );
+    return;
+  }
   if (!secret) {
     show(
       "This preview is private",

@@ -237,3 +237,11 @@ async def test_a_page_of_ours_shows_a_preview_in_a_frame(api: RunningApi, contex
         page = await context.new_page()
         await page.goto(f"http://{gateway.host}/")
         assert await page.inner_text("p") == "hostile"
+
+
+async def test_a_founder_is_told_why_anothers_preview_does_not_show(api: RunningApi, context: BrowserContext) -> None:
+    [build] = await builds_of(api.sessions, f"other-{uuid.uuid4().hex[:8]}", 1)
+    await _signed_in(api, context)
+    page = await context.new_page()
+    await page.goto(f"http://{Gateway(api, build, '').host}/")
+    await page.get_by_text("You are signed in as founder, who does not work on this product.").wait_for()
