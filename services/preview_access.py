@@ -154,5 +154,5 @@ def _bound(code: str, state: str) -> bytes:
 
 
 def _hash(secret: str) -> bytes:
-    """SHA-256 suffices: the secrets are random, so nobody can try a dictionary on them."""
+    """SHA-256 suffices: the secrets are random, so no one can try a dictionary on them."""
     return hashlib.sha256(secret.encode()).digest()

@@ -99,7 +99,7 @@ class Proxy:
         answer = await self.ask(scope, route, _framing(scope["headers"]), body)
         async with contextlib.aclosing(answer):
             if not 200 <= answer.status < 600:
-                raise ProductDown(502)  # a change of the protocol, for which nobody has asked, or no status at all
+                raise ProductDown(502)  # a change of the protocol, for which no one has asked, or no status at all
             headers = response_headers(answer.headers, route)
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
             try:

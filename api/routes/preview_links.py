@@ -27,7 +27,7 @@ async def make(
     tx: TransactionDep,
     new: NewPreviewLink | None = None,
 ) -> NewPreviewLinkOut:
-    """Whoever has the link can see this build's preview until the link expires or is revoked, and nothing else. The
+    """Anyone who has the link can see this build's preview until the link expires or is revoked, and nothing else. The
     response is the only one that has it."""
     made = await preview_access.make_link(tx, identity, build_id, (new or NewPreviewLink()).hours)
     url = f"{resources.settings.public_url}/previews/{build_id}#{made.secret}"

@@ -18,7 +18,7 @@ from local.stack import LocalStack
 from tests.harness.api_server import OPERATORS, TOKEN, RunningApi, new_database, running_api, settings_for
 from tests.harness.asgi_server import serving
 from tests.harness.build_rows import builds_of
-from tests.integration.api.gateway.test_previews import Gateway, link_of, open_preview
+from tests.harness.preview_gateway import Gateway, link_of, open_preview
 
 SERVICE_WORKER = """
 self.addEventListener("install", () => self.skipWaiting());

@@ -171,7 +171,7 @@ async def test_a_refusal_of_ours_reaches_no_product(gate: Gate) -> None:
     ],
 )
 async def test_what_is_not_a_handshake_is_refused(gate: Gate, head: bytes) -> None:
-    """Whatever follows a body's head would otherwise be a request that nobody checks."""
+    """Whatever follows a body's head would otherwise be a request that no one checks."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
     writer.write(head + b"Host: b.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGET /smuggled HTTP/1.1")
     answer = await asyncio.wait_for(reader.read(), DEADLINE)
