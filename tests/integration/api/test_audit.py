@@ -378,7 +378,8 @@ async def test_commands_on_the_database_are_recorded(
     for name, value in stack.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DATABASE_URL", api.resources.settings.database_url.replace("+asyncpg", ""))
-    monkeypatch.setenv("SECRETS_KEY", f"main:{base64.b64encode(b'k' * 32).decode()}")
+    key = f"main:{base64.b64encode(b'k' * 32).decode()}"
+    monkeypatch.setenv("SECRETS_KEY", key)
 
     async def run(*words: str) -> str:
         result = await asyncio.to_thread(CliRunner().invoke, command_line, words)
@@ -393,6 +394,10 @@ async def test_commands_on_the_database_are_recorded(
     await run("switch", "on", "--user", "bea")
     await run("limits", "set", "fleet_day", "none")
     await run("settings", build, "GATE_ATTEMPTS=3")
+    path, body = await _set_secret(api)
+    assert (await api.http.put(path, json=body, headers=as_user(ADA))).is_success
+    monkeypatch.setenv("SECRETS_KEY", f"new:{base64.b64encode(b'n' * 32).decode()},{key}")
+    await run("secrets", "rotate")
     entries = await _entries_after(api, last)
     assert [(each.action, each.user_id) for each in entries] == [
         (Action.ACCOUNT_CHANGE, "bea"),
@@ -401,9 +406,12 @@ async def test_commands_on_the_database_are_recorded(
         (Action.SWITCH_ON, "bea"),
         (Action.LIMIT_SET, None),
         (Action.BUILD_SETTINGS, None),
+        (Action.SECRET_SET, ADA),
+        (Action.SECRETS_ROTATE, None),
     ]
-    assert {(each.actor, each.how) for each in entries} == {("operator", "cli")}
-    assert all(each.credential_id for each in entries), "the name of the machine's user"
+    by_command = [each for each in entries if each.action != Action.SECRET_SET]
+    assert {(each.actor, each.how) for each in by_command} == {("operator", "cli")}
+    assert all(each.credential_id for each in by_command), "the name of the machine's user"
     listed = json.loads(await run("audit", "--user", "bea", "--since", "2026-01-01", "--json"))
     assert [each["action"] for each in listed["entries"]] == [
         *("switch.on", "switch.off", "account.top_up", "account.change")

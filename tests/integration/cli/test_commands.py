@@ -591,7 +591,7 @@ async def test_every_command_works_with_an_api_key(run: Run, api: RunningApi, mo
         await ensure_user(tx, "ada")
     monkeypatch.setenv("API_TOKEN", OPERATORS)
     made = json.loads((await run("keys", "create", "her laptop", "--user", "ada", "--days", "9", "--json")).stdout)
-    assert "There is no user nobody" in told(await run("keys", "create", "x", "--user", "nobody"))
+    assert "There is no user bob" in told(await run("keys", "create", "x", "--user", "bob"))
 
     monkeypatch.setenv("API_TOKEN", made["secret"])
     started = json.loads((await run("build", "--idea", "A bakery", "--no-watch", "--json")).stdout)
