@@ -18,6 +18,7 @@ from api.routes import (
     docs,
     events,
     health,
+    organisations,
     previews,
     projects,
     pushes,
@@ -65,6 +66,12 @@ class _Api(FastAPI):
         return SecurityHeaders(HostCheck(super().build_middleware_stack()))
 
 
+_V1 = (
+    *(projects, secrets, builds, steering, events, previews, workspaces, pushes),
+    *(usage, account, organisations),
+)
+
+
 def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAPI:
     """The application. Opens its resources at start-up and closes them at shutdown."""
 
@@ -96,7 +103,19 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     v1 = APIRouter(
         prefix="/v1", dependencies=[identified, Depends(require_json)], responses=problems(401, 403, 421, 503)
     )
-    for module in (projects, secrets, builds, steering, events, previews, workspaces, pushes, usage, account):
+    for module in (
+        organisations,
+        projects,
+        secrets,
+        builds,
+        steering,
+        events,
+        previews,
+        workspaces,
+        pushes,
+        usage,
+        account,
+    ):
         v1.include_router(module.router)
     app.include_router(v1)
     return app
