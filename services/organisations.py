@@ -17,9 +17,11 @@ from db.organisations import OwnOrganisation
 from db.projects import find_project, lock_project, move_project
 from db.session import Sessions
 from db.transaction import Transaction, request_transaction
+from domain.audit import Action
 from domain.errors import Conflict, NotFound, Refused
 from domain.identity import CHANGING_ROLES, Role
 from domain.organisations import MAX_MEMBERS, MAX_OWNED, check_owner_remains
+from services.audit import record
 from services.builds import signal_cancel
 
 
@@ -45,6 +47,7 @@ async def create_organisation(tx: Transaction, user_id: str, name: str) -> OwnOr
         raise Conflict(f"You own {MAX_OWNED} organisations, the most that a user may. Use one of them.")
     org_id = uuid.uuid4()
     await organisations.insert_organisation(tx, org_id, name, user_id)
+    await record(tx, Action.ORGANISATION_CREATE, org_id=org_id)
     return await require_organisation(tx, user_id, org_id)
 
 
@@ -56,6 +59,7 @@ async def rename_organisation(tx: Transaction, user_id: str, org_id: uuid.UUID, 
     """
     own = await _require_owner(tx, user_id, org_id, "rename it")
     await organisations.rename(tx, org_id, name)
+    await record(tx, Action.ORGANISATION_CHANGE, org_id=org_id, changed=["name"])
     await tx.session.refresh(own.organisation)
     return own
 
@@ -112,6 +116,8 @@ async def set_member(
             raise NotFound(
                 f"There is no user {member_id}. Users appear when they sign in, or when an operator makes them."
             ) from error
+        action = Action.MEMBER_CHANGE if member_id in roles else Action.MEMBER_ADD
+        await record(tx, action, user_id=member_id, org_id=org_id, role=role, cancelled_builds=len(cancelled))
         [membership] = [each for each in await organisations.list_members(tx, org_id) if each.user_id == member_id]
     await _signal_cancels(sessions, workflows, cancelled)
     return ChangedMember(membership, member_id not in roles, cancelled)
@@ -140,6 +146,7 @@ async def remove_member(
             raise NotFound(f"{member_id} is not a member of the organisation.")
         check_owner_remains(roles, member_id, None)
         cancelled = await _cancel_builds(tx, org_id, member_id)
+        await record(tx, Action.MEMBER_REMOVE, user_id=member_id, org_id=org_id, cancelled_builds=len(cancelled))
         await organisations.delete_member(tx, org_id, member_id)
     await _signal_cancels(sessions, workflows, cancelled)
     return cancelled
@@ -209,6 +216,7 @@ async def change_organisation(tx: Transaction, user_id: str, project_id: uuid.UU
             "there.",
             {"build_id": str(build.id)},
         )
+    await record(tx, Action.PROJECT_MOVE, org_id=org_id, project_id=project_id, from_org_id=project.org_id)
     await move_project(tx, project, org_id)
     return project
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from api.deps import CurrentUserId, TransactionDep, needs
+from api.deps import CurrentUserId, TransactionDep, needs, new_project
 from api.errors import VERSION_CONFLICT, Problem
 from api.paging import ProjectsPage
 from api.responses import TAKES_BODY, problems
@@ -24,9 +24,11 @@ from db import projects
 from db.models import Project
 from db.transaction import Transaction
 from db.users import require_user
+from domain.audit import Action
 from domain.brief import Interview
 from domain.errors import NotFound
 from domain.identity import Right, Scope
+from services.audit import record
 from services.builds import require_right
 from services.organisations import change_organisation, require_may_create_projects
 
@@ -43,7 +45,7 @@ IfMatch = Annotated[
 
 @router.post(
     "",
-    dependencies=[needs(Scope.BUILDS_WRITE)],
+    dependencies=[needs(Scope.BUILDS_WRITE), new_project],
     status_code=201,
     summary="Create a project",
     responses=problems(*TAKES_BODY, 404),
@@ -56,6 +58,7 @@ async def create(new: NewProject, user_id: CurrentUserId, tx: TransactionDep, re
     if new.organisation_id is not None:
         await require_may_create_projects(tx, user_id, new.organisation_id)
     project = await projects.create_project(tx, user_id, name, new.brief, new.interview, new.organisation_id)
+    await record(tx, Action.PROJECT_CREATE, org_id=project.org_id, project_id=project.id)
     response.headers["Location"] = f"/v1/projects/{project.id}"
     return await _with_documents(tx, project)
 
@@ -117,6 +120,7 @@ async def replace_brief(
     before = await projects.find_brief(tx, project_id)
     version = _next_version(before.version if before else 0, new.version, if_match)
     await projects.replace_brief(tx, project_id, version, new.brief)
+    await record(tx, Action.BRIEF_REPLACE, project_id=project_id, version=version)
     return await _brief(tx, project_id, response)
 
 
@@ -154,6 +158,7 @@ async def replace_interview(
     before = await projects.find_interview(tx, project_id)
     version = _next_version(before.number if before else 0, new.version, if_match)
     await projects.add_interview(tx, project_id, version, new.interview)
+    await record(tx, Action.INTERVIEW_REPLACE, project_id=project_id, version=version)
     return await _interview(tx, project_id, response)
 
 

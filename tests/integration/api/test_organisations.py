@@ -327,6 +327,7 @@ async def test_an_open_feed_ends_for_who_is_removed(
     assert api.resources.feeds.viewers(uuid.UUID(build)) == 1
     assert (await api.http.get(path, headers=as_user(team.member))).status_code == 404
     async with transaction(api.sessions) as tx:
-        await tx.session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(closed_at=func.now()))
+        ended = {"status": "failed", "closed_at": func.now()}
+        await tx.session.execute(update(Build).where(Build.id == uuid.UUID(build)).values(**ended))
         await append_events(tx, uuid.UUID(build), [StatusEvent(status="failed")])
     assert "event: status" in await reading[1]
