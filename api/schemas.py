@@ -461,6 +461,8 @@ class MemberList(BaseModel):
 class ChangedMemberOut(MemberOut):
     """A member after a change."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.MEMBER | {"cancelled_builds": []}]})
+
     cancelled_builds: list[uuid.UUID] = Field(
         description="Open builds that the member has started and that end now, because viewers can't steer builds."
     )
@@ -468,6 +470,8 @@ class ChangedMemberOut(MemberOut):
 
 class RemovedMemberOut(BaseModel):
     """A user who is not a member any more."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user": "ada", "cancelled_builds": []}]})
 
     user: str
     cancelled_builds: list[uuid.UUID] = Field(
