@@ -105,6 +105,21 @@ BUILD: dict[str, Any] = {
     "cancel_requested_at": None,
     "closed_at": None,
 }
+AUDIT_ENTRY: dict[str, Any] = {
+    "id": 41,
+    "at": _LATER,
+    "actor": "operator",
+    "how": "operator_token",
+    "credential_id": None,
+    "action": "account.change",
+    "user_id": "ada",
+    "org_id": None,
+    "project_id": None,
+    "build_id": None,
+    "fields": {"changed": ["plan"]},
+    "request_id": "5f0c8c1a7f0e4b0e9a550c7b8f1f2a33",
+    "ip": "203.0.113.9",
+}
 MESSAGE: dict[str, Any] = {
     "build_id": _BUILD_ID,
     "number": 1,
@@ -141,6 +156,15 @@ PREVIEW: dict[str, Any] = {
     "expires_at": "2026-11-24T13:21:30Z",
     "reason": None,
     "log": "The log of `start`:\nlistening on 8000",
+}
+PREVIEW_LINK: dict[str, Any] = {
+    "id": "5b1f9a52-7f0e-4a7f-9d53-0c1b2a3d4e5f",
+    "created_by": "founder",
+    "created_at": "2026-11-24T12:21:30Z",
+    "expires_at": "2026-12-01T12:21:30Z",
+}
+NEW_PREVIEW_LINK: dict[str, Any] = PREVIEW_LINK | {
+    "url": f"http://127.0.0.1:8000/previews/{_BUILD_ID}#Yx5v3nOe1Jt8mZq4kLw2Rb7cHd0fGs9aPu6iTj_XoVE"
 }
 PRODUCT_SECRET: dict[str, Any] = {"name": "STRIPE_API_KEY", "set_at": _LATER}
 SNAPSHOT: dict[str, Any] = {

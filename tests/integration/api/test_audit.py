@@ -44,6 +44,8 @@ AUDITED: Mapping[str, Action] = {
     "POST /v1/builds/{build_id}/cancel": Action.BUILD_CANCEL,
     "POST /v1/builds/{build_id}/messages": Action.MESSAGE_SEND,
     "POST /v1/builds/{build_id}/preview": Action.PREVIEW_OPEN,
+    "POST /v1/builds/{build_id}/preview/links": Action.PREVIEW_LINK_CREATE,
+    "DELETE /v1/builds/{build_id}/preview/links/{link_id}": Action.PREVIEW_LINK_REVOKE,
     "POST /v1/builds/{build_id}/push": Action.BUILD_PUSH,
     "POST /v1/builds/{build_id}/restore": Action.BUILD_RESTORE,
     "POST /v1/builds/{build_id}/wake": Action.BUILD_WAKE,
@@ -158,6 +160,12 @@ async def _remove_secret(api: RunningApi) -> Request:
     return path, None
 
 
+async def _revoke_link(api: RunningApi) -> Request:
+    links = f"/v1/builds/{await _build(api)}/preview/links"
+    made = await api.http.post(links, json={}, headers=as_user(ADA))
+    return f"{links}/{made.json()['id']}", None
+
+
 def _on_build(rest: str, body: Any = None) -> Callable[[RunningApi], Awaitable[Request]]:
     async def case(api: RunningApi) -> Request:
         return f"/v1/builds/{await _build(api)}/{rest}", body
@@ -220,6 +228,8 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "POST /v1/builds/{build_id}/cancel": _on_build("cancel"),
     "POST /v1/builds/{build_id}/messages": _on_build("messages", {"text": PLANTED}),
     "POST /v1/builds/{build_id}/preview": _ready,
+    "POST /v1/builds/{build_id}/preview/links": _on_build("preview/links", {"hours": 1}),
+    "DELETE /v1/builds/{build_id}/preview/links/{link_id}": _revoke_link,
     "POST /v1/builds/{build_id}/restore": _restore,
     "POST /v1/builds/{build_id}/wake": _on_build("wake"),
     "DELETE /v1/organisations/{organisation_id}/members/{user}": _remove_member,
@@ -371,7 +381,8 @@ async def test_commands_on_the_database_are_recorded(
     for name, value in stack.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DATABASE_URL", api.resources.settings.database_url.replace("+asyncpg", ""))
-    monkeypatch.setenv("SECRETS_KEY", f"main:{base64.b64encode(b'k' * 32).decode()}")
+    key = f"main:{base64.b64encode(b'k' * 32).decode()}"
+    monkeypatch.setenv("SECRETS_KEY", key)
 
     async def run(*words: str) -> str:
         result = await asyncio.to_thread(CliRunner().invoke, command_line, words)
@@ -386,6 +397,10 @@ async def test_commands_on_the_database_are_recorded(
     await run("switch", "on", "--user", "bea")
     await run("limits", "set", "fleet_day", "none")
     await run("settings", build, "GATE_ATTEMPTS=3")
+    path, body = await _set_secret(api)
+    assert (await api.http.put(path, json=body, headers=as_user(ADA))).is_success
+    monkeypatch.setenv("SECRETS_KEY", f"new:{base64.b64encode(b'n' * 32).decode()},{key}")
+    await run("secrets", "rotate")
     entries = await _entries_after(api, last)
     assert [(each.action, each.user_id) for each in entries] == [
         (Action.ACCOUNT_CHANGE, "bea"),
@@ -394,9 +409,12 @@ async def test_commands_on_the_database_are_recorded(
         (Action.SWITCH_ON, "bea"),
         (Action.LIMIT_SET, None),
         (Action.BUILD_SETTINGS, None),
+        (Action.SECRET_SET, ADA),
+        (Action.SECRETS_ROTATE, None),
     ]
-    assert {(each.actor, each.how) for each in entries} == {("operator", "cli")}
-    assert all(each.credential_id for each in entries), "the name of the machine's user"
+    by_command = [each for each in entries if each.action != Action.SECRET_SET]
+    assert {(each.actor, each.how) for each in by_command} == {("operator", "cli")}
+    assert all(each.credential_id for each in by_command), "the name of the machine's user"
     listed = json.loads(await run("audit", "--user", "bea", "--since", "2026-01-01", "--json"))
     assert [each["action"] for each in listed["entries"]] == [
         *("switch.on", "switch.off", "account.top_up", "account.change")
