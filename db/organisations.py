@@ -4,12 +4,14 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, and_, delete, func, select, text, update
+from sqlalchemy import Select, and_, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 
 from db import access
 from db.models import Build, Membership, Organisation, Project
 from db.transaction import Transaction
+from domain.errors import NotFound
 from domain.identity import CHANGING_ROLES, Role
 
 
@@ -62,9 +64,10 @@ async def insert_organisation(tx: Transaction, org_id: uuid.UUID, name: str, own
     await tx.session.execute(insert(Membership).values(org_id=org_id, user_id=owner, role=Role.OWNER))
 
 
-async def rename(tx: Transaction, org_id: uuid.UUID, name: str) -> None:
+async def rename(tx: Transaction, organisation: Organisation, name: str) -> None:
     """Give the organisation another name."""
-    await tx.session.execute(update(Organisation).where(Organisation.id == org_id).values(name=name))
+    organisation.name = name
+    await tx.session.flush()
 
 
 # ---- members
@@ -94,13 +97,15 @@ async def set_role(tx: Transaction, org_id: uuid.UUID, user_id: str, role: Role)
     """Make the user a member with this role, or change the member's role.
 
     Raises:
-        IntegrityError: there is no such user.
+        NotFound: there is no such user. The transaction can't go on.
     """
-    await tx.session.execute(
-        insert(Membership)
-        .values(org_id=org_id, user_id=user_id, role=role)
-        .on_conflict_do_update(index_elements=["org_id", "user_id"], set_={"role": role})
-    )
+    new = insert(Membership).values(org_id=org_id, user_id=user_id, role=role)
+    try:
+        await tx.session.execute(new.on_conflict_do_update(index_elements=["org_id", "user_id"], set_={"role": role}))
+    except IntegrityError as error:  # a query would not find the rows of other users: row-level security hides them
+        raise NotFound(
+            f"There is no user {user_id}. Users appear when they sign in, or when an operator makes them."
+        ) from error
 
 
 async def delete_member(tx: Transaction, org_id: uuid.UUID, user_id: str) -> None:

@@ -8,8 +8,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.exc import IntegrityError
-
 from clients.build_workflows import BuildWorkflows
 from db import builds, organisations
 from db.models import Build, Membership, Organisation, Project
@@ -58,9 +56,8 @@ async def rename_organisation(tx: Transaction, user_id: str, org_id: uuid.UUID, 
         NotFound, Refused: the user is not a member, or not an owner.
     """
     own = await _require_owner(tx, user_id, org_id, "rename it")
-    await organisations.rename(tx, org_id, name)
+    await organisations.rename(tx, own.organisation, name)
     await record(tx, Action.ORGANISATION_CHANGE, org_id=org_id, changed=["name"])
-    await tx.session.refresh(own.organisation)
     return own
 
 
@@ -110,12 +107,7 @@ async def set_member(
         if member_id not in roles and len(roles) >= MAX_MEMBERS:
             raise Conflict(f"The organisation has {MAX_MEMBERS} members, the most it may have. Remove one first.")
         cancelled = [] if role in CHANGING_ROLES else await _cancel_builds(tx, org_id, member_id)
-        try:
-            await organisations.set_role(tx, org_id, member_id, role)
-        except IntegrityError as error:
-            raise NotFound(
-                f"There is no user {member_id}. Users appear when they sign in, or when an operator makes them."
-            ) from error
+        await organisations.set_role(tx, org_id, member_id, role)
         action = Action.MEMBER_CHANGE if member_id in roles else Action.MEMBER_ADD
         await record(tx, action, user_id=member_id, org_id=org_id, role=role, cancelled_builds=len(cancelled))
         [membership] = [each for each in await organisations.list_members(tx, org_id) if each.user_id == member_id]
