@@ -49,6 +49,11 @@ AUDITED: Mapping[str, Action] = {
     "POST /v1/builds/{build_id}/push": Action.BUILD_PUSH,
     "POST /v1/builds/{build_id}/restore": Action.BUILD_RESTORE,
     "POST /v1/builds/{build_id}/wake": Action.BUILD_WAKE,
+    "POST /v1/keys": Action.KEY_CREATE,
+    "POST /v1/keys/{key_id}/rotate": Action.KEY_ROTATE,
+    "DELETE /v1/keys/{key_id}": Action.KEY_REVOKE,
+    "POST /v1/sign-in-links": Action.SIGN_IN_LINK,
+    "DELETE /v1/sign-ins/{sign_in_id}": Action.SIGN_IN_REVOKE,
     "POST /v1/projects": Action.PROJECT_CREATE,
     "POST /v1/projects/{project_id}/builds": Action.BUILD_START,
     "DELETE /v1/organisations/{organisation_id}/members/{user}": Action.MEMBER_REMOVE,
@@ -63,7 +68,10 @@ AUDITED: Mapping[str, Action] = {
 }
 """The act that each operation records. Those in `HARMLESS` do so only if an operator acts for a user."""
 
-NOT_AUDITED: Mapping[str, str] = {}
+NOT_AUDITED: Mapping[str, str] = {
+    "POST /v1/sign-ins": "the link was recorded, and the sign-in is a row itself",
+    "DELETE /v1/sign-ins/current": "one's own browser, which may be signed out already",
+}
 """Operations that change something and are not recorded, each with the reason."""
 
 SHOWN_ELSEWHERE = {
@@ -180,6 +188,35 @@ def _on_project(rest: str, body: Any) -> Callable[[RunningApi], Awaitable[Reques
     return case
 
 
+async def _new_key(_: RunningApi) -> Request:
+    return "/v1/keys", {"name": PLANTED}
+
+
+async def _key(api: RunningApi) -> str:
+    made = await api.http.post("/v1/keys", json={"name": PLANTED}, headers=for_user(ADA))
+    return f"/v1/keys/{made.json()['key']['id']}"
+
+
+async def _rotate_key(api: RunningApi) -> Request:
+    return f"{await _key(api)}/rotate", {}
+
+
+async def _revoke_key(api: RunningApi) -> Request:
+    return await _key(api), None
+
+
+async def _sign_in_link(_: RunningApi) -> Request:
+    return "/v1/sign-in-links", {}
+
+
+async def _end_sign_in(api: RunningApi) -> Request:
+    link = await api.http.post("/v1/sign-in-links", json={}, headers=for_user(ADA))
+    code, page = link.json()["url"].partition("#code=")[2], {"Sec-Fetch-Site": "same-origin"}
+    signed_in = await api.http.post("/v1/sign-ins", json={"code": code}, headers=page)
+    api.http.cookies.clear()
+    return f"/v1/sign-ins/{signed_in.json()['sign_in']['id']}", None
+
+
 async def _read_audit(_: RunningApi) -> Request:
     return "/v1/ops/audit", None
 
@@ -237,6 +274,11 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "POST /v1/organisations": _new_organisation,
     "PUT /v1/organisations/{organisation_id}/members/{user}": _set_member,
     "PUT /v1/projects/{project_id}/organisation": _move_project,
+    "POST /v1/keys": _new_key,
+    "POST /v1/keys/{key_id}/rotate": _rotate_key,
+    "DELETE /v1/keys/{key_id}": _revoke_key,
+    "POST /v1/sign-in-links": _sign_in_link,
+    "DELETE /v1/sign-ins/{sign_in_id}": _end_sign_in,
     "POST /v1/projects": _new_project,
     "POST /v1/projects/{project_id}/builds": _on_project("builds", {"goal": PLANTED}),
     "PUT /v1/projects/{project_id}/brief": _on_project("brief", {"brief": {**BRIEF, "problem": PLANTED}}),
