@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
-from api import identity_schemas, schemas
+from api import conversation_schemas, identity_schemas, schemas
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
@@ -19,6 +19,7 @@ from api.routes import (
     account,
     audit,
     builds,
+    conversation,
     docs,
     events,
     health,
@@ -42,7 +43,7 @@ from api.security_headers import SecurityHeaders
 
 BODY_MAX_BYTES = 256 * 1024
 
-_MODELS = vars(schemas) | vars(identity_schemas)
+_MODELS = vars(schemas) | vars(identity_schemas) | vars(conversation_schemas)
 """The models of bodies, by name."""
 
 _DESCRIPTION = """
@@ -117,7 +118,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         dependencies=[identified, limited, recorded, Depends(require_json)],
         responses=problems(401, 403, 421, 429, 503),
     )
-    building = (projects, secrets, builds, steering, events, previews, preview_links, workspaces, pushes)
+    building = (projects, secrets, builds, conversation, steering, events, previews, preview_links, workspaces, pushes)
     of_users = (usage, account, organisations, me, keys, sign_ins)
     for module in (*building, *of_users, audit):
         v1.include_router(module.router)

@@ -1,0 +1,178 @@
+"""The bodies of responses about a build's conversation. All texts are as the model or a tool has written them: show
+them as text, never as HTML."""
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from db.conversation import ReadTurn
+from db.models import ToolCall
+from domain.conversation import ResultImage, ResultText, input_of_call, read_result, text_of_answer
+
+_CALL: dict[str, Any] = {
+    "tool_use_id": "toolu_01A09q90qw90lq917835lq9",
+    "name": "bash",
+    "summary": "make test",
+    "state": "done",
+    "is_error": True,
+    "lost": False,
+    "started_at": "2026-11-24T12:00:04Z",
+    "ended_at": "2026-11-24T12:00:09Z",
+    "commit": None,
+}
+_TURN: dict[str, Any] = {
+    "number": 7,
+    "text": "The page is there. I run its tests.",
+    "calls": [_CALL],
+    "outcome": "tool_use",
+    "tokens": {"input": 210, "cache_write": 3_100, "cache_read": 41_000, "output": 980},
+    "attempts": 1,
+    "cost_microdollars": None,
+    "started_at": "2026-11-24T12:00:00Z",
+    "answered_at": "2026-11-24T12:00:04Z",
+}
+_BUILD_ID = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
+_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+class CallOut(BaseModel):
+    """A tool call, without its input and result."""
+
+    tool_use_id: str
+    name: str
+    summary: str = Field(description="The call on one line.")
+    state: Literal["requested", "intended", "done"] = Field(
+        description="requested: the model has asked for it; intended: it runs, or was about to; done: it has a result."
+    )
+    is_error: bool | None = Field(description="Whether it failed; null until it is done.")
+    lost: bool = Field(description="The sandbox was lost before or during it, so its outcome is unknown.")
+    started_at: datetime | None
+    ended_at: datetime | None
+    commit: str | None = Field(description="The workspace's commit, if the call has changed it.")
+
+    @staticmethod
+    def values(row: ToolCall) -> dict[str, Any]:
+        """The fields of the row."""
+        names = ("tool_use_id", "name", "summary", "state", "is_error", "lost", "commit")
+        return {name: getattr(row, name) for name in names} | {"started_at": row.intended_at, "ended_at": row.done_at}
+
+
+class TurnTokens(BaseModel):
+    """What the model calls of a turn have read and written, in tokens."""
+
+    input: int = Field(description="Not cached.")
+    cache_write: int
+    cache_read: int
+    output: int
+
+
+class TurnOut(BaseModel):
+    """A turn: what the model has written, and the tool calls that it has asked for."""
+
+    number: int
+    text: str
+    calls: list[CallOut]
+    outcome: str | None = Field(description="Why the model's answer ended, such as tool_use; null until it has.")
+    tokens: TurnTokens
+    attempts: int = Field(description="How many model calls were made for it.")
+    cost_microdollars: int | None = Field(description="For operators; null for founders.")
+    started_at: datetime
+    answered_at: datetime | None
+
+    @classmethod
+    def of(cls, read: ReadTurn, *, operator: bool) -> Self:
+        """The turn as a founder or an operator sees it."""
+        row, sums = read.turn, read.sums
+        return cls(
+            number=row.number,
+            text="" if read.answer is None else text_of_answer(read.answer),
+            calls=[CallOut(**CallOut.values(call)) for call in read.calls],
+            outcome=row.outcome,
+            tokens=TurnTokens(
+                input=sums.input_tokens,
+                cache_write=sums.cache_write_tokens,
+                cache_read=sums.cache_read_tokens,
+                output=sums.output_tokens,
+            ),
+            attempts=sums.calls,
+            cost_microdollars=sums.cost if operator else None,
+            started_at=row.claimed_at,
+            answered_at=row.answered_at,
+        )
+
+
+class TurnList(BaseModel):
+    """Turns of a build, the newest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"turns": [_TURN], "next_before": None}]})
+
+    turns: list[TurnOut]
+    next_before: int | None = Field(description="`before` of the next page; null on the last page.")
+
+
+class TextPart(BaseModel):
+    """A text of a result."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ImagePart(BaseModel):
+    """An image of a result, and its path in this API."""
+
+    type: Literal["image"] = "image"
+    sha256: str
+    path: str
+
+
+class ToolCallOut(CallOut):
+    """A tool call with its input and result."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                _CALL
+                | {
+                    "turn": 7,
+                    "input": {"command": "make test"},
+                    "result": [{"type": "text", "text": "1 failed, 13 passed\n[exit code 2]"}],
+                },
+                _CALL
+                | {
+                    "name": "take_screenshot",
+                    "is_error": False,
+                    "turn": 9,
+                    "input": {"path": "/"},
+                    "result": [
+                        {"type": "image", "sha256": _SHA256, "path": f"/v1/builds/{_BUILD_ID}/images/{_SHA256}"}
+                    ],
+                },
+            ]
+        }
+    )
+
+    turn: int
+    input: dict[str, Any] = Field(description="As the model has written it.")
+    result: list[Annotated[TextPart | ImagePart, Field(discriminator="type")]] | None = Field(
+        description="What the agent got, in order; null until the call is done. Long texts have a gap in the middle "
+        "that says so, and secrets are blanked."
+    )
+
+    @classmethod
+    def of(cls, row: ToolCall, answer: str | None) -> Self:
+        """The call of the row. `answer`: the stored answer that has asked for it."""
+        parts = None if row.result is None else [_part(row.build_id, part) for part in read_result(row.result)]
+        return cls(
+            **CallOut.values(row),
+            turn=row.turn,
+            input={} if answer is None else input_of_call(answer, row.tool_use_id),
+            result=parts,
+        )
+
+
+def _part(build_id: uuid.UUID, part: ResultText | ResultImage) -> TextPart | ImagePart:
+    if isinstance(part, ResultText):
+        return TextPart(text=part.text)
+    return ImagePart(sha256=part.sha256, path=f"/v1/builds/{build_id}/images/{part.sha256}")
