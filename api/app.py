@@ -14,7 +14,7 @@ from api.errors import add_error_handlers
 from api.gateway.previews import PreviewHosts
 from api.hosts import HostCheck
 from api.request_ids import RequestIds
-from api.responses import event_schemas, kinds_table, problems
+from api.responses import event_schemas, kinds_table, past_event_kinds, problems
 from api.routes import (
     account,
     audit,
@@ -69,6 +69,7 @@ class _Api(FastAPI):
                     [kind] = [kind for kind in kinds if kind != {"type": "null"}]
                     schema.update(kind)
             described["components"]["schemas"] |= event_schemas()
+            described["components"]["schemas"]["EventOut"]["oneOf"] = past_event_kinds()
             for name, schema in described["components"]["schemas"].items():
                 if "examples" in schema:
                     schema["examples"] = examples_of(_MODELS[name])  # FastAPI drops nulls

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from db.conversation import ReadTurn
-from db.models import ToolCall
+from db.models import Event, ToolCall
 from domain.conversation import ResultImage, ResultText, input_of_call, read_result, text_of_answer
 
 _CALL: dict[str, Any] = {
@@ -176,3 +176,44 @@ def _part(build_id: uuid.UUID, part: ResultText | ResultImage) -> TextPart | Ima
     if isinstance(part, ResultText):
         return TextPart(text=part.text)
     return ImagePart(sha256=part.sha256, path=f"/v1/builds/{build_id}/images/{part.sha256}")
+
+
+class EventOut(BaseModel):
+    """An event of a build's feed. Programs ignore types that they do not know."""
+
+    id: int
+    type: str
+    turn: int | None
+    created_at: datetime
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: Event) -> Self:
+        """The event of the row."""
+        return cls(id=row.id, type=row.type, turn=row.turn, created_at=row.created_at, data=row.data)
+
+
+class EventList(BaseModel):
+    """Events of a build's feed, the newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "events": [
+                        {
+                            "id": 7,
+                            "type": "status",
+                            "turn": None,
+                            "created_at": "2026-11-24T12:00:00Z",
+                            "data": {"status": "code"},
+                        }
+                    ],
+                    "next_before": None,
+                }
+            ]
+        }
+    )
+
+    events: list[EventOut]
+    next_before: int | None = Field(description="`before` of the next page; null on the last page.")
