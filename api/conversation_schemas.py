@@ -2,13 +2,15 @@
 them as text, never as HTML."""
 
 import uuid
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from db.conversation import ReadTurn
-from db.models import Event, ToolCall
+from db.models import Event, GateRun, ToolCall
+from db.progress import BuildProgress
 from domain.conversation import ResultImage, ResultText, input_of_call, read_result, text_of_answer
 
 _CALL: dict[str, Any] = {
@@ -217,3 +219,127 @@ class EventList(BaseModel):
 
     events: list[EventOut]
     next_before: int | None = Field(description="`before` of the next page; null on the last page.")
+
+
+class PhaseOut(BaseModel):
+    """A phase that a commit has ended."""
+
+    number: int
+    title: str = Field(description="The subject of the commit.")
+    commit: str | None
+    turn: int | None
+    ended_at: datetime
+
+
+class GateOut(BaseModel):
+    """A run of the evidence gate."""
+
+    number: int
+    snapshot: int = Field(description="The number of the snapshot that it checks.")
+    passed: bool | None = Field(description="Null while it runs.")
+    findings: list[str] = Field(description="What it holds against the product.")
+    tests_run: int | None = Field(description="How many of the product's tests have run.")
+    screenshots: dict[str, str] = Field(description="The path of each in this API, by viewport.")
+    started_at: datetime
+    ended_at: datetime | None
+
+    @classmethod
+    def of(cls, run: GateRun, *, passed: bool) -> Self:
+        """The gate of the row."""
+        names = {
+            viewport: str(key).removeprefix("images/").removesuffix(".webp")
+            for viewport, key in run.screenshots.items()
+        }
+        return cls(
+            number=run.number,
+            snapshot=run.snapshot_number,
+            passed=None if run.ended_at is None else passed,
+            findings=[str(finding) for finding in run.findings or []],
+            tests_run=run.tests_run,
+            screenshots={viewport: f"/v1/builds/{run.build_id}/images/{name}" for viewport, name in names.items()},
+            started_at=run.started_at,
+            ended_at=run.ended_at,
+        )
+
+
+class SleepOut(BaseModel):
+    """A time in which the build slept."""
+
+    since: datetime
+    until: datetime | None = Field(description="Null while it sleeps.")
+    reason: str | None
+    wakes_at: str | None = Field(description="When it was to wake by itself.")
+
+
+class ProgressOut(BaseModel):
+    """How far a build has come."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "turn": 41,
+                    "calls": 96,
+                    "failed_calls": 3,
+                    "unread": 1,
+                    "queue_place": None,
+                    "phases": [
+                        {
+                            "number": 1,
+                            "title": "A page with a waitlist",
+                            "commit": "4f9d2ac1b7e05d3c8a6f4e2d1c0b9a8f7e6d5c4b",
+                            "turn": 12,
+                            "ended_at": "2026-11-24T12:09:00Z",
+                        }
+                    ],
+                    "gates": [
+                        {
+                            "number": 1,
+                            "snapshot": 5,
+                            "passed": False,
+                            "findings": ["The tests fail: 1 of 14."],
+                            "tests_run": 14,
+                            "screenshots": {"desktop": f"/v1/builds/{_BUILD_ID}/images/{_SHA256}"},
+                            "started_at": "2026-11-24T12:20:00Z",
+                            "ended_at": "2026-11-24T12:21:30Z",
+                        }
+                    ],
+                    "sleeps": [
+                        {
+                            "since": "2026-11-24T12:22:00Z",
+                            "until": None,
+                            "reason": "Not enough of today's budget is left for the next step.",
+                            "wakes_at": "2026-11-25T00:00:00Z",
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+    turn: int = Field(description="The number of the last turn; 0 before the first.")
+    calls: int = Field(description="Tool calls that the agent has asked for.")
+    failed_calls: int
+    unread: int = Field(description="The founder's messages that no turn has read yet.")
+    queue_place: int | None = Field(
+        description="Its place among the builds that wait until their user may run another, from 1; null if it does "
+        "not wait for that."
+    )
+    phases: list[PhaseOut]
+    gates: list[GateOut]
+    sleeps: list[SleepOut]
+
+    @classmethod
+    def of(cls, progress: BuildProgress, queue_place: int | None) -> Self:
+        """The progress as the API shows it."""
+        milestones = progress.milestones
+        return cls(
+            turn=progress.turn,
+            calls=progress.calls,
+            failed_calls=progress.failed_calls,
+            unread=progress.unread,
+            queue_place=queue_place,
+            phases=[PhaseOut(**asdict(phase)) for phase in milestones.phases],
+            gates=[GateOut.of(run, passed=run.number in milestones.passed_gates) for run in progress.gates],
+            sleeps=[SleepOut(**asdict(sleep)) for sleep in milestones.sleeps],
+        )

@@ -1,4 +1,4 @@
-"""Read what a build's agent has said and done: its turns, and the input and result of each tool call."""
+"""Read what a build's agent has said and done: its turns, the input and result of each tool call, and its progress."""
 
 import uuid
 from typing import Annotated, Any
@@ -6,12 +6,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
-from api.conversation_schemas import ToolCallOut, TurnList, TurnOut
+from api.conversation_schemas import ProgressOut, ToolCallOut, TurnList, TurnOut
 from api.deps import CurrentUserId, IsOperator, ResourcesDep, TransactionDep, needs
 from api.file_response import bytes_of, stream_file
 from api.responses import problems
 from clients.object_store import image_key
 from db.conversation import find_call, list_turns, shows_image
+from db.progress import place_in_queue, read_progress
+from db.session import Access
 from db.transaction import request_transaction
 from domain.answer_blocks import ID
 from domain.errors import NotFound
@@ -66,6 +68,22 @@ async def tool_call(
     if found is None:
         raise NotFound(f"Build {build_id} has no tool call {tool_use_id}. Its turns list them.")
     return ToolCallOut.of(*found)
+
+
+@router.get(
+    "/progress", dependencies=[needs(Scope.BUILDS_READ)], summary="Read the progress", responses=problems(404, 422)
+)
+async def progress(build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep) -> ProgressOut:
+    """How far the build has come: its counts, phases, evidence gates and sleeps, without reading its feed."""
+    async with request_transaction(resources.sessions) as tx:
+        build = await require_build(tx, user_id, build_id)
+        read = await read_progress(tx, build_id)
+    place = None
+    if build.admitted_at is None and build.closed_at is None:
+        # Builds of the same user that this one may not see are ahead of it all the same.
+        async with request_transaction(resources.sessions.acting(Access.everything())) as every:
+            place = await place_in_queue(every, build)
+    return ProgressOut.of(read, place)
 
 
 _IMAGE: dict[int | str, dict[str, Any]] = bytes_of("image/webp")

@@ -11,8 +11,10 @@ from pydantic import SecretStr
 from sqlalchemy import func
 
 from clients.object_store import ObjectStore, image_key
+from db.feed import append_events
 from db.models import GateRun, LedgerEntry, Message, ToolCall, Turn
 from db.transaction import transaction
+from domain.events import GatePassedEvent, PhaseCompletedEvent, StatusEvent
 from domain.tool_output import ImageRef, render_result
 from local.stack import LocalStack
 from tests.harness.api_server import (
@@ -157,3 +159,49 @@ async def test_another_user_finds_nothing_of_a_conversation(api: RunningApi) -> 
     for path in ("turns", "tool-calls/toolu_1", f"images/{'4d' * 32}"):
         answer = await api.http.get(f"/v1/builds/{build}/{path}", headers=as_user("eve"))
         assert (answer.status_code, answer.json()["type"]) == (404, "urn:cofounder:problem:not-found"), path
+
+
+async def test_progress_is_read_without_the_feed(api: RunningApi) -> None:
+    build = await api.build()
+    build_id = uuid.UUID(build)
+    path = f"/v1/builds/{build}/progress"
+    begun = (await api.http.get(path)).json()
+    assert begun == {
+        **{"turn": 0, "calls": 0, "failed_calls": 0, "unread": 0, "phases": [], "gates": [], "sleeps": []},
+        "queue_place": begun["queue_place"],
+    }
+    assert begun["queue_place"] >= 1
+    later = await api.build()
+    assert (await api.http.get(f"/v1/builds/{later}/progress")).json()["queue_place"] == begun["queue_place"] + 1
+
+    await _turn(api, build, 1, _asks("toolu_1"), _asks("toolu_2"))
+    for position, fields in enumerate(({}, {"is_error": True}, {"is_error": True, "lost": True})):
+        call_id = f"toolu_{position}"
+        await _call(api, build, 1, call_id, render_result(call_id, "x"), position=position, **fields)
+    assert (await api.http.post(f"/v1/builds/{build}/messages", json={"text": "Hello."})).status_code == 201
+    sha256 = "5e" * 32
+    async with transaction(api.sessions) as tx:
+        gate = {"build_id": build_id, "snapshot_number": 1, "ended_at": func.now()}
+        tx.session.add(GateRun(**gate, number=1, findings=["It fails."], tests_run=2))
+        tx.session.add(GateRun(**gate, number=2, findings=[], screenshots={"desktop": image_key(sha256)}))
+        tx.session.add(GateRun(build_id=build_id, number=3, snapshot_number=2))
+        phase = PhaseCompletedEvent(phase=1, commit="c" * 40, title="A page")
+        asleep = StatusEvent(status="sleeping", reason="No money.", wakes_at="2026-11-25T00:00:00+00:00")
+        statuses = [asleep, asleep, StatusEvent(status="code"), asleep]
+        await append_events(tx, build_id, [phase, GatePassedEvent(number=2), *statuses], turn=1)
+    read = (await api.http.get(path)).json()
+    counts = {name: read[name] for name in ("turn", "calls", "failed_calls", "unread")}
+    assert counts == {"turn": 1, "calls": 3, "failed_calls": 1, "unread": 1}
+    [ended] = read["phases"]
+    assert (ended["number"], ended["title"], ended["commit"], ended["turn"]) == (1, "A page", "c" * 40, 1)
+    assert [(gate["passed"], gate["findings"]) for gate in read["gates"]] == [
+        (False, ["It fails."]),
+        (True, []),
+        (None, []),
+    ]
+    assert read["gates"][1]["screenshots"] == {"desktop": f"/v1/builds/{build}/images/{sha256}"}
+    first, second = read["sleeps"]
+    assert (first["reason"], first["until"] is None, second["until"]) == ("No money.", False, None)
+    whole = (await api.http.get(f"/v1/builds/{build}")).json()
+    assert (whole["turn"], whole["project_name"]) == (1, "Pantry Pal")
+    assert (await api.http.get(path, headers=as_user("eve"))).status_code == 404
