@@ -308,6 +308,8 @@ class ThinkActivities:
             # An earlier attempt has stored the message of this turn. What is unread now waits for the next turn.
             numbers = []
             message_read = await steering.last_message_read(tx, call.build_id, call.turn)
+        # The build was told of messages that were taken back: it need not wait for a turn that reads them.
+        message_read = max(message_read, start.last_withdrawn)
         call, permission, state = await self._reserve_money(tx, request, call, start, turn)
         events: list[BuildEvent] = [] if lost is None else [TurnWithdrawnEvent(claim=str(lost))]
         events.append(TurnStartedEvent(attempt=attempt))

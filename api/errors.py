@@ -25,6 +25,7 @@ from domain.errors import (
     KeyReused,
     KillSwitchOn,
     LastOwner,
+    MessageRead,
     NeedsPerson,
     NoSecretsKey,
     NotFound,
@@ -72,6 +73,7 @@ VERSION_CONFLICT = Kind("version-conflict", 409, "Changed by someone else")
 SNAPSHOT_NOT_STORED = Kind("snapshot-not-stored", 409, "Snapshot not stored")
 BUILD_CLOSED = Kind("build-closed", 409, "Build closed")
 BUILD_NOT_READY = Kind("build-not-ready", 409, "Build not ready")
+MESSAGE_READ = Kind("message-read", 409, "Message already read")
 ALREADY_ANSWERED = Kind("already-answered", 409, "Question already answered differently")
 RESTORE_WAITS = Kind("restore-waits", 409, "Another restore is pending")
 LAST_OWNER = Kind("last-owner", 409, "Organisation needs an owner")
@@ -107,6 +109,7 @@ _KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (  # the first that fits
     (OpenBuildExists, OPEN_BUILD),
     (BuildClosed, BUILD_CLOSED),
     (TooManyUnread, TOO_MANY_UNREAD),
+    (MessageRead, MESSAGE_READ),
     (AlreadyAnswered, ALREADY_ANSWERED),
     (RestorePending, RESTORE_WAITS),
     (SnapshotNotStored, SNAPSHOT_NOT_STORED),

@@ -128,6 +128,9 @@ MESSAGE: dict[str, Any] = {
     "text": "Please leave the login out for now.",
     "created_at": _BEFORE,
     "read_at": None,
+    "turn": None,
+    "withdrawn_at": None,
+    "question_id": None,
 }
 QUESTION: dict[str, Any] = {
     "id": "5f0c8c1a-7f0e-4b0e-9a55-0c7b8f1f2a33",

@@ -762,17 +762,32 @@ class MessageOut(BaseModel):
     text: str
     created_at: datetime
     read_at: datetime | None = Field(description="When a turn read it; null until then.")
+    turn: int | None = Field(description="The turn that read it.")
+    withdrawn_at: datetime | None = Field(description="When it was taken back; the agent never reads it.")
+    question_id: uuid.UUID | None = Field(description="The question that it answers.")
 
     @classmethod
     def of(cls, message: FounderMessage) -> Self:
         """The message of the row."""
+        withdrawn_at = message.withdrawn_at
         return cls(
             build_id=message.build_id,
             number=message.number,
             text=message.text,
             created_at=message.created_at,
-            read_at=message.read_at,
+            read_at=message.read_at if withdrawn_at is None else None,
+            turn=message.turn if withdrawn_at is None else None,
+            withdrawn_at=withdrawn_at,
+            question_id=message.question_id,
         )
+
+
+class MessageList(BaseModel):
+    """A build's messages, in order."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"messages": [examples.MESSAGE]}]})
+
+    messages: list[MessageOut]
 
 
 class RestoreOut(BaseModel):

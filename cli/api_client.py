@@ -127,6 +127,10 @@ class ApiClient:
         """Make a build check again whether it can continue."""
         return await self._json("POST", f"/v1/builds/{build_id}/wake")
 
+    async def finish(self, build_id: str) -> Json:
+        """Have a build's product checked as it is."""
+        return await self._json("POST", f"/v1/builds/{build_id}/finish")
+
     async def cancel(self, build_id: str) -> Json:
         """Cancel a build."""
         return await self._json("POST", f"/v1/builds/{build_id}/cancel")
@@ -135,6 +139,15 @@ class ApiClient:
         """Send the agent a message. An idempotency key keeps a repeated request from sending it twice."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         return await self._json("POST", f"/v1/builds/{build_id}/messages", json_body={"text": text}, headers=headers)
+
+    async def list_messages(self, build_id: str) -> Json:
+        """List the messages to a build's agent, in order."""
+        return await self._json("GET", f"/v1/builds/{build_id}/messages")
+
+    async def take_back_message(self, build_id: str, number: int) -> None:
+        """Take back a message that the agent has not read."""
+        async with self._open("DELETE", f"/v1/builds/{build_id}/messages/{number}"):
+            pass
 
     async def answer(self, build_id: str, question_id: str, choice: Json) -> Json:
         """Answer a build's question with `{"option": …}` or `{"text": …}`."""

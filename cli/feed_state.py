@@ -21,6 +21,7 @@ from domain.events import (
     HostRefusedEvent,
     MessageEvent,
     MessagesReadEvent,
+    MessageWithdrawnEvent,
     ModelEvent,
     NarrationEvent,
     PhaseCompletedEvent,
@@ -306,6 +307,7 @@ def _line(model: type[E], look: Look, text: Callable[[E], str]) -> None:
 _on(StatusEvent, _status)
 _on(ModelEvent, _model)
 _line(MessageEvent, "note", lambda event: f"you: {event.text}")
+_line(MessageWithdrawnEvent, "note", lambda event: f"you took message {event.number} back")
 _on(QuestionEvent, _question)
 _line(AnswerEvent, "note", lambda event: f"you answered: {event.text}")
 _on(MessagesReadEvent, _messages_read)

@@ -40,6 +40,7 @@ from domain.names import (
     BUILD_USER,
     BUILD_WORKFLOW,
     EXTEND,
+    FINISH,
     FINISH_ACTIVITY,
     MESSAGE,
     MONEY,
@@ -206,6 +207,15 @@ class BuildWorkflows:
         """
         with _running(build_id):
             await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(WAKE, rpc_timeout=_RPC_TIMEOUT)
+
+    async def finish(self, build_id: uuid.UUID) -> None:
+        """Tell the build to have its product checked as it is, instead of going on.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        with _running(build_id):
+            await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(FINISH, rpc_timeout=_RPC_TIMEOUT)
 
     async def signal_budget_changed(self, build_id: uuid.UUID) -> None:
         """Tell the build that its user's budget or standing has changed. This ends no wait for a person's decision.

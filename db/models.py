@@ -815,6 +815,10 @@ class Question(Base):
     )
 
 
+WITHDRAWN_TURN = 0
+"""In place of a turn, of a message that its founder has taken back. Turns count from 1."""
+
+
 class FounderMessage(Base):
     """A founder's message to a build, and the turn in which the agent reads it.
 
@@ -833,9 +837,15 @@ class FounderMessage(Base):
     turn: Mapped[int | None] = mapped_column(
         Integer(), comment="the turn in whose user message it stands; null: unread"
     )
+    """`WITHDRAWN_TURN` if it was taken back; then `read_at` says when. Earlier versions take it for read."""
     read_at: Mapped[datetime | None]
     nudged_at: Mapped[datetime | None] = mapped_column(comment="when the reaper repeated its announcement")
     created_at: Mapped[datetime] = _now()
+
+    @property
+    def withdrawn_at(self) -> datetime | None:
+        """When it was taken back; None if it was not."""
+        return self.read_at if self.turn == WITHDRAWN_TURN else None
 
     __table_args__ = (
         PrimaryKeyConstraint("build_id", "number"),

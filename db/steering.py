@@ -13,9 +13,9 @@ from sqlalchemy import func, select, update
 
 from db import access
 from db.feed import append_events
-from db.models import Build, FounderMessage, Question, Restore
+from db.models import WITHDRAWN_TURN, Build, FounderMessage, Question, Restore
 from db.transaction import Transaction
-from domain.events import AnswerEvent, BuildEvent, MessageEvent, QuestionEvent
+from domain.events import AnswerEvent, BuildEvent, MessageEvent, MessageWithdrawnEvent, QuestionEvent
 from domain.payloads import PendingInput
 from domain.question import AskedQuestion
 
@@ -76,14 +76,35 @@ async def add_message(
 
 
 async def unread_messages(tx: Transaction, build_id: uuid.UUID) -> Sequence[FounderMessage]:
-    """Return the messages that no turn has read yet, in order."""
+    """Return the messages that no turn has read yet, in order, locked until the transaction ends: meanwhile none of
+    them can be taken back."""
     return (
         await tx.session.scalars(
             select(FounderMessage)
             .where(FounderMessage.build_id == build_id, FounderMessage.turn.is_(None))
             .order_by(FounderMessage.number)
+            .with_for_update()
+            .execution_options(populate_existing=True)
         )
     ).all()
+
+
+async def list_messages(tx: Transaction, build_id: uuid.UUID) -> Sequence[FounderMessage]:
+    """Return the build's messages in order, also those that were taken back."""
+    query = select(FounderMessage).where(FounderMessage.build_id == build_id).order_by(FounderMessage.number)
+    return (await tx.session.scalars(query)).all()
+
+
+async def lock_message(tx: Transaction, build_id: uuid.UUID, number: int) -> FounderMessage | None:
+    """Return the message, locked until the transaction ends. Like a turn, lock it before the build's row."""
+    return await tx.session.get(FounderMessage, (build_id, number), with_for_update=True, populate_existing=True)
+
+
+async def withdraw_message(tx: Transaction, message: FounderMessage) -> None:
+    """Take back a locked message that no turn has read, and add the event to the feed."""
+    message.turn, message.read_at = WITHDRAWN_TURN, func.now()
+    await tx.session.flush()
+    await append_events(tx, message.build_id, [MessageWithdrawnEvent(number=message.number)])
 
 
 async def mark_read(tx: Transaction, messages: Sequence[FounderMessage], turn: int) -> None:

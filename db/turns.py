@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from db import money
 from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
-from db.models import Event, GateRun, Message, Prompt, ToolCall, Turn
+from db.models import WITHDRAWN_TURN, Event, GateRun, Message, Prompt, ToolCall, Turn
 from db.switches import OFF_SCOPE, Standing
 from db.transaction import Transaction
 from domain.answer import Reading, to_stored_text
@@ -69,6 +69,8 @@ class TurnStart:
     """Whether a tool call of the turn before has no result."""
     has_new_secrets: bool = False
     """Whether the agent was told other names of secrets than the project has now."""
+    last_withdrawn: int = 0
+    """The number of the last message that its founder has taken back, with no unread one before it; 0 without one."""
 
     @property
     def standing(self) -> Standing:
@@ -92,6 +94,16 @@ _TURN_START = text(
                 where project_id = builds.project_id
             ),
             '[]'
+        ),
+        coalesce(
+            (
+                select max(number) from founder_messages as withdrawn
+                where build_id = :build and turn = {WITHDRAWN_TURN} and not exists (
+                    select 1 from founder_messages
+                    where build_id = :build and turn is null and number < withdrawn.number
+                )
+            ),
+            0
         )
     from builds
     join users on users.id = builds.user_id

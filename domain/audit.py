@@ -14,6 +14,7 @@ class Action(StrEnum):
     AUDIT_READ = "audit.read"
     BRIEF_REPLACE = "brief.replace"
     BUILD_CANCEL = "build.cancel"
+    BUILD_FINISH = "build.finish"
     BUILD_PUSH = "build.push"
     BUILD_RESTORE = "build.restore"
     BUILD_START = "build.start"
@@ -28,6 +29,7 @@ class Action(StrEnum):
     MEMBER_CHANGE = "member.change"
     MEMBER_REMOVE = "member.remove"
     MESSAGE_SEND = "message.send"
+    MESSAGE_TAKE_BACK = "message.take_back"
     ORGANISATION_CHANGE = "organisation.change"
     ORGANISATION_CREATE = "organisation.create"
     PREVIEW_LINK_CREATE = "preview_link.create"
@@ -51,10 +53,12 @@ class Action(StrEnum):
 HARMLESS = frozenset(
     {
         Action.BRIEF_REPLACE,
+        Action.BUILD_FINISH,
         Action.BUILD_START,
         Action.BUILD_WAKE,
         Action.INTERVIEW_REPLACE,
         Action.MESSAGE_SEND,
+        Action.MESSAGE_TAKE_BACK,
         Action.PREVIEW_OPEN,
         Action.PROJECT_CREATE,
         Action.QUESTION_ANSWER,
@@ -62,7 +66,7 @@ HARMLESS = frozenset(
     }
 )
 """Acts that neither destroy something nor give a right: they are recorded only if an operator does them for a user.
-Replacing a brief or an interview keeps the earlier versions."""
+Replacing a brief or an interview keeps the earlier versions, and a message that is taken back stays in the feed."""
 
 
 @dataclass(frozen=True)

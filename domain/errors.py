@@ -114,6 +114,10 @@ class TooManyUnread(Conflict):
     """Too many messages wait for the agent."""
 
 
+class MessageRead(Conflict):
+    """The agent has read the message, so it can't be taken back."""
+
+
 class AlreadyAnswered(Conflict):
     """The question has another answer already."""
 

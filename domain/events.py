@@ -132,6 +132,13 @@ class MessagesReadEvent(BuildEvent):
     numbers: list[int] = Field(description="The messages' numbers.")
 
 
+class MessageWithdrawnEvent(BuildEvent):
+    """The founder has taken back a message that the agent had not read. It never reads it."""
+
+    type = "message_withdrawn"
+    number: int = Field(description="The message's number.")
+
+
 class TurnStartedEvent(BuildEvent):
     """A turn's model call begins."""
 

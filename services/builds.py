@@ -269,6 +269,20 @@ async def wake_build(sessions: Sessions, workflows: BuildWorkflows, user_id: str
     await _signal(sessions, workflows, build, workflows.wake)
 
 
+async def finish_build(sessions: Sessions, workflows: BuildWorkflows, user_id: str, build_id: uuid.UUID) -> None:
+    """Have a build's product checked as it is, instead of going on. It becomes ready if it passes.
+
+    Raises:
+        NotFound, Refused, BuildClosed, DependencyUnavailable: nothing was changed.
+    """
+    async with request_transaction(sessions) as tx:
+        build = await require_build(tx, user_id, build_id, Right.CHANGE)
+        if build.closed_at is not None:
+            raise _closed(build)
+        await record(tx, Action.BUILD_FINISH, project_id=build.project_id, build_id=build_id)
+    await _signal(sessions, workflows, build, workflows.finish)
+
+
 async def _signal(
     sessions: Sessions, workflows: BuildWorkflows, build: Build, send: Callable[[uuid.UUID], Awaitable[None]]
 ) -> None:

@@ -16,11 +16,12 @@ from db.session import Sessions
 from db.steering import AnsweredQuestion
 from db.transaction import Transaction, request_transaction
 from domain.audit import Action
-from domain.errors import AlreadyAnswered, BuildClosed, InvalidInput, KeyReused, NotFound, TooManyUnread
+from domain.errors import AlreadyAnswered, BuildClosed, InvalidInput, KeyReused, MessageRead, NotFound, TooManyUnread
+from domain.identity import Right
 from domain.payloads import PendingInput
 from domain.redaction import redact
 from services.audit import record
-from services.builds import lock_build
+from services.builds import lock_build, require_build
 from services.notifications import notify_of_input
 from services.product_secrets import readable_values
 
@@ -68,6 +69,35 @@ async def send_message(
             raise KeyReused("This Idempotency-Key was used for another message. Use a new key.")
     await notify_of_input(sessions, workflows, build, PendingInput(message=message.number))
     return message, is_new
+
+
+async def withdraw_message(sessions: Sessions, user_id: str, build_id: uuid.UUID, number: int) -> None:
+    """Take back a message that the agent has not read: it never reads it. A repeat changes nothing.
+
+    Raises:
+        NotFound, Refused, Conflict, DatabaseUnavailable: nothing was changed.
+    """
+    async with request_transaction(sessions) as tx:
+        build = await require_build(tx, user_id, build_id, Right.CHANGE)
+        message = await steering.lock_message(tx, build_id, number)
+        if message is None:
+            raise NotFound(f"Build {build_id} has no message {number}.")
+        if message.withdrawn_at is not None:
+            return
+        if message.turn is not None:
+            raise MessageRead(
+                f"The agent has read message {number} in turn {message.turn}, so it can't be taken back. Send another "
+                "message that says what should be done instead."
+            )
+        if message.question_id is not None:
+            raise MessageRead(
+                f"Message {number} is the answer to a question, and the build goes on with it. Send another message "
+                "that says what should be done instead."
+            )
+        if build.closed_at is not None:
+            raise BuildClosed(f"Build {build_id} has ended: it is {build.status}. Its agent does not read the message.")
+        await steering.withdraw_message(tx, message)
+        await record(tx, Action.MESSAGE_TAKE_BACK, build_id=build_id, message=number)
 
 
 async def answer_question(

@@ -28,7 +28,7 @@ from domain.build_options import BuildOptions
 from domain.errors import NotFound
 from domain.identity import Scope
 from domain.status import Status
-from services.builds import cancel_build, start_build, wake_build
+from services.builds import cancel_build, finish_build, start_build, wake_build
 
 router = APIRouter(tags=["builds"])
 
@@ -138,6 +138,22 @@ async def cancel(
 async def wake(build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator) -> BuildOut:
     """Make a build that sleeps or waits check again whether it can continue."""
     await wake_build(resources.sessions, resources.workflows, user_id, build_id)
+    return await _read(resources, user_id, build_id, operator)
+
+
+@router.post(
+    "/builds/{build_id}/finish",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
+    status_code=202,
+    summary="Finish",
+    responses=problems(404, 409, 422),
+)
+async def finish(
+    build_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, operator: IsOperator
+) -> BuildOut:
+    """Have the product checked as it is, as soon as the agent's current turn has ended. It becomes ready if it passes;
+    otherwise the agent reads why, and goes on."""
+    await finish_build(resources.sessions, resources.workflows, user_id, build_id)
     return await _read(resources, user_id, build_id, operator)
 
 

@@ -1,15 +1,18 @@
 """Steer a build: messages, answers and restores from its founder."""
 
 import uuid
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 
-from api.deps import CurrentUserId, IdempotencyKey, ResourcesDep, needs
+from api.deps import CurrentUserId, IdempotencyKey, ResourcesDep, TransactionDep, needs
 from api.responses import TAKES_BODY, problems
-from api.schemas import MessageOut, NewAnswer, NewMessage, NewRestore, QuestionOut, RestoreOut
+from api.schemas import MessageList, MessageOut, NewAnswer, NewMessage, NewRestore, QuestionOut, RestoreOut
 from clients.cipher import cipher_of
+from db.steering import list_messages as list_rows
 from domain.identity import Scope
 from services import messages
+from services.builds import require_build
 from services.restores import request_restore
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["steering"])
@@ -46,6 +49,32 @@ async def send_message(
     if not is_new:
         response.status_code = 200
     return MessageOut.of(message)
+
+
+@router.get(
+    "/messages", dependencies=[needs(Scope.BUILDS_READ)], summary="List the messages", responses=problems(404, 422)
+)
+async def list_messages(build_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep) -> MessageList:
+    """What the build's founders have sent to its agent, in order: read, waiting for the next turn, or taken back."""
+    await require_build(tx, user_id, build_id)
+    return MessageList(messages=[MessageOut.of(row) for row in await list_rows(tx, build_id)])
+
+
+@router.delete(
+    "/messages/{number}",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
+    status_code=204,
+    summary="Take a message back",
+    responses=problems(404, 409, 422),
+)
+async def take_back(
+    build_id: uuid.UUID,
+    number: Annotated[int, Path(ge=1, le=2**31 - 1)],
+    user_id: CurrentUserId,
+    resources: ResourcesDep,
+) -> None:
+    """Take back a message that the agent has not read yet. It stays in the feed, and the agent never reads it."""
+    await messages.withdraw_message(resources.sessions, user_id, build_id, number)
 
 
 @router.post(

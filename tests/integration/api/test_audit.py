@@ -42,7 +42,9 @@ AUDITED: Mapping[str, Action] = {
     "POST /v1/account/top-ups": Action.ACCOUNT_TOP_UP,
     "POST /v1/builds/{build_id}/answer": Action.QUESTION_ANSWER,
     "POST /v1/builds/{build_id}/cancel": Action.BUILD_CANCEL,
+    "POST /v1/builds/{build_id}/finish": Action.BUILD_FINISH,
     "POST /v1/builds/{build_id}/messages": Action.MESSAGE_SEND,
+    "DELETE /v1/builds/{build_id}/messages/{number}": Action.MESSAGE_TAKE_BACK,
     "POST /v1/builds/{build_id}/preview": Action.PREVIEW_OPEN,
     "POST /v1/builds/{build_id}/preview/links": Action.PREVIEW_LINK_CREATE,
     "DELETE /v1/builds/{build_id}/preview/links/{link_id}": Action.PREVIEW_LINK_REVOKE,
@@ -174,6 +176,12 @@ async def _revoke_link(api: RunningApi) -> Request:
     return f"{links}/{made.json()['id']}", None
 
 
+async def _take_back(api: RunningApi) -> Request:
+    messages = f"/v1/builds/{await _build(api)}/messages"
+    sent = await api.http.post(messages, json={"text": PLANTED}, headers=as_user(ADA))
+    return f"{messages}/{sent.json()['number']}", None
+
+
 def _on_build(rest: str, body: Any = None) -> Callable[[RunningApi], Awaitable[Request]]:
     async def case(api: RunningApi) -> Request:
         return f"/v1/builds/{await _build(api)}/{rest}", body
@@ -263,6 +271,8 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "POST /v1/account/top-ups": _top_up,
     "POST /v1/builds/{build_id}/answer": _answer,
     "POST /v1/builds/{build_id}/cancel": _on_build("cancel"),
+    "POST /v1/builds/{build_id}/finish": _on_build("finish"),
+    "DELETE /v1/builds/{build_id}/messages/{number}": _take_back,
     "POST /v1/builds/{build_id}/messages": _on_build("messages", {"text": PLANTED}),
     "POST /v1/builds/{build_id}/preview": _ready,
     "POST /v1/builds/{build_id}/preview/links": _on_build("preview/links", {"hours": 1}),

@@ -137,6 +137,19 @@ async def test_turns_and_tool_calls_are_shown(run: Run, api: RunningApi) -> None
     assert (json.loads(line)["turn"], json.loads(line)["tool_use_id"]) == (1, "toolu_1")
 
 
+async def test_messages_are_listed_and_taken_back(run: Run, api: RunningApi) -> None:
+    build = await api.build()
+    assert "Nothing was sent" in (await run("messages", build)).output
+    for words in ("Use blue.", "And green."):
+        await run("say", build, words)
+    assert "does not read it" in (await run("messages", build, "--take-back", "2")).output
+    listed = (await run("messages", build)).output.splitlines()
+    assert listed == ["1\twaits for the next turn\tUse blue.", "2\ttaken back\tAnd green."]
+    assert "no message 3" in told(await run("messages", build, "--take-back", "3"))
+    finished = await run("finish", build)
+    assert (finished.exit_code, "is checked" in finished.output) == (0, True)
+
+
 async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> None:
     wishes = ("--goal", "Make it.", "--sleep-policy", "stop", "--max-nights", "3")
     started = await run("build", "--idea", "A waitlist for my bakery", *wishes, "--no-watch")
