@@ -66,6 +66,7 @@ from domain.judge import Judgement
 from domain.page_findings import page_findings, pages_failed
 from domain.page_view import VIEWPORTS, PageView
 from domain.payloads import GateResult, RunGate
+from domain.preview_address import preview_address
 from domain.product import ProductManifest
 from domain.product_secrets import stand_ins
 from domain.traffic import Upstream
@@ -94,7 +95,6 @@ class _GateReport:
     screenshots: dict[str, str] = field(default_factory=dict)
     views: list[PageView] = field(default_factory=list)
     """What a browser saw of the product's pages; the first page comes first, in every viewport."""
-    url: str | None = None
     outputs: dict[str, str] = field(default_factory=dict)
     """Outputs that are too long for a finding, by step."""
 
@@ -122,10 +122,13 @@ class GateActivities:
         policy: GatePolicy,
         permits: Permits,
         judge: Judge | None = None,
+        *,
+        preview_url: str,
     ) -> None:
         """
         Args:
             judge: None if products are not judged.
+            preview_url: the setting PREVIEW_URL.
         """
         self._sessions = sessions
         self._sandboxes = sandboxes
@@ -134,6 +137,7 @@ class GateActivities:
         self._policy = policy
         self._permits = permits
         self._judge = judge
+        self._preview_url = preview_url
 
     @activity.defn
     @application_errors
@@ -181,7 +185,8 @@ class GateActivities:
             if not result.passed:
                 await kill_all(self._sandboxes, request.build_id, Role.GATE)
                 return result
-            return result.model_copy(update={"sandbox_id": sandbox.id, "preview_url": report.url})
+            url = preview_address(self._preview_url, gate.build_id)
+            return result.model_copy(update={"sandbox_id": sandbox.id, "preview_url": url})
 
     # ---- the evidence, in order
 
@@ -261,9 +266,7 @@ class GateActivities:
         if failure:
             report.add(evidence.with_refused(failure, hosts))
             return
-        upstream = sandbox.upstream(product.port)
-        report.url = upstream.url
-        seen = await self._look(gate, upstream, report)
+        seen = await self._look(gate, sandbox.upstream(product.port), report)
         if not await is_served(sandbox, product):
             # What a browser did not get from a server that had ended says nothing about the pages.
             log = keep_log(await read_log(sandbox, name))

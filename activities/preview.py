@@ -27,7 +27,7 @@ from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
 from clients.sandbox_runner import JOURNAL
 from db.feed import append_events
-from db.previews import record_log, record_preview
+from db.previews import find_preview, record_log, record_preview, record_upstream, upstream_of
 from db.project_secrets import secrets_of_build
 from db.session import Sessions
 from db.snapshots import final_snapshot
@@ -44,9 +44,11 @@ from domain.errors import (
 from domain.events import PreviewEvent
 from domain.findings import Finding
 from domain.payloads import OpenedPreview, PreviewChange, PreviewInput, SandboxInput
+from domain.preview_address import preview_address
 from domain.product import ProductManifest
 from domain.product_secrets import stand_ins
 from domain.text import storable
+from domain.traffic import port_of
 from services.permits import Permits
 from services.product_secrets import open_secrets
 
@@ -74,14 +76,20 @@ class PreviewActivities:
         permits: Permits,
         cipher: Cipher,
         *,
+        preview_url: str,
         command_seconds: float,
         start_seconds: float,
     ) -> None:
+        """
+        Args:
+            preview_url: the setting PREVIEW_URL.
+        """
         self._sessions = sessions
         self._sandboxes = sandboxes
         self._store = store
         self._permits = permits
         self._cipher = cipher
+        self._preview_url = preview_url
         self._command_seconds = command_seconds
         self._start_seconds = start_seconds
 
@@ -114,13 +122,20 @@ class PreviewActivities:
     @activity.defn
     @application_errors
     async def keep_preview(self, request: SandboxInput) -> None:
-        """Extend the sandbox's time to live.
+        """Extend the sandbox's time to live. If a worker of the previous version has opened the preview, note the
+        token that its visitors need.
 
         Raises:
             SandboxGone: it does not exist any more.
         """
+        build_id = uuid.UUID(request.build_id)
         async with heartbeating():
-            await self._sandboxes.connect(request.sandbox_id)
+            sandbox = await self._sandboxes.connect(request.sandbox_id)
+            async with transaction(self._sessions) as tx:
+                preview = await find_preview(tx, build_id)
+                known = None if preview is None else upstream_of(preview)
+                if known is not None and known.token is None and sandbox.id in known.url:
+                    await record_upstream(tx, build_id, sandbox.upstream(port_of(known.url)))
 
     @activity.defn
     @application_errors
@@ -181,7 +196,7 @@ class PreviewActivities:
                 served = await is_served(sandbox, product)
         except (InvalidInput, SandboxGone, SandboxOverloaded):
             return None
-        return OpenedPreview(sandbox_id=sandbox.id, url=sandbox.upstream(product.port).url) if served else None
+        return await self._opened(build_id, sandbox, product) if served else None
 
     async def _start(self, build_id: uuid.UUID, request: PreviewInput, secrets: Mapping[str, str]) -> OpenedPreview:
         sandbox = await self._adopt_or_create(request)
@@ -194,7 +209,13 @@ class PreviewActivities:
         await self._install(build_id, sandbox, product, stand_ins(secrets))
         if failure := await self._serve(build_id, sandbox, product, secrets):
             raise BuildFailed(f"{failure.cause} {_SEE_LOG}")
-        return OpenedPreview(sandbox_id=sandbox.id, url=sandbox.upstream(product.port).url)
+        return await self._opened(build_id, sandbox, product)
+
+    async def _opened(self, build_id: uuid.UUID, sandbox: Sandbox, product: ProductManifest) -> OpenedPreview:
+        """Note where the product is reached, with its token, which must be in no history and so not in the result."""
+        async with transaction(self._sessions) as tx:
+            await record_upstream(tx, build_id, sandbox.upstream(product.port))
+        return OpenedPreview(sandbox_id=sandbox.id, url=preview_address(self._preview_url, build_id))
 
     async def _serve(
         self, build_id: uuid.UUID, sandbox: Sandbox, product: ProductManifest, secrets: Mapping[str, str]

@@ -150,6 +150,7 @@ def _product_activities(settings: Settings, sessions: Sessions, clients: WorkerC
         evidence,
         permits,
         judge if settings.product_judge else None,
+        preview_url=settings.preview_url,
     )
     plan = PlanActivities(sessions, clients.sandboxes, settings.secret_values())
     preview = PreviewActivities(
@@ -158,6 +159,7 @@ def _product_activities(settings: Settings, sessions: Sessions, clients: WorkerC
         clients.store,
         permits,
         cipher_of(settings),
+        preview_url=settings.preview_url,
         command_seconds=settings.gate_command_seconds,
         start_seconds=settings.gate_start_seconds,
     )

@@ -286,24 +286,21 @@ class Sandboxes:
         """Every sandbox that Cofounder created with this key, newest first."""
         return await self._list({"app": APP})
 
-    async def create(self, build_id: str, role: Role, *, private: bool = False, offline: bool = False) -> "Sandbox":
+    async def create(self, build_id: str, role: Role, *, offline: bool = False) -> "Sandbox":
         """Create a sandbox with an empty workspace. When its time to live runs out, it is paused, not killed.
 
-        If the answer gets lost, the sandbox still exists; call `find` before creating another. With `private`, servers
-        in it answer only requests with its token. With `offline`, it reaches no host at all.
+        Servers in it answer only requests with its traffic token. If the answer gets lost, the sandbox still exists;
+        call `find` before creating another. With `offline`, it reaches no host at all.
 
         Raises:
             SandboxRefused: as many run as the service allows.
             SandboxUnavailable: no answer, or not a useful one.
+            NeedsPerson: the service would let anyone reach the servers in it. The sandbox is killed.
         """
         hosts = [] if offline else self.config.egress_hosts
-        network: dict[str, Any] = {}
-        if hosts is not None:
-            network["allow_internet_access"] = bool(hosts)
+        network: e2b.SandboxNetworkOpts = {"allow_public_traffic": False}
         if hosts:
-            network["network"] = {"allow_out": hosts, "deny_out": ["0.0.0.0/0"]}
-        if private:
-            network["network"] = {**network.get("network", {}), "allow_public_traffic": False}
+            network |= {"allow_out": hosts, "deny_out": ["0.0.0.0/0"]}
         request = self.ask(
             "create a sandbox",
             e2b.AsyncSandbox.create(
@@ -312,7 +309,8 @@ class Sandboxes:
                 metadata={"app": APP, "build": build_id, "role": role.value},
                 envs=sandbox_runner.GIT_ENVIRONMENT | TOOL_ENVIRONMENT,
                 lifecycle={"on_timeout": "pause", "auto_resume": False},
-                **network,
+                allow_internet_access=None if hosts is None else bool(hosts),
+                network=network,
                 **self._connection,
             ),
             2 * REQUEST_SECONDS,
@@ -321,6 +319,13 @@ class Sandboxes:
         # has listed sandboxes, and nothing would end it.
         with _refused_at_quota():
             sdk = await wait_for_answer(request)
+        if not sdk.traffic_access_token:
+            await self.kill(sdk.sandbox_id)
+            raise NeedsPerson(
+                f"{self._service} gave a new sandbox no traffic token, so anyone could reach the product in it. Use a "
+                "service that serves allow_public_traffic=False (see `cofounder doctor --paid`), then wake the build.",
+                "operator",
+            )
         sandbox = Sandbox(self, sdk)
         self._open[sdk.sandbox_id] = sandbox
         await asyncio.gather(

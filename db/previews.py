@@ -1,6 +1,7 @@
 """Previews of ready builds: the projection of their workflows' state."""
 
 import uuid
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -8,11 +9,44 @@ from sqlalchemy.dialects.postgresql import insert
 from db.models import Preview
 from db.transaction import Transaction
 from domain.payloads import PreviewChange
+from domain.traffic import Upstream
+
+_NO_UPSTREAM: dict[str, Any] = {"upstream_url": None, "traffic_token": None}
 
 
 async def find_preview(tx: Transaction, build_id: uuid.UUID) -> Preview | None:
     """Return the build's preview, if it ever had one."""
     return (await tx.session.scalars(select(Preview).where(Preview.build_id == build_id))).one_or_none()
+
+
+async def open_upstream(tx: Transaction, build_id: uuid.UUID) -> Upstream | None:
+    """Return where the product of an open preview is reached; None if the preview is not open."""
+    preview = await find_preview(tx, build_id)
+    return None if preview is None else upstream_of(preview)
+
+
+def upstream_of(preview: Preview) -> Upstream | None:
+    """Return where the product of a preview is reached; None if it is not open.
+
+    A worker of the previous version keeps the address in `url` and knows no token. It leaves alone what an earlier
+    worker has recorded, which is then that of another sandbox.
+    """
+    if preview.state != "open" or not preview.sandbox_id:
+        return None
+    for url, token in ((preview.upstream_url, preview.traffic_token), (preview.url, None)):
+        if url is not None and preview.sandbox_id in url:
+            return Upstream(url, token)
+    return None
+
+
+async def record_upstream(tx: Transaction, build_id: uuid.UUID, upstream: Upstream) -> None:
+    """Write to the preview's row where its product is reached.
+
+    The token is kept as it is, unlike the secrets of products: each request to the preview needs it, SECRETS_KEY may be
+    unset, only our own programs read the row, and with its sandbox, after an hour, the token is void.
+    """
+    values = {"upstream_url": upstream.url, "traffic_token": upstream.token}
+    await tx.session.execute(update(Preview).where(Preview.build_id == build_id).values(**values))
 
 
 async def record_preview(tx: Transaction, change: PreviewChange, reason: str | None) -> bool:
@@ -28,6 +62,8 @@ async def record_preview(tx: Transaction, change: PreviewChange, reason: str | N
         "reason": reason,
         "expires_at": change.expires_at,
     }
+    if change.state != "open":
+        values |= _NO_UPSTREAM
     written = await tx.session.scalar(
         insert(Preview)
         .values(build_id=uuid.UUID(change.build_id), **values)
@@ -45,6 +81,7 @@ async def record_log(tx: Transaction, build_id: uuid.UUID, log: str) -> None:
 async def close_preview(tx: Transaction, preview: Preview) -> bool:
     """Close a preview whose workflow has ended. Return False if its row has changed since `preview` was read."""
     values = {"state": "closed", "seq": preview.seq + 1, "sandbox_id": None, "url": None, "expires_at": None}
+    values |= _NO_UPSTREAM
     closed = await tx.session.scalar(
         update(Preview)
         .where(Preview.build_id == preview.build_id, Preview.seq == preview.seq)

@@ -1,6 +1,7 @@
 """Requests to the servers of a private sandbox: they need its traffic token, which is a secret."""
 
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from domain.page_view import origin_of
 
@@ -26,3 +27,12 @@ class Upstream:
     def at(self, path: str) -> str:
         """The URL of a path on this server, whatever the path begins with."""
         return f"{self.url}/{path.removeprefix('/')}"
+
+
+def port_of(url: str) -> int:
+    """The port in the sandbox that an upstream's URL names: the beginning of its host.
+
+    Raises:
+        ValueError: it names none.
+    """
+    return int((urlsplit(url).hostname or "").partition("-")[0])

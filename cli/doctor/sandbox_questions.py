@@ -69,8 +69,7 @@ class SandboxQuestions:
             Question("metadata", "A sandbox is found by its metadata, also while it is paused", self.metadata),
             Question("pause", "A pause keeps files and processes, and connecting resumes it", self.pause),
             Question("egress", "Sandboxes reach the hosts of SANDBOX_EGRESS_HOSTS and no others", self.egress),
-            Question("public port", "A server in a sandbox is reachable without a token", self.public_port),
-            Question("private port", "With private traffic, only those with its token reach it", self.private_port),
+            Question("private port", "Only requests with a sandbox's token reach a server in it", self.private_port),
             Question("gone", "A sandbox that was killed is reported as gone", self.gone),
             Question("cleanup", "Nothing that these questions created is left", self.cleanup),
             *_not_askable(),
@@ -146,25 +145,17 @@ class SandboxQuestions:
             return not_held(f"{allowed[0]} is not reachable: {' '.join(reached)}")
         return held(f"{allowed[0] if allowed else 'no host'} is reachable, {_FORBIDDEN} is not")
 
-    async def public_port(self) -> Verdict:
-        """Whether a preview opens without a token."""
-        async with self._sandbox() as sandbox:
-            await _serve(sandbox)
-            answer = await sandbox.http_get(_PORT, "/", 20)
-        if answer is None or answer.status != 200:
-            return not_held(f"the server answers {answer.status if answer else 'nothing'}. Previews do not open then")
-        return held("status 200")
-
     async def private_port(self) -> Verdict:
-        """Whether traffic can be made private."""
-        async with self._sandbox(private=True) as sandbox:
+        """Whether only we reach a product, through the preview's gateway."""
+        async with self._sandbox() as sandbox:
             await _serve(sandbox)
             without = await sandbox.http_get(_PORT, "/", 20, authorized=False)
             answer = await sandbox.http_get(_PORT, "/", 20)
         if without is not None and without.status == 200:
-            return not_held("the server answers without the token, too")
+            return not_held("the server answers without the token, too. Anyone who learns its address sees the product")
         if answer is None or answer.status != 200:
-            return not_held(f"the server answers {answer.status if answer else 'nothing'} with the token")
+            problem = f"the server answers {answer.status if answer else 'nothing'} with the token"
+            return not_held(f"{problem}. Previews do not open then")
         return held(f"{without.status if without else 'no answer'} without the token, 200 with it")
 
     async def gone(self) -> Verdict:
@@ -190,7 +181,7 @@ class SandboxQuestions:
     # ---- one sandbox
 
     @contextlib.asynccontextmanager
-    async def _sandbox(self, *, private: bool = False) -> AsyncIterator[Sandbox]:
+    async def _sandbox(self) -> AsyncIterator[Sandbox]:
         """Create a sandbox for one question, within a deadline; kill it, and book its time as if it were the largest.
 
         Raises:
@@ -200,7 +191,7 @@ class SandboxQuestions:
         with self._purse.reserve(_WORST) as bill:
             try:
                 async with asyncio.timeout(QUESTION_SECONDS):
-                    yield await self._sandboxes.create(self._run_id, Role.WORKSPACE, private=private)
+                    yield await self._sandboxes.create(self._run_id, Role.WORKSPACE)
             except TimeoutError as error:
                 raise CofounderError(f"no verdict within {QUESTION_SECONDS} s") from error
             finally:

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import os
 import secrets
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx2
 from rich.console import Console
 from rich.text import Text
 from temporalio.client import Client
@@ -26,15 +26,19 @@ from cli.stack.programs import (
     RealKeys,
     check_stack,
     confirm_spending,
+    local_preview_url,
     program_environment,
     run_until_signal,
     running_programs,
     stack_for,
     wait_for_first,
 )
-from clients.loopback import is_loopback, with_address
+from clients.link_probe import LinkProbe
 from clients.temporal import connect_temporal
 from db.migrate import migrate
+from db.previews import open_upstream
+from db.session import open_sessions
+from db.transaction import transaction
 from domain.budget import dollars
 from domain.errors import CofounderError
 from domain.names import build_workflow_id, preview_workflow_id
@@ -132,6 +136,7 @@ class _Demo:
                 await confirm_spending(self._console, keys, database_url, confirmed=self._options.confirmed)
             try:
                 port = ports.choose(set())
+                environment["PREVIEW_URL"] = local_preview_url(port)
                 async with running_programs(
                     self._console, stack, environment, port=port, token=self._token, logs=self._results
                 ) as programs:
@@ -156,7 +161,7 @@ class _Demo:
             stays = not self._options.leave and is_interactive(self._console)
             leave = until_closed if stays else _needs_attention
             state = await watch_build(self._console, api, build["id"], project["name"], leave)
-            result = await self._collect_result(api, build["id"], state)
+            result = await self._collect_result(api, environment["DATABASE_URL"], build["id"], state)
             self._print_summary(stack, result)
             self.result = result
             if stays:
@@ -171,9 +176,9 @@ class _Demo:
         self._console.print(f"\nbuild        {build_id}")
         self._console.print(f"Temporal UI  {_ui_url(stack, build_id)}\n")
 
-    async def _collect_result(self, api: ApiClient, build_id: str, state: FeedState) -> DemoResult:
+    async def _collect_result(self, api: ApiClient, database_url: str, build_id: str, state: FeedState) -> DemoResult:
         build = await api.read_build(build_id)
-        status = await _preview_status(build["preview_url"]) if state.status == "ready" else None
+        status = await _preview_status(database_url, uuid.UUID(build_id)) if state.status == "ready" else None
         return DemoResult(state, build, status, await self._save(api, build_id))
 
     def _print_summary(self, stack: LocalStack, result: DemoResult) -> None:
@@ -226,17 +231,17 @@ def _needs_attention(state: FeedState) -> bool:
     return state.status in ("needs_input", "sleeping")
 
 
-async def _preview_status(url: str | None) -> int | None:
-    """The HTTP status of the preview, which may still be opening: tries until it is 200 or time is up."""
-    if url is None:
-        return None
-    url, headers = with_address(url)
+async def _preview_status(database_url: str, build_id: uuid.UUID) -> int | None:
+    """The HTTP status of the product behind the preview, which may still be opening: tries until it is 200 or time is
+    up."""
     status: int | None = None
     deadline = asyncio.get_running_loop().time() + _PREVIEW_SECONDS
-    async with httpx2.AsyncClient(timeout=10, trust_env=not is_loopback(url), follow_redirects=True) as http:
+    async with open_sessions(database_url, pool_size=1) as sessions:
         while status != 200 and asyncio.get_running_loop().time() < deadline:
-            with contextlib.suppress(httpx2.TransportError):
-                status = (await http.get(url, headers=headers)).status_code
+            async with transaction(sessions) as tx:
+                upstream = await open_upstream(tx, build_id)
+            if upstream is not None and (answer := await LinkProbe(upstream).ask("/")).status:
+                status = answer.status
             if status != 200:
                 await asyncio.sleep(0.5)
     return status

@@ -191,6 +191,11 @@ def program_environment(
     return environment
 
 
+def local_preview_url(port: int) -> str:
+    """PREVIEW_URL of an API on this machine. Browsers find names below `localhost` without a name server."""
+    return f"http://*.localhost:{port}"
+
+
 async def check_stack(environment: Mapping[str, str]) -> None:
     """Check that the database and Temporal of a stack belong together, before anything is started on them.
 

@@ -21,6 +21,7 @@ from cli.stack.programs import (
     RealKeys,
     check_stack,
     confirm_spending,
+    local_preview_url,
     program_environment,
     run_until_signal,
     running_programs,
@@ -75,6 +76,7 @@ async def _run(console: Console, options: UpOptions) -> bool:
                 "API_OPERATOR_TOKEN": operators,
                 "SECRETS_KEY": key,
                 "API_USER": FOUNDER,
+                "PREVIEW_URL": local_preview_url(port),
             }
             await migrate(environment["DATABASE_URL"])
             await check_stack(environment)

@@ -154,7 +154,7 @@ class Control:
         record = SandboxRecord(
             id=SandboxRecord.new_id(),
             token=SandboxRecord.new_token(),
-            traffic_token=SandboxRecord.new_token() if is_public is False else None,
+            traffic_token=SandboxRecord.new_traffic_token() if is_public is False else None,
             template=body.template,
             started_at=now,
             end_at=now + body.timeout,

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 RECORD_FILE = "meta.json"
 SANDBOX_ID = re.compile(r"i[0-9a-f]{20}")
 
+TRAFFIC_TOKEN_PREFIX = "local-traffic-token-"
+"""Begins every traffic token, so that a search for leaked ones finds any of them."""
+
 State = Literal["running", "paused"]
 
 
@@ -49,6 +52,10 @@ class SandboxRecord(BaseModel):
     @staticmethod
     def new_token() -> str:
         return secrets.token_urlsafe(24)
+
+    @classmethod
+    def new_traffic_token(cls) -> str:
+        return f"{TRAFFIC_TOKEN_PREFIX}{cls.new_token()}"
 
     def save(self, directory: Path) -> None:
         """Write atomically: a crash leaves the old record or the new one."""

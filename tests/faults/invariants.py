@@ -44,6 +44,7 @@ from domain.errors import NotFound, SnapshotFailed
 from domain.product_secrets import key_texts
 from domain.prompt import founder_answer, founder_message
 from domain.status import Status
+from local.sandbox.record import TRAFFIC_TOKEN_PREFIX
 from tests.faults.recovered import Past
 from tests.harness.fault_waits import Damage, Request, requests_of
 from tests.harness.faults import SECRET, FaultHarness
@@ -214,7 +215,8 @@ def _started_by_worker(fault_harness: FaultHarness, process: psutil.Process) -> 
 async def check_no_secret(fault_harness: FaultHarness) -> None:
     """Rule 9: no secret appears in a prompt, a log, an event or any other row, a history, a snapshot or an image.
 
-    Those that founders have planted are looked for in base64, hexadecimal and URL form, too.
+    Those that founders have planted are looked for in base64, hexadecimal and URL form, too. The traffic tokens of open
+    previews are in their column, and nowhere else.
 
     Raises:
         Damage: a secret appears.
@@ -222,7 +224,7 @@ async def check_no_secret(fault_harness: FaultHarness) -> None:
     damage: list[str] = []
     environment = fault_harness.environment
     secrets = [SECRET, environment["E2B_API_KEY"], environment["AWS_SECRET_ACCESS_KEY"], *key_texts(PLANTED_KEY)]
-    needles = [*(secret.encode() for secret in secrets), *planted_needles()]
+    needles = [*(secret.encode() for secret in secrets), *planted_needles(), TRAFFIC_TOKEN_PREFIX.encode()]
 
     def look(where: str, data: bytes) -> None:
         if any(secret in data for secret in needles):
@@ -233,7 +235,9 @@ async def check_no_secret(fault_harness: FaultHarness) -> None:
         look(f"{path.parent.name}/{path.name}", path.read_bytes())
     async with transaction(fault_harness.sessions) as tx:
         for table in Base.metadata.sorted_tables:
-            rows = await tx.session.scalars(text(f'select t::text from "{table.name}" t'))
+            rows = await tx.session.scalars(
+                text(f"select (to_jsonb(t) - 'traffic_token')::text from \"{table.name}\" t")
+            )
             look(f"table {table.name}", "\n".join(rows).encode())
     async for workflow in fault_harness.client.list_workflows():
         handle = fault_harness.client.get_workflow_handle(workflow.id, run_id=workflow.run_id)

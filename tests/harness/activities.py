@@ -34,6 +34,9 @@ from tests.harness.worker import sample_brief
 Request = TypeVar("Request")
 Result = TypeVar("Result")
 
+PREVIEW_URL = "http://*.previews.localhost:8000"
+"""The pattern of the addresses that founders are told."""
+
 KEPT_SNAPSHOTS = 5
 """Snapshots kept for a build, not counting the final one."""
 
@@ -52,10 +55,10 @@ class ActivityHarness:
         self.permits = Permits(self.sessions, None)
         self.workspace = WorkspaceActivities(self.sessions, self.sandboxes, self.store, self.permits)
         self.snapshot = SnapshotActivities(self.sessions, self.sandboxes, self.store, KEPT_SNAPSHOTS)
-        self.gate = GateActivities(self.sessions, self.sandboxes, self.store, self.browser, policy, self.permits)
+        self.gate = self._gate(policy)
         # For servers that never answer with 200.
         hasty = GatePolicy(command_seconds=DEADLINE, start_seconds=1)
-        self.hasty_gate = GateActivities(self.sessions, self.sandboxes, self.store, self.browser, hasty, self.permits)
+        self.hasty_gate = self._gate(hasty)
         self.cipher = Cipher({"main": bytes(32)})
         self.preview = PreviewActivities(
             self.sessions,
@@ -63,8 +66,14 @@ class ActivityHarness:
             self.store,
             self.permits,
             self.cipher,
+            preview_url=PREVIEW_URL,
             command_seconds=DEADLINE,
             start_seconds=DEADLINE,
+        )
+
+    def _gate(self, policy: GatePolicy) -> GateActivities:
+        return GateActivities(
+            self.sessions, self.sandboxes, self.store, self.browser, policy, self.permits, preview_url=PREVIEW_URL
         )
 
     async def run(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from temporalio.client import WorkflowHistory
 
 from clients.object_store import ObjectStore, store_config
@@ -25,6 +25,7 @@ from domain.brief import Interview
 from domain.events import read_event
 from domain.names import preview_workflow_id
 from domain.payloads import BuildContext
+from domain.preview_address import preview_address
 from domain.pricing import Tokens, cost_microdollars
 from domain.prompt import OPENING
 from domain.status import Status
@@ -99,7 +100,9 @@ async def test_every_word_of_the_brief_is_in_the_served_page(harness: WorkerHarn
     async with harness.session() as tx:
         preview = await tx.session.get_one(Preview, built.row.id)
     assert (preview.state, preview.url) == ("open", built.row.preview_url)
+    assert preview.url == preview_address(harness.settings.preview_url, built.row.id)
     sandbox = await sandboxes.connect(preview.sandbox_id or "")
+    assert (preview.upstream_url, preview.traffic_token) == (sandbox.upstream(8000).url, sandbox.upstream(8000).token)
     answer = await sandbox.http_get(8000, "/", DEADLINE)
     await sandboxes.close()
     assert answer is not None
@@ -107,6 +110,27 @@ async def test_every_word_of_the_brief_is_in_the_served_page(harness: WorkerHarn
     page = html.unescape(answer.body.decode())
     assert all(token in page for token in built.tokens)
     assert built.brief["name"] in page
+
+
+async def test_the_traffic_token_is_in_the_preview_s_row_and_nowhere_else(
+    harness: WorkerHarness, built: Built, bodies: Path
+) -> None:
+    async with harness.session() as tx:
+        token = (await tx.session.get_one(Preview, built.row.id)).traffic_token
+        assert token
+        tables = (await tx.session.scalars(text("select tablename from pg_tables where schemaname = 'public'"))).all()
+        found = {
+            table: await tx.session.scalar(
+                text(f'select count(*) from "{table}" as a where a::text like :needle'), {"needle": f"%{token}%"}
+            )
+            for table in tables
+        }
+        assert {table: count for table, count in found.items() if count} == {"previews": 1}
+    of_preview = await harness.client.get_workflow_handle(preview_workflow_id(built.row.id)).fetch_history()
+    events = [*built.history.events, *of_preview.events]
+    assert any(b"preview_url" in event.SerializeToString() for event in events)
+    assert not any(token.encode() in event.SerializeToString() for event in events)
+    assert all(token not in path.read_text() for path in _body_files(bodies))
 
 
 def test_brief_interview_and_goal_are_in_the_prompt_verbatim(built: Built) -> None:

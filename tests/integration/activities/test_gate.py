@@ -14,12 +14,15 @@ from activities.gate import GatePolicy
 from activities.lifecycle import LifecycleActivities
 from clients.browser import PageFailed
 from clients.sandbox import Role
-from db.models import Build, Snapshot
+from db.models import Build, Preview, Snapshot
+from db.previews import open_upstream, record_upstream
 from db.transaction import transaction
 from domain.page_view import PageView
 from domain.payloads import FinishBuild, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
+from domain.preview_address import preview_address
+from domain.traffic import Upstream
 from local.stack import LocalStack
-from tests.harness.activities import ActivityHarness, open_activity_harness, shell
+from tests.harness.activities import PREVIEW_URL, ActivityHarness, open_activity_harness, shell
 from tests.harness.products import (
     MANIFEST,
     PAGE,
@@ -77,13 +80,21 @@ async def test_a_good_product_passes_and_goes_on_running(harness: ActivityHarnes
     answer = await running.http_get(8000, "/", DEADLINE)
     assert answer is not None
     assert (answer.status, answer.body.decode()) == (200, PAGE)
-    assert result.preview_url == running.upstream(8000).url
+    assert result.preview_url == preview_address(PREVIEW_URL, build)
+    refused = await running.http_get(8000, "/", DEADLINE, authorized=False)
+    assert refused is not None
+    assert (refused.status, PAGE in refused.body.decode()) == (403, False)
 
     assert (await again(harness, build))[0] == result
     assert len(await harness.events(build, "gate_passed")) == 1
 
+    await record(harness, build, 1, "opening")
     opened = await open_preview(harness, build, result.sandbox_id)
     assert opened == OpenedPreview(sandbox_id=result.sandbox_id, url=result.preview_url)
+    assert await upstream(harness, build) is None  # not told that it is open
+    await record(harness, build, 2, "open", opened)
+    assert await upstream(harness, build) == running.upstream(8000)
+    assert running.upstream(8000).token
 
 
 async def test_a_snapshot_that_failed_while_the_gate_waited_is_not_delivered(
@@ -404,11 +415,14 @@ async def test_a_preview_starts_again_from_the_snapshot(harness: ActivityHarness
     gone = await harness.sandboxes.create(build, Role.GATE)
     opened = await open_preview(harness, build, gone.id)
     assert opened.sandbox_id not in (gone.id, workspace.id)
+    await record(harness, build, 1, "opening")
     assert await open_preview(harness, build) == opened
+    await record(harness, build, 2, "open", opened)
     running = await harness.sandboxes.connect(opened.sandbox_id)
     answer = await running.http_get(8000, "/", DEADLINE)
     assert answer is not None
-    assert (answer.status, opened.url) == (200, running.upstream(8000).url)
+    assert (answer.status, opened.url) == (200, preview_address(PREVIEW_URL, build))
+    assert await upstream(harness, build) == running.upstream(8000)
     given = SandboxInput(build_id=build, sandbox_id=opened.sandbox_id)
     await harness.run(harness.preview.keep_preview, given)
     for _ in range(2):
@@ -417,6 +431,43 @@ async def test_a_preview_starts_again_from_the_snapshot(harness: ActivityHarness
     assert await harness.sandboxes.find(build, Role.GATE) == []
     with pytest.raises(Exception, match="the sandbox does not exist any more"):
         await harness.run(harness.preview.keep_preview, given)
+
+
+@pytest.mark.parametrize("before", [None, Upstream("http://8000-iold.localhost:1", "of another sandbox")])
+async def test_a_preview_that_the_previous_version_has_opened_gets_its_token(
+    harness: ActivityHarness, build: str, before: Upstream | None
+) -> None:
+    """It knows one column for the address, and leaves those for upstream and token as they are."""
+    sandbox = await harness.sandboxes.create(build, Role.PREVIEW)
+    url = sandbox.upstream(3000).url
+    await record(harness, build, 1, "opening")
+    if before is not None:
+        async with transaction(harness.sessions) as tx:
+            await record_upstream(tx, uuid.UUID(build), before)
+    await record(harness, build, 2, "open", OpenedPreview(sandbox_id=sandbox.id, url=url))
+    assert await upstream(harness, build) == Upstream(url)
+    await harness.run(harness.preview.keep_preview, SandboxInput(build_id=build, sandbox_id=sandbox.id))
+    assert await upstream(harness, build) == sandbox.upstream(3000)
+    await record(harness, build, 3, "closed")
+    assert await upstream(harness, build) is None
+    async with transaction(harness.sessions) as tx:
+        row = await tx.session.get_one(Preview, uuid.UUID(build))
+    assert (row.upstream_url, row.traffic_token) == (None, None)
+    await harness.kill_all(build)
+
+
+async def record(
+    harness: ActivityHarness, build: str, seq: int, state: str, opened: OpenedPreview | None = None
+) -> None:
+    change = PreviewChange(build_id=build, seq=seq, state=state)
+    if opened is not None:
+        change = change.model_copy(update=opened.model_dump())
+    await harness.run(harness.preview.record_preview, change)
+
+
+async def upstream(harness: ActivityHarness, build: str) -> Upstream | None:
+    async with transaction(harness.sessions) as tx:
+        return await open_upstream(tx, uuid.UUID(build))
 
 
 async def test_a_preview_that_does_not_start_says_why(harness: ActivityHarness, build: str) -> None:

@@ -22,7 +22,7 @@ from domain.models import default_prices
 from domain.payloads import GateResult, RunGate
 from domain.prompt import render_system_prompt
 from local.stack import LocalStack
-from tests.harness.activities import ActivityHarness, open_activity_harness, shell
+from tests.harness.activities import PREVIEW_URL, ActivityHarness, open_activity_harness, shell
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
 
@@ -124,6 +124,7 @@ async def product(activities: ActivityHarness, harness: WorkerHarness) -> AsyncI
         GatePolicy(command_seconds=DEADLINE, start_seconds=DEADLINE),
         activities.permits,
         Judge(activities.sessions, {"anthropic": model}, default_prices()),
+        preview_url=PREVIEW_URL,
     )
     yield Product(activities, build, await activities.open(build), gate)
     await activities.kill_all(build)

@@ -58,11 +58,10 @@ async def test_what_the_services_do_is_compared_with_what_is_assumed(settings: S
     verdicts, purse = await _ask(settings)
     for name in ("stream", "errors", "merging", "early end", "cache", "compaction", "display", "judgement", "refusal"):
         assert verdicts[name].state == "held", verdicts[name]
-    for name in ("template", "metadata", "pause", "public port", "gone", "cleanup"):
+    for name in ("template", "metadata", "pause", "private port", "gone", "cleanup"):
         assert verdicts[name].state == "held", verdicts[name]
     assert verdicts["tools"].state == "held" or "E2B_TEMPLATE" in verdicts["tools"].detail  # what this machine has
-    # The local server has no private traffic, and says so.
-    assert verdicts["private port"].state == "not held"
+    assert verdicts["private port"].detail == "403 without the token, 200 with it"
     assert {verdicts[name].state for name in ("limits", "prices", "lifetime")} == {"not asked"}
     assert 0 < purse.spent <= CAP
     assert purse.spent == sum(verdict.microdollars for verdict in verdicts.values())
@@ -86,7 +85,7 @@ async def test_a_run_ends_what_it_created_also_when_a_question_fails(
     before = await _left(settings)
     monkeypatch.setattr(sandbox_questions, "_serve", fail)
     verdicts, _ = await _ask(settings.model_copy(update={"anthropic_api_key": None}))
-    assert verdicts["public port"].detail == "the server did not start"
+    assert verdicts["private port"].detail == "the server did not start"
     assert await _left(settings) == before
 
 

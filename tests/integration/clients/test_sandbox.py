@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -239,6 +240,31 @@ async def test_a_background_server_survives_and_is_reached(sandbox: Sandbox) -> 
     assert (missing.status, len(missing.body)) == (404, 10)
     assert await sandbox.http_get(8124, "/", DEADLINE) is None
     assert sandbox.upstream(8123).url.startswith("http://8123-")
+    refused = await sandbox.http_get(8123, "/", DEADLINE, authorized=False)
+    assert refused is not None
+    assert refused.status == 403
+
+
+async def test_a_service_that_keeps_nothing_private_gets_no_sandbox() -> None:
+    """It ignores what it does not know, and returns no token. What it has made is killed."""
+    requests: list[bytes] = []
+    made = {"templateID": "base", "sandboxID": "i1", "clientID": "c", "envdVersion": "0.6.13", "envdAccessToken": "t"}
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        creates = requests[-1].startswith(b"POST")
+        status, body = (b"201 Created", json.dumps(made).encode()) if creates else (b"204 No Content", b"")
+        writer.write(b"HTTP/1.1 %b\r\nContent-Type: application/json\r\n" % status)
+        writer.write(b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    with pytest.raises(NeedsPerson, match="no traffic token"):
+        await Sandboxes(SandboxConfig("k", url, url)).create("b", Role.WORKSPACE)
+    assert [request.split(b" HTTP")[0] for request in requests] == [b"POST /v2/sandboxes", b"DELETE /sandboxes/i1"]
+    server.close()
 
 
 async def test_large_inputs_and_outputs(sandbox: Sandbox) -> None:

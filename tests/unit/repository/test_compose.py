@@ -127,7 +127,7 @@ def test_what_is_passed_to_the_program_are_good_settings(
     services: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The environment as Compose passes it, with passwords as the first lines of the file make them."""
-    for name in ("api", "worker", "rehearsal-worker"):
+    for name in ("api", "worker", "rehearsal-api", "rehearsal-worker"):
         with monkeypatch.context() as patch:
             for key, value in services[name]["environment"].items():
                 patch.setenv(key, _interpolated(value))
@@ -135,6 +135,7 @@ def test_what_is_passed_to_the_program_are_good_settings(
             assert temporal_config()["target_host"] == "temporal:7233"
         assert settings.database_url == f"postgresql+asyncpg://cofounder:{'0f' * 24}@database:5432/cofounder"
         assert settings.s3_endpoint_url == "http://s3:8333"
+        assert settings.preview_url == "http://*.localhost:8000"
         assert settings.rehearsal_model is (name == "rehearsal-worker")
 
 
@@ -147,7 +148,7 @@ def test_commands_are_understood(services: dict[str, dict[str, Any]]) -> None:
     assert program == "mini"
     for option in options:
         assert re.search(rf"^  {option.partition('=')[0]}\b", known, re.M), option
-    for name in ("sandbox", "model", "api"):
+    for name in ("sandbox", "model", "api", "rehearsal-api"):
         python, flag, module, *options = services[name]["command"]
         assert (python, flag) == ("python", "-m")
         said = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)
@@ -157,15 +158,14 @@ def test_commands_are_understood(services: dict[str, dict[str, Any]]) -> None:
     environment = services["rehearsal-worker"]["environment"]
     for variable in ("E2B_API_URL", "E2B_SANDBOX_URL", "ANTHROPIC_BASE_URL"):
         assert f"--port={urlsplit(environment[variable]).port}" in ports
-    [published] = services["sandbox"]["ports"]
-    assert f"--proxy-port={published.rpartition(':')[2]}" in ports
+    assert services["sandbox"]["ports"] == services["api"]["ports"], "no sandbox's port is reached from outside"
 
 
 def test_profiles(services: dict[str, dict[str, Any]]) -> None:
     """Without a profile only Temporal runs, and every profile includes what its services wait for."""
     assert services["worker"]["profiles"] == ["app"]
     rehearsal = {name for name, service in services.items() if service.get("profiles") == ["rehearsal"]}
-    assert rehearsal == {"sandbox", "model", "rehearsal-worker"}
+    assert rehearsal == {"sandbox", "model", "rehearsal-api", "rehearsal-worker"}
     for name, service in services.items():
         for needed in service.get("depends_on", {}):
             theirs, ours = services[needed].get("profiles"), service.get("profiles")
@@ -193,7 +193,7 @@ def test_what_ends_is_waited_for_by_something_that_stays(services: dict[str, dic
 def test_the_image_is_of_this_version(services: dict[str, dict[str, Any]]) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     ours = [service for service in services.values() if "build" in service]
-    assert len(ours) == 6
+    assert len(ours) == 7
     assert {service["image"] for service in ours} == {f"cofounder:{version}"}
     assert f"cofounder:{version}" in (ROOT / "Dockerfile").read_text()
 
@@ -203,7 +203,7 @@ def test_workers_can_be_as_many_as_one_likes_and_the_migration_is_one(services: 
     assert not {"ports", "container_name", "hostname", "volumes", "network_mode"} & set(services["worker"])
     assert services["migrate"]["command"] == ["cofounder", "migrate"]
     assert services["migrate"]["restart"].startswith("on-failure")
-    for name in ("api", "worker", "rehearsal-worker"):
+    for name in ("api", "worker", "rehearsal-api", "rehearsal-worker"):
         assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
