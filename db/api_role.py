@@ -4,32 +4,62 @@ Row-level security decides which rows the role sees; see migration 0029. Here st
 new table that the API uses needs a line here, and policies in its migration if it holds founders' rows.
 """
 
-import base64
-import hashlib
-import hmac
-import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from db.errors import sqlstate
-from db.models import Base
-
-API_ROLE = "cofounder_api"
-"""Roles belong to a whole PostgreSQL server, so all databases of one server share it. Privileges are each database's
-own."""
+from domain.api_role import API_ROLE, scram_verifier
 
 _READ = ("SELECT",)
 _ADD = ("SELECT", "INSERT")
 _CHANGE = ("SELECT", "INSERT", "UPDATE")
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
-PRIVILEGES: dict[str, Sequence[str]] = {}
+PRIVILEGES: Mapping[str, Sequence[str]] = {
+    "plan_tiers": _READ,
+    "users": _CHANGE,
+    "user_days": _CHANGE,
+    "fleet_days": _CHANGE,  # a trigger of `user_days` counts in it
+    "limits": _READ,
+    "switches": _READ,
+    "top_ups": _ADD,
+    "organisations": _ALL,
+    "memberships": _ALL,
+    "user_identities": (*_ADD, "DELETE"),
+    "api_keys": _CHANGE,
+    "sign_in_codes": _ALL,
+    "sign_ins": _ALL,
+    "audit": _ADD,
+    "request_buckets": _ALL,
+    "projects": _CHANGE,
+    "artifacts": _CHANGE,
+    "project_secrets": _ALL,
+    "understanding_sessions": _ADD,
+    "builds": _CHANGE,
+    "sandbox_runs": _READ,
+    "ledger": _READ,
+    "tool_calls": _READ,
+    "snapshots": _READ,
+    "questions": _READ,
+    "founder_messages": _ADD,
+    "restores": _ADD,
+    "gate_runs": _READ,
+    "previews": _READ,
+    "preview_links": _CHANGE,
+    "preview_visits": _ALL,
+    "permits": _READ,
+    "push_permits": (*_ADD, "DELETE"),
+    "sandbox_fleet": ("SELECT", "UPDATE"),
+    "events": _ADD,
+    "deployment": _CHANGE,
+    "reaper_steps": ("DELETE",),  # when the database is bound to its namespace
+    "formats": _READ,
+    "processes": _ALL,
+}
 """What the API's role may do, by table. It has no privileges on a table that is not here."""
-
-_SCRAM_ROUNDS = 4096
 
 _SAME_NAME = {"42710", "23505"}
 """PostgreSQL's codes for a role that another transaction has just made."""
@@ -64,11 +94,39 @@ def make_api_role(connection: Connection, password: str | None = None) -> ApiRol
     return ApiRole()
 
 
-def scram_verifier(password: str, salt: bytes | None = None) -> str:
-    """What PostgreSQL stores of a password (RFC 5803). ASCII passwords only: others would have to be normalized."""
-    salt = secrets.token_bytes(16) if salt is None else salt
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _SCRAM_ROUNDS)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server = hmac.digest(salted, b"Server Key", "sha256")
-    parts = [base64.b64encode(each).decode() for each in (salt, stored, server)]
-    return f"SCRAM-SHA-256${_SCRAM_ROUNDS}:{parts[0]}${parts[1]}:{parts[2]}"
+def _role_exists(connection: Connection) -> bool:
+    found = connection.execute(text("select 1 from pg_roles where rolname = :role"), {"role": API_ROLE})
+    return found.first() is not None
+
+
+def _try(connection: Connection, statement: str) -> list[str]:
+    """Run the statement; return it if the connection's user may not. A role that exists by now is as good."""
+    try:
+        with connection.begin_nested():
+            connection.execute(text(statement))
+    except DBAPIError as error:
+        if sqlstate(error) in _SAME_NAME:
+            return []
+        if sqlstate(error) != _FORBIDDEN:
+            raise
+        return [statement]
+    return []
+
+
+_GRANTED = text(
+    """
+    select relname, acl.privilege_type from pg_class cross join lateral aclexplode(relacl) as acl
+    where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')
+        and acl.grantee = cast(:role as regrole)
+    """
+)
+
+
+def _differences(connection: Connection) -> list[str]:
+    """The statements that leave the role just its privileges. None if it has them: each would replan what runs."""
+    granted = {(table, privilege) for table, privilege in connection.execute(_GRANTED, {"role": API_ROLE})}
+    wanted = {(table, privilege) for table, privileges in PRIVILEGES.items() for privilege in privileges}
+    return [
+        *(f"revoke {privilege} on {table} from {API_ROLE}" for table, privilege in sorted(granted - wanted)),
+        *(f"grant {privilege} on {table} to {API_ROLE}" for table, privilege in sorted(wanted - granted)),
+    ]

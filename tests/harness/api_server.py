@@ -31,6 +31,7 @@ from db.users import ensure_user
 from domain.api_keys import ID_DIGITS, ApiKeyText
 from domain.identity import FOUNDER_SCOPES
 from domain.user_id import is_user_id
+from local.postgres import api_database_url
 from local.stack import LocalStack
 from settings import Settings
 from tests.harness.wait import DEADLINE
@@ -54,6 +55,9 @@ class RunningApi:
     url: str
     http: httpx2.AsyncClient
     sessions: Sessions
+    """Transactions of the tables' owner, who sees all rows. The API itself has a role of its own."""
+    settings: Settings
+    """What it was started with; DATABASE_URL is the owner's."""
     resources: Resources
     temporal: Client
 
@@ -171,7 +175,8 @@ async def running_api(settings: Settings, environment: Mapping[str, str], port: 
     url = f"http://127.0.0.1:{port}"
     if "public_url" not in settings.model_fields_set:
         settings = settings.model_copy(update={"public_url": url})
-    app = create_app(open_resources(settings, environment))
+    api_url = api_database_url(settings.database_url)
+    app = create_app(open_resources(settings.model_copy(update={"database_url": api_url}), environment))
     server = Server(app, "127.0.0.1", port)
     serving = asyncio.create_task(server.serve([listening]))
     while not server.started:
@@ -183,7 +188,7 @@ async def running_api(settings: Settings, environment: Mapping[str, str], port: 
         sessions = make_sessions(engine)
         async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=DEADLINE, trust_env=False) as http:
             http.event_hooks["request"] = [_users_before_requests(sessions)]
-            yield RunningApi(url, http, sessions, app.state.resources, temporal)
+            yield RunningApi(url, http, sessions, settings, app.state.resources, temporal)
     finally:
         server.should_exit = True
         await serving

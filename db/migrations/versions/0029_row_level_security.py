@@ -26,12 +26,13 @@ FUNCTIONS = (
     )
     """,
     """
-    create function app_orgs(least text) returns uuid[] language sql stable parallel safe security definer
+    create function app_orgs(at_least text) returns uuid[] language sql stable parallel safe security definer
         set "app.every_row" = 'on'
     begin atomic
         select coalesce(array_agg(org_id), '{}') from memberships
         where user_id = app_user_id()
-            and role in ('owner', case when least <> 'owner' then 'member' end, case when least = 'viewer' then least end);
+            and array_position(array['viewer', 'member', 'owner'], role)
+                >= array_position(array['viewer', 'member', 'owner'], at_least);
     end
     """,
 )

@@ -65,7 +65,7 @@ def run(api: RunningApi, stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> 
         **stack.environment,
         "COFOUNDER_API_URL": api.url,
         "API_TOKEN": TOKEN,
-        "DATABASE_URL": api.resources.settings.database_url,
+        "DATABASE_URL": api.settings.database_url,
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
