@@ -33,7 +33,7 @@ class Start:
 async def measure(count: int) -> Start:
     """Start `count` builds of one user, each after the previous one has ended."""
     async with bench_stack() as bench, bench.workers(), api_process(bench) as api:
-        headers = {"Authorization": f"Bearer {api.token}", "X-Cofounder-User": f"founder-{uuid.uuid4()}"}
+        headers = {"Authorization": f"Bearer {api.token}", "X-Cofounder-User": await bench.harness.founder()}
         async with httpx2.AsyncClient(base_url=api.url, headers=headers, timeout=30, trust_env=False) as http:
             await _one(bench, http)  # warm up
             times = [await _one(bench, http) for _ in range(count)]

@@ -76,7 +76,8 @@ async def api_process(bench: BenchStack) -> AsyncIterator[Api]:
     ports = Ports()
     port, token = ports.choose(set()), secrets.token_hex(16)
     ports.release()
-    variables = {"API_TOKEN": token, "TEMPORAL_TASK_QUEUE": bench.harness.settings.temporal_task_queue}
+    tokens = {"API_TOKEN": secrets.token_hex(16), "API_OPERATOR_TOKEN": token}  # an operator acts for the viewers
+    variables = {**tokens, "TEMPORAL_TASK_QUEUE": bench.harness.settings.temporal_task_queue}
     async with bench.program(["-m", "api", "--port", str(port)], variables):
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             while True:

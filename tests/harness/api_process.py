@@ -29,7 +29,8 @@ class ApiProcess:
         self._port = self._ports.choose(set())
         self._environment = {
             **faults.process_environment(front),
-            "API_TOKEN": SECRET,
+            "API_TOKEN": f"{SECRET}-of-founders",
+            "API_OPERATOR_TOKEN": SECRET,  # an operator acts for the users
             "SECRETS_KEY": PLANTED_KEY,
             "TEMPORAL_TASK_QUEUE": task_queue,
         }

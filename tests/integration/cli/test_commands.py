@@ -35,7 +35,7 @@ from domain.events import ModelEvent, NarrationEvent, StatusEvent
 from domain.question import AskedQuestion
 from local.stack import LocalStack
 from services.product_secrets import open_secrets
-from tests.harness.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
+from tests.harness.api_server import OPERATORS, TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.git_server import TOKEN as GIT_TOKEN
 from tests.harness.git_server import git_server
 from tests.harness.stored_repository import make_repository, store_repository
@@ -52,7 +52,11 @@ _PROGRAM = (sys.executable, "-c", "from cli.main import main; main()")
 async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
     # The API logs in this process, and a command under test takes over its standard output.
     with structlog.testing.capture_logs():
-        keys = {"secrets_key": SecretStr(_KEY), "push_private_hosts": ["127.0.0.1"]}
+        keys = {
+            "secrets_key": SecretStr(_KEY),
+            "push_private_hosts": ["127.0.0.1"],
+            "api_operator_token": SecretStr(OPERATORS),
+        }
         settings = settings_for(await new_database(stack), stack.environment, **keys)
         async with running_api(settings, stack.environment) as running:
             yield running
@@ -155,7 +159,11 @@ async def test_wrong_token(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(await run("show", str(uuid.uuid4()))).startswith("The API does not accept the token. Set API_TOKEN")
 
 
-async def test_scripts_get_json_and_nothing_else(run: Run, api: RunningApi) -> None:
+async def test_scripts_get_json_and_nothing_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for user in ("json-user", "nobody"):
+        assert (await run("users", "set", user)).exit_code == 0
+    assert "only operators may act for others" in told(await run("list", "--user", "json-user"))
+    monkeypatch.setenv("API_TOKEN", OPERATORS)
     started = await run("build", "--idea", "A bakery", "--no-watch", "--json", "--user", "json-user")
     build = json.loads(started.stdout)
     assert (started.exit_code, build["status"]) == (0, "queued")
@@ -172,7 +180,9 @@ async def test_scripts_get_json_and_nothing_else(run: Run, api: RunningApi) -> N
     assert told(await run("show", "last", "--user", "nobody")).startswith("There is no build yet.")
 
 
-async def test_list_filters_and_goes_through_pages(run: Run, api: RunningApi) -> None:
+async def test_list_filters_and_goes_through_pages(run: Run, api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await run("users", "set", "lister")).exit_code == 0
+    monkeypatch.setenv("API_TOKEN", OPERATORS)
     user = ("--user", "lister")
     odd = "Goal\t{} [bold]\x1b[2J 龍"
     builds = []
@@ -525,6 +535,7 @@ async def test_secrets_are_read_from_standard_input_and_never_shown(
 ) -> None:
     project = await api.project("keeper")
     mine = ("--user", "keeper")
+    monkeypatch.setenv("API_TOKEN", OPERATORS)
 
     async def set_(name: str, value: str) -> Result:
         return await asyncio.to_thread(CliRunner().invoke, app, ["secrets", "set", name, *mine], value)
