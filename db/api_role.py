@@ -83,15 +83,16 @@ def make_api_role(connection: Connection, password: str | None = None) -> ApiRol
     Returns:
         What the connection's user may not do; nothing is wrong with the rest.
     """
-    refused = [] if _role_exists(connection) else _try(connection, f"create role {API_ROLE} login")
-    if password is not None:
-        refused += _try(connection, f"alter role {API_ROLE} with login password '{scram_verifier(password)}'")
-    if refused:
-        # The verifier is as good as the password for whoever reads it on a screen.
-        return ApiRole([statement for statement in refused if "password" not in statement])
-    for statement in _differences(connection):
-        connection.execute(text(statement))
-    return ApiRole()
+    refused = []
+    if not _role_exists(connection) and not _try(connection, f"create role {API_ROLE} login"):
+        refused.append(f"create role {API_ROLE} login password '…'")
+    elif password is not None:
+        if not _try(connection, f"alter role {API_ROLE} with login password '{scram_verifier(password)}'"):
+            refused.append(f"alter role {API_ROLE} with login password '…'")
+    if _role_exists(connection):
+        for statement in _differences(connection):
+            connection.execute(text(statement))
+    return ApiRole(refused)
 
 
 def _role_exists(connection: Connection) -> bool:
@@ -99,18 +100,17 @@ def _role_exists(connection: Connection) -> bool:
     return found.first() is not None
 
 
-def _try(connection: Connection, statement: str) -> list[str]:
-    """Run the statement; return it if the connection's user may not. A role that exists by now is as good."""
+def _try(connection: Connection, statement: str) -> bool:
+    """Run the statement. Return False if the connection's user may not."""
     try:
         with connection.begin_nested():
             connection.execute(text(statement))
     except DBAPIError as error:
-        if sqlstate(error) in _SAME_NAME:
-            return []
-        if sqlstate(error) != _FORBIDDEN:
+        # Another database's migration may have made the role just now.
+        if sqlstate(error) not in (*_SAME_NAME, _FORBIDDEN):
             raise
-        return [statement]
-    return []
+        return sqlstate(error) != _FORBIDDEN
+    return True
 
 
 _GRANTED = text(
