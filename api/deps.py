@@ -17,6 +17,7 @@ from db.transaction import Transaction, request_transaction
 from domain import user_id
 from domain.identity import FOUNDER_SCOPES, Identity, Scope
 from services.push import Pushes
+from services.row_security import RowSecurity
 from settings import Settings
 
 
@@ -37,6 +38,7 @@ class Resources:
     feeds: Feeds
     store: ObjectReader
     pushes: Pushes
+    row_security: RowSecurity
 
 
 def _process_resources(request: Request) -> Resources:
@@ -67,7 +69,9 @@ async def _identity(
     ] = None,
 ) -> Identity:
     token = None if credentials is None else credentials.credentials
-    return await identify(request, resources.settings, resources.sessions, token, x_cofounder_user)
+    identity = await identify(request, resources.settings, resources.sessions, token, x_cofounder_user)
+    await resources.row_security.require(identity.user_id)
+    return identity
 
 
 identified = Depends(_identity)

@@ -7,10 +7,12 @@ new table that the API uses needs a line here, and policies in its migration if 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, exists, select, text
 from sqlalchemy.exc import DBAPIError
 
 from db.errors import sqlstate
+from db.models import User
+from db.transaction import Transaction
 from domain.api_role import API_ROLE, scram_verifier
 
 _READ = ("SELECT",)
@@ -83,15 +85,14 @@ def make_api_role(connection: Connection, password: str | None = None) -> ApiRol
     Returns:
         What the connection's user may not do; nothing is wrong with the rest.
     """
-    refused = []
     if not _role_exists(connection) and not _try(connection, f"create role {API_ROLE} login"):
-        refused.append(f"create role {API_ROLE} login password '…'")
-    elif password is not None:
-        if not _try(connection, f"alter role {API_ROLE} with login password '{scram_verifier(password)}'"):
-            refused.append(f"alter role {API_ROLE} with login password '…'")
-    if _role_exists(connection):
-        for statement in _differences(connection):
-            connection.execute(text(statement))
+        return ApiRole([f"create role {API_ROLE} login password '…'"])
+    refused = []
+    verifier = None if password is None else scram_verifier(password)
+    if verifier is not None and not _try(connection, f"alter role {API_ROLE} with login password '{verifier}'"):
+        refused.append(f"alter role {API_ROLE} with login password '…'")
+    for statement in _differences(connection):
+        connection.execute(text(statement))
     return ApiRole(refused)
 
 
@@ -104,7 +105,7 @@ def _try(connection: Connection, statement: str) -> bool:
     """Run the statement. Return False if the connection's user may not."""
     try:
         with connection.begin_nested():
-            connection.execute(text(statement))
+            connection.exec_driver_sql(statement)  # `text` takes colons for parameters
     except DBAPIError as error:
         # Another database's migration may have made the role just now.
         if sqlstate(error) not in (*_SAME_NAME, _FORBIDDEN):
@@ -130,3 +131,25 @@ def _differences(connection: Connection) -> list[str]:
         *(f"revoke {privilege} on {table} from {API_ROLE}" for table, privilege in sorted(granted - wanted)),
         *(f"grant {privilege} on {table} to {API_ROLE}" for table, privilege in sorted(wanted - granted)),
     ]
+
+
+# ---- what a process asks about its own role
+
+_SEES_EVERY_ROW = text(
+    """
+    select role.rolsuper or role.rolbypassrls or pg_has_role(role.oid, of_projects.relowner, 'usage')
+    from pg_roles as role, pg_class as of_projects
+    where role.rolname = current_user and of_projects.oid = 'projects'::regclass
+    """
+)
+"""The owner of tables with forced row-level security is subject to it, and can switch it off."""
+
+
+async def sees_every_row(tx: Transaction) -> bool:
+    """Whether the transaction's role is not bound by row-level security: it owns the tables, or may bypass it."""
+    return bool((await tx.execute(_SEES_EVERY_ROW, {})).scalar())
+
+
+async def has_other_users(tx: Transaction, user_id: str) -> bool:
+    """Whether there is a user besides this one."""
+    return bool(await tx.session.scalar(select(exists().where(User.id != user_id))))

@@ -23,7 +23,8 @@ _TEMPORAL_SECONDS = 10.0
 def migrate(as_json: AsJson = False) -> None:
     """Migrate the database at DATABASE_URL to this version. Safe to run at every start.
 
-    Makes the API's database user, `cofounder_api`, or prints the SQL with which someone else can make it. A new database is bound to the Temporal namespace that the environment names, if that answers.
+    Makes the API's database user, `cofounder_api`, or prints the SQL with which someone else can make it. A new
+    database is bound to the Temporal namespace that the environment names, if that answers.
     """
     from cli.output import Output
     from db.migrate import migrate as migrate_database

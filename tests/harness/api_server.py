@@ -164,8 +164,11 @@ def settings_for(database_url: str, environment: Mapping[str, str] | None = None
 
 
 @asynccontextmanager
-async def running_api(settings: Settings, environment: Mapping[str, str], port: int = 0) -> AsyncIterator[RunningApi]:
-    """Serve the API on the given port or a free one, with the Temporal of the environment.
+async def running_api(
+    settings: Settings, environment: Mapping[str, str], port: int = 0, *, as_owner: bool = False
+) -> AsyncIterator[RunningApi]:
+    """Serve the API on the given port or a free one, with the Temporal of the environment, under its own database role
+    or that of the tables' owner.
 
     Its PUBLIC_URL is the address that it gets, unless the settings name one.
     """
@@ -175,7 +178,7 @@ async def running_api(settings: Settings, environment: Mapping[str, str], port: 
     url = f"http://127.0.0.1:{port}"
     if "public_url" not in settings.model_fields_set:
         settings = settings.model_copy(update={"public_url": url})
-    api_url = api_database_url(settings.database_url)
+    api_url = settings.database_url if as_owner else api_database_url(settings.database_url)
     app = create_app(open_resources(settings.model_copy(update={"database_url": api_url}), environment))
     server = Server(app, "127.0.0.1", port)
     serving = asyncio.create_task(server.serve([listening]))

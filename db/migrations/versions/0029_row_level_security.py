@@ -70,7 +70,7 @@ OF_BUILDS = (
 OF_USERS = ("api_keys", "sign_in_codes", "sign_ins")
 
 
-def _policies() -> dict[str, tuple[str, str, str, str]]:
+def _policies() -> dict[str, tuple[str, ...]]:
     """By table, which rows a user may read, insert, leave after an update, and delete, besides `app_every_row`.
 
     An update may lock whatever may be read, so that the API can say why a viewer can't change it.

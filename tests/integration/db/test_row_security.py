@@ -3,20 +3,25 @@
 import uuid
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from db.api_role import PRIVILEGES
+from db import api_role
+from db.api_role import PRIVILEGES, make_api_role
 from db.errors import sqlstate
 from db.migrate import migrate
 from db.models import Base
 from db.projects import create_project
-from db.session import Access, Sessions, open_sessions
+from db.session import Access, Sessions, make_engine, open_sessions
 from db.transaction import transaction
 from db.users import ensure_user
+from domain.api_role import scram_verifier
+from domain.errors import NoRowSecurity
 from local.postgres import api_database_url
 from local.stack import LocalStack
+from services.row_security import check_row_security
 from tests.harness.api_server import new_database
 
 FOR_ALL = {
@@ -153,3 +158,63 @@ async def test_a_viewer_reads_and_changes_nothing(owner: Sessions, api: Sessions
         with pytest.raises(DBAPIError) as refusal:
             await _names(viewer, change)
         assert sqlstate(refusal.value) == _FORBIDDEN
+
+
+async def test_an_owner_without_further_rights_gets_the_sql_and_still_sees_every_row(
+    stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner of a hosted database: no superuser, and it may make no roles."""
+    name = f"test_{uuid.uuid4().hex[:8]}"
+    monkeypatch.setattr(api_role, "API_ROLE", f"{name}_api")
+    url = make_url(stack.environment["DATABASE_URL"])
+    own = url.set(username=f"{name}_owner", password=name, database=name).render_as_string(hide_password=False)
+    superuser = await asyncpg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
+    try:
+        await superuser.execute(f"create role {name}_owner login password '{name}'")
+        await superuser.execute(f"create database {name} owner {name}_owner")
+        statement = f"create role {name}_api login password '…'"
+        assert (await migrate(own, "a-password")).statements == [statement]
+        await superuser.execute(statement.replace("…", scram_verifier(name)))
+        assert not (await migrate(own)).statements
+        refused = (await migrate(own, "a-password")).statements
+        assert refused == [f"alter role {name}_api with login password '…'"]
+
+        async with open_sessions(own, pool_size=2) as owner:
+            of_ada = await _project_of(owner, "ada")
+            of_bob = await _project_of(owner, "bob")
+            every = "select id from projects"
+            assert set(await _names(owner, every)) == {of_ada, of_bob}, "workers and earlier versions say nothing"
+            assert await _names(owner.acting(Access("ada")), every) == [of_ada], "forced"
+            with pytest.raises(NoRowSecurity, match="cofounder_api"):
+                await check_row_security(owner, "ada", has_issuers=False)
+        theirs = make_url(own).set(username=f"{name}_api").render_as_string(hide_password=False)
+        async with open_sessions(theirs, pool_size=2) as api:
+            assert await _names(api.acting(Access("bob")), every) == [of_bob]
+            await check_row_security(api, "ada", has_issuers=True)
+    finally:
+        await superuser.execute(f"drop database if exists {name} with (force)")
+        await superuser.execute(f"drop role if exists {name}_api, {name}_owner")
+        await superuser.close()
+
+
+async def test_the_password_is_set_without_being_sent(stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"test_{uuid.uuid4().hex[:8]}_api"
+    monkeypatch.setattr(api_role, "API_ROLE", name)
+    database_url = await new_database(stack)
+    sent: list[str] = []
+    engine = make_engine(database_url, pool_size=1)
+    try:
+        async with engine.begin() as connection:
+            event.listen(engine.sync_engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+            assert not (await connection.run_sync(make_api_role, "open sesame")).statements
+        assert sent
+        assert not [statement for statement in sent if "sesame" in statement]
+        url = make_url(database_url).set(drivername="postgresql", username=name, password="open sesame")
+        connected = await asyncpg.connect(url.render_as_string(hide_password=False))
+        assert await connected.fetchval("select current_user") == name
+        await connected.close()
+    finally:
+        async with engine.begin() as connection:
+            await connection.execute(text(f"drop owned by {name}"))
+            await connection.execute(text(f"drop role {name}"))
+        await engine.dispose()
