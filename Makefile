@@ -33,10 +33,11 @@ demo: ## set up, then build a product and show it: BRIEF=file.json or IDEA="a se
 	@$(PYTHON) scripts/setup --system
 	@$(BIN)/cofounder demo
 
-test: ## set up, then run linters, types and all tests in a clean environment: ARGS="-k name", V=1
+# Three processes keep two cores busy: builds wait for half of their time.
+test: ## set up, then run linters, types and the tests in a clean environment: ARGS="-k name", V=1
 	@REAL= $(PYTHON) scripts/setup --system
 	@$(MAKE) --no-print-directory check
-	@$(TIDY) $(CLEAN) $(PYTEST) -n 2 $(ARGS)
+	@$(TIDY) $(CLEAN) $(PYTEST) -n 3 $(ARGS)
 
 check: setup ## run linters and the type checker, and compare the migrations with the models
 	@$(CLEAN) $(BIN)/ruff check .
@@ -63,9 +64,9 @@ fuzz: ## set up, then run builds with a hostile model: BUILDS=200, SEED=1
 	@REAL= $(PYTHON) scripts/setup --system
 	@$(TIDY) $(CLEAN) $(BIN)/python -m tests.faults.fuzz --builds $(or $(BUILDS),200) --seed $(or $(SEED),1) $(ARGS)
 
-drills: ## set up, then do to real servers what operators and clouds do, and print whether builds outlive it: ARGS="-k reset"
+drills: ## set up, then do to real servers what operators and clouds do, and run the thorough tests: ARGS="-k reset"
 	@REAL= $(PYTHON) scripts/setup --system
-	@$(TIDY) $(CLEAN) $(PYTEST) -n 0 --drills tests/drills $(ARGS)
+	@$(TIDY) $(CLEAN) $(PYTEST) -n 0 --drills tests $(ARGS)
 
 long: ## set up, then take a build of 400 turns through a window of 60,000 tokens: TURNS=400, WINDOW=60000
 	@REAL= $(PYTHON) scripts/setup --system

@@ -10,6 +10,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, get_args
 from urllib.parse import quote, unquote, urlsplit
@@ -27,6 +28,7 @@ from domain.pricing import ModelPrice
 from domain.product_secrets import key_texts, parse_keys
 from domain.push import LONGEST_PUSH
 from domain.rates import AssumedRates
+from domain.request_limits import RequestClass, RequestLimit, RequestLimits
 
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
 """In lower case, without a dot at the end."""
@@ -166,6 +168,17 @@ def _host_names(value: object) -> object:
     return (host_names(value) or None) if isinstance(value, str) else value
 
 
+def _networks(value: object) -> object:
+    return [each.strip() for each in value.split(",") if each.strip()] or None if isinstance(value, str) else value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value))
+    except ValueError:
+        raise ValueError(f"{value} is neither an address nor a network such as 10.0.0.0/8") from None
+
+
 def _certificates(value: Path) -> Path:
     try:
         ssl.create_default_context(cafile=value)
@@ -212,6 +225,9 @@ EgressHosts = Annotated[list[str] | None, NoDecode, BeforeValidator(_egress_host
 
 HostNames = Annotated[list[str] | None, NoDecode, BeforeValidator(_host_names)]
 """Valid names of hosts, separated by commas."""
+
+Networks = Annotated[list[Annotated[str, AfterValidator(_network)]] | None, NoDecode, BeforeValidator(_networks)]
+"""Addresses and networks, separated by commas."""
 
 CertificateFile = Annotated[Path, AfterValidator(_certificates)]
 """A file with certificates in PEM form."""
@@ -396,6 +412,35 @@ class Settings(BuildSettings, BaseSettings):
         description="URL of previews, with `*` in the place of a build's id. The API serves them. In production a "
         "domain that is used for nothing else, with a wildcard certificate.",
     )
+    trusted_proxies: Networks = Field(
+        default=None,
+        description="Addresses and networks of proxies in front of the API, comma-separated: what they say in "
+        "X-Forwarded-For is the client's address. Unset: that of the connection is.",
+    )
+    reads_per_minute: int = Field(
+        default=1200, ge=0, description="Requests a minute with which a user may read through the API. 0: no limit."
+    )
+    writes_per_minute: int = Field(
+        default=300, ge=0, description="Requests a minute with which a user may change something. 0: no limit."
+    )
+    expensive_requests_per_minute: int = Field(
+        default=30,
+        ge=0,
+        description="Builds and previews that a user may start in a minute, with pushes and downloads of workspaces. "
+        "0: no limit.",
+    )
+    new_projects_per_day: int = Field(
+        default=200, ge=0, description="Projects that a user may make in 24 hours. 0: no limit."
+    )
+    failed_sign_ins_per_minute: int = Field(
+        default=60,
+        ge=0,
+        description="Requests a minute with wrong credentials from an address; then its tokens and sign-in links are "
+        "refused for a while, even right ones. 0: no limit.",
+    )
+    open_feeds_per_user: int = Field(
+        default=100, ge=0, description="Live feeds that a user may have open at once in one API process. 0: no limit."
+    )
     cofounder_api_url: HttpUrl = Field(
         default="http://127.0.0.1:8000", description="URL of the API that the command line talks to."
     )
@@ -426,6 +471,21 @@ class Settings(BuildSettings, BaseSettings):
         if not self.sandbox_egress_hosts:
             return self.sandbox_egress_hosts
         return list(dict.fromkeys([*hosts_of(self.sandbox_egress_hosts), *(self.sandbox_private_hosts or ())]))
+
+    @property
+    def request_limits(self) -> RequestLimits:
+        """The limits of requests to the API."""
+        day = 86_400.0
+        return RequestLimits(
+            {
+                RequestClass.READ: RequestLimit(self.reads_per_minute),
+                RequestClass.WRITE: RequestLimit(self.writes_per_minute),
+                RequestClass.EXPENSIVE: RequestLimit(self.expensive_requests_per_minute),
+                RequestClass.NEW_PROJECT: RequestLimit(self.new_projects_per_day, day),
+                RequestClass.WRONG_CREDENTIALS: RequestLimit(self.failed_sign_ins_per_minute),
+            },
+            self.open_feeds_per_user,
+        )
 
     def check_sandbox_service(self) -> None:
         """Refuse settings for sandboxes on this machine if sandboxes are E2B's.

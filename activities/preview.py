@@ -122,8 +122,8 @@ class PreviewActivities:
     @activity.defn
     @application_errors
     async def keep_preview(self, request: SandboxInput) -> None:
-        """Extend the sandbox's time to live. If a worker of the previous version has opened the preview, note the
-        token that its visitors need.
+        """Extend the sandbox's time to live. Note its traffic token if that is new: a worker of the previous version
+        has opened the preview, or the sandbox service has changed it.
 
         Raises:
             SandboxGone: it does not exist any more.
@@ -134,8 +134,10 @@ class PreviewActivities:
             async with transaction(self._sessions) as tx:
                 preview = await find_preview(tx, build_id)
                 known = None if preview is None else upstream_of(preview)
-                if known is not None and known.token is None and sandbox.id in known.url:
-                    await record_upstream(tx, build_id, sandbox.upstream(port_of(known.url)))
+                if known is not None and sandbox.id in known.url:
+                    upstream = sandbox.upstream(port_of(known.url))
+                    if upstream != known:
+                        await record_upstream(tx, build_id, upstream)
 
     @activity.defn
     @application_errors

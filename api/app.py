@@ -8,12 +8,14 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
 from api.body_limit import BodyLimit
-from api.deps import Resources, identified, require_json
+from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
 from api.hosts import HostCheck
+from api.request_ids import RequestIds
 from api.responses import event_schemas, kinds_table, problems
 from api.routes import (
     account,
+    audit,
     builds,
     docs,
     events,
@@ -62,7 +64,7 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Not `add_middleware`: the answer to an error in the program is made outside of that.
-        return SecurityHeaders(HostCheck(super().build_middleware_stack()))
+        return RequestIds(SecurityHeaders(HostCheck(super().build_middleware_stack())))
 
 
 def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAPI:
@@ -94,9 +96,11 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     app.include_router(health.router)
     app.include_router(docs.router)
     v1 = APIRouter(
-        prefix="/v1", dependencies=[identified, Depends(require_json)], responses=problems(401, 403, 421, 503)
+        prefix="/v1",
+        dependencies=[identified, limited, recorded, Depends(require_json)],
+        responses=problems(401, 403, 421, 429, 503),
     )
-    for module in (projects, secrets, builds, steering, events, previews, workspaces, pushes, usage, account):
+    for module in (projects, secrets, builds, steering, events, previews, workspaces, pushes, usage, account, audit):
         v1.include_router(module.router)
     app.include_router(v1)
     return app

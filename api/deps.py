@@ -7,15 +7,20 @@ from typing import Annotated, Any, Protocol
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.errors import INSUFFICIENT_SCOPE, MEDIA, Problem
+from api.client_address import address_key, client_address
+from api.errors import INSUFFICIENT_SCOPE, MEDIA, UNAUTHORIZED, Problem
 from api.feeds import Feeds
 from api.identity import identify
-from api.origins import has_body, is_json
+from api.limits import Limits
+from api.origins import check_own_page, has_body, is_json
 from clients.build_workflows import BuildWorkflows
 from db.session import Access, Sessions
 from db.transaction import Transaction, request_transaction
 from domain import user_id
-from domain.identity import FOUNDER_SCOPES, Identity, Scope
+from domain.audit import Action, Author
+from domain.identity import FOUNDER_SCOPES, How, Identity, Scope
+from domain.request_limits import RequestClass
+from services.audit import record
 from services.push import Pushes
 from services.row_security import RowSecurity
 from settings import Settings
@@ -39,6 +44,7 @@ class Resources:
     store: ObjectReader
     pushes: Pushes
     row_security: RowSecurity
+    limits: Limits
 
 
 def _process_resources(request: Request) -> Resources:
@@ -69,7 +75,17 @@ async def _identity(
     ] = None,
 ) -> Identity:
     token = None if credentials is None else credentials.credentials
-    identity = await identify(request, resources.settings, resources.sessions, token, x_cofounder_user)
+    address = address_key(client_address(request.scope, resources.settings.trusted_proxies or ()))
+    try:
+        identity = await identify(request, resources.settings, resources.sessions, token, x_cofounder_user)
+    except Problem as problem:
+        if problem.kind is UNAUTHORIZED and (token is not None or request.cookies):
+            await resources.limits.note_wrong_credentials(address)
+        raise
+    if identity.how in (How.API_TOKEN, How.OPERATOR_TOKEN):  # people choose these, so someone may guess them
+        resources.limits.check_address(address)
+    if identity.how is How.SIGN_IN:
+        check_own_page(request, resources.settings.public_url)
     await resources.row_security.require(identity.user_id)
     return identity
 
@@ -108,6 +124,36 @@ class _Needs:
             raise Problem(INSUFFICIENT_SCOPE, _without(self.scope), more={"scope": self.scope})
 
 
+def limited_as(identity: Identity) -> str:
+    """Whose requests are counted together: a user's, with all their keys; or those with the operators' token."""
+    return "the operators' token" if identity.how is How.OPERATOR_TOKEN else identity.actor
+
+
+async def _limit(request: Request, resources: ProcessResourcesDep, identity: CurrentIdentity) -> None:
+    kind = RequestClass.READ if request.method in ("GET", "HEAD") else RequestClass.WRITE
+    await resources.limits.take(limited_as(identity), kind)
+
+
+limited = Depends(_limit)
+"""A router's dependency: its routes count as reads and writes of the identity."""
+
+
+async def _limit_expensive(resources: ProcessResourcesDep, identity: CurrentIdentity) -> None:
+    await resources.limits.take(limited_as(identity), RequestClass.EXPENSIVE)
+
+
+expensive = Depends(_limit_expensive)
+"""A route's dependency: it also counts as a request that costs much."""
+
+
+async def _limit_new_project(resources: ProcessResourcesDep, identity: CurrentIdentity) -> None:
+    await resources.limits.take(limited_as(identity), RequestClass.NEW_PROJECT)
+
+
+new_project = Depends(_limit_new_project)
+"""A route's dependency: it makes a project."""
+
+
 def needs(scope: Scope) -> Any:
     """A route's dependency: only identities with this scope may use the route."""
     return Depends(_Needs(scope))
@@ -127,13 +173,33 @@ def _without(scope: Scope) -> str:
     )
 
 
-def _resources(resources: ProcessResourcesDep, identity: CurrentIdentity) -> Resources:
+def _resources(request: Request, resources: ProcessResourcesDep, identity: CurrentIdentity) -> Resources:
     access = Access(identity.user_id, every_row=identity.is_operator)
-    return replace(resources, sessions=resources.sessions.acting(access))
+    author = Author(
+        actor=identity.actor,
+        how=identity.how,
+        user_id=identity.user_id,
+        credential_id=identity.credential_id,
+        request_id=request.state.request_id,
+        ip=client_address(request.scope, resources.settings.trusted_proxies or ()) or None,
+    )
+    return replace(resources, sessions=resources.sessions.acting(access, author))
 
 
 ResourcesDep = Annotated[Resources, Depends(_resources)]
 """The resources of the process. Transactions of `sessions` see the rows that the identity may see."""
+
+
+async def _record_reading(request: Request, resources: ResourcesDep, identity: CurrentIdentity) -> None:
+    is_reading = request.method in ("GET", "HEAD") and "X-Cofounder-User" in request.headers
+    if not is_reading or identity.actor == identity.user_id:
+        return
+    async with request_transaction(resources.sessions) as tx:
+        await record(tx, Action.USER_READ, operation=request.scope["route"].name)
+
+
+recorded = Depends(_record_reading)
+"""A router's dependency: the audit says when an operator reads something of a user whom they name."""
 
 
 async def _transaction(resources: ResourcesDep) -> AsyncIterator[Transaction]:

@@ -78,6 +78,7 @@ MALFORMED = Kind("malformed-json", 400, "Not valid JSON")
 MALFORMED_HTTP = Kind("malformed-http", 400, "Not a valid HTTP request")
 FOREIGN_HOST = Kind("foreign-host", 421, "Host not served here")
 INVALID = Kind("invalid-request", 422, "Invalid request")
+TOO_MANY_REQUESTS = Kind("too-many-requests", 429, "Too many requests")
 KILL_SWITCH = Kind("autonomous-agent-off", 503, "Builds are switched off")
 SINGLE_USER = Kind("single-user", 503, "Served for one user only")
 UNAVAILABLE = Kind("unavailable", 503, "A server behind the API is unavailable")
@@ -207,7 +208,13 @@ def _methods_at(request: Request) -> list[str]:
 
 
 async def _on_anything_else(request: Request, error: Exception) -> Response:
-    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    log.error(
+        "request failed",
+        method=request.method,
+        path=request.url.path,
+        request_id=request.state.request_id,
+        exc_info=error,
+    )
     return problem_response(
         INTERNAL, "An error in the program stopped this request. It was logged. Tell the operator if it occurs again."
     )

@@ -15,6 +15,7 @@ from temporalio.service import RPCError
 from api.app import create_app
 from api.deps import Resources
 from api.feeds import Feeds
+from api.limits import Limits
 from api.nudges import FeedNudges
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
@@ -58,6 +59,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 store=store,
                 row_security=RowSecurity(sessions, settings.api_user),
                 pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),
+                limits=Limits(sessions, settings.request_limits),
             )
     finally:
         await engine.dispose()

@@ -20,6 +20,7 @@ _DESCRIPTIONS = {
     421: "The request's Host is none of this API's.",
     415: "The body's Content-Type is not application/json.",
     422: "The request is not valid; `errors` names the fields.",
+    429: "There were too many requests; `Retry-After` says in how many seconds there can be more.",
     500: "An error in the program.",
     503: "A server behind the API is unavailable, or builds are switched off.",
 }

@@ -22,7 +22,17 @@ from pydantic_core import CoreSchema, core_schema
 
 from api import examples
 from db.builds import CostedBuild
-from db.models import Artifact, FounderMessage, Preview, Project, ProjectSecret, Restore, Snapshot, UnderstandingSession
+from db.models import (
+    Artifact,
+    AuditEntry,
+    FounderMessage,
+    Preview,
+    Project,
+    ProjectSecret,
+    Restore,
+    Snapshot,
+    UnderstandingSession,
+)
 from db.projects import VersionedProject
 from db.steering import AnsweredQuestion
 from db.usage import Sums, UsageOfBuild, UsageOfDay
@@ -429,6 +439,38 @@ class BudgetOut(BaseModel):
             spent=state.spent if operator else None,
             reserved=state.reserved if operator else None,
         )
+
+
+class AuditEntryOut(BaseModel):
+    """An act of an operator, or one that destroyed something or gave a right."""
+
+    id: int
+    at: datetime
+    actor: str = Field(description="A user's id, or `operator`.")
+    how: str = Field(description="By what the request was identified; `cli` is a command on the database itself.")
+    credential_id: str | None = Field(
+        description="The id of the API key or the sign-in; of a command, the name of the operating system's user."
+    )
+    action: str
+    user_id: str | None = Field(description="The user whom it concerns.")
+    org_id: uuid.UUID | None
+    project_id: uuid.UUID | None
+    build_id: uuid.UUID | None
+    fields: dict[str, Any] = Field(description="Further ids and numbers; under `changed` names of fields.")
+    request_id: str | None = Field(description="The `X-Request-Id` of the response.")
+    ip: str | None
+
+    @classmethod
+    def of(cls, row: AuditEntry) -> Self:
+        """From the row."""
+        return cls(**{name: getattr(row, name) for name in cls.model_fields})
+
+
+class AuditList(BaseModel):
+    """A page of the audit."""
+
+    entries: list[AuditEntryOut]
+    next_cursor: int | None = Field(description="The cursor of the next page; null on the last one.")
 
 
 class AccountOut(BaseModel):

@@ -77,7 +77,8 @@ async def api_process(bench: BenchStack) -> AsyncIterator[Api]:
     port, token = ports.choose(set()), secrets.token_hex(16)
     ports.release()
     tokens = {"API_TOKEN": secrets.token_hex(16), "API_OPERATOR_TOKEN": token}  # an operator acts for the viewers
-    variables = {**tokens, "TEMPORAL_TASK_QUEUE": bench.harness.settings.temporal_task_queue}
+    unlimited = {"OPEN_FEEDS_PER_USER": "0", "READS_PER_MINUTE": "0"}
+    variables = {**tokens, **unlimited, "TEMPORAL_TASK_QUEUE": bench.harness.settings.temporal_task_queue}
     async with bench.program(["-m", "api", "--port", str(port)], variables):
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             while True:

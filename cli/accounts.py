@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from temporalio.service import RPCError
 
 from cli.exit_codes import Unreachable
+from cli.operator import operator_author
 from cli.output import budget_text, print_rows
 from clients.build_workflows import BuildWorkflows
 from clients.temporal import connect_temporal
@@ -180,7 +181,7 @@ async def database(settings: Settings) -> AsyncIterator[Sessions]:
     """
     engine = make_engine(settings.database_url, pool_size=1)
     try:
-        yield make_sessions(engine)
+        yield make_sessions(engine).by(operator_author())
     except OSError as error:
         raise Unreachable(
             f"The database does not answer. Check that DATABASE_URL points to a running PostgreSQL. ({error})"

@@ -4,7 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import datetime
 from typing import Any, Self
 from urllib.parse import quote
@@ -20,6 +20,9 @@ from domain.push import LONGEST_PUSH
 
 _ANSWER_SECONDS = 30.0
 """Give up a request after this many seconds without an answer."""
+
+_LONGEST_RETRY_SECONDS = 60
+"""Repeat a request that was one too many, once, if the API takes it again within this many seconds."""
 
 _SILENCE_SECONDS = 60.0
 """Reconnect after this many seconds without data. The feed sends a heartbeat every 15 seconds."""
@@ -259,9 +262,15 @@ class ApiClient:
 
     @asynccontextmanager
     async def _open(self, method: str, path: str, **request: Any) -> AsyncIterator[httpx2.Response]:
+        """Send a request, and once more if the API says how soon it may be repeated."""
         responded = False
         try:
-            async with self._http.stream(method, path, **request) as response:
+            async with AsyncExitStack() as closing:
+                response = await closing.enter_async_context(self._http.stream(method, path, **request))
+                if (seconds := _retry_after(response)) is not None:
+                    await response.aclose()
+                    await asyncio.sleep(seconds)
+                    response = await closing.enter_async_context(self._http.stream(method, path, **request))
                 responded = True
                 if response.status_code >= 400:
                     await response.aread()
@@ -277,6 +286,14 @@ class ApiClient:
                 f"No API answers at {self._url}. Start one (`cofounder up`), or set COFOUNDER_API_URL to its address. "
                 f"({cause})"
             ) from error
+
+
+def _retry_after(response: httpx2.Response) -> int | None:
+    """Seconds until a request that was one too many may be repeated; None if that is too long, or it was not."""
+    seconds = response.headers.get("retry-after", "")
+    if response.status_code != 429 or not seconds.isdecimal() or int(seconds) > _LONGEST_RETRY_SECONDS:
+        return None
+    return int(seconds)
 
 
 def _without_none(fields: Json | None) -> Json:

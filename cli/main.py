@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from cli.commands import (
     answer,
+    audit,
     build,
     cancel,
     demo,
@@ -43,7 +44,7 @@ _COMMANDS = (
     *(build, watch, list_builds, show),
     *(say, answer, restore, wake, cancel),
     *(preview, download, push),
-    *(migrate, recover, settings, replay),
+    *(migrate, recover, settings, replay, audit),
 )
 
 # \b keeps these lines as they are when help is plain text.

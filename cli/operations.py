@@ -1,7 +1,6 @@
 """Switches and limits of the whole service: parsed, notified and printed for operators."""
 
 import asyncio
-import getpass
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -21,14 +20,6 @@ from domain.limits import LimitName
 from domain.switches import SwitchScope
 from services.notifications import notify_released
 from settings import Settings
-
-
-def operator() -> str:
-    """Who changes something, as it is stored: the name of the operating system's user."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 def parse_scope(user: str | None, plan: str | None, model: str | None) -> tuple[SwitchScope, str]:

@@ -1,56 +1,82 @@
-"""Compare the totals that triggers keep with the sums that they stand for."""
+"""The audit: entries are only ever added, which a trigger enforces."""
 
+import json
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import datetime
 
-from sqlalchemy import Date, bindparam, text
+from sqlalchemy import UUID, Text, bindparam, select, text
 
+from db.models import AuditEntry
 from db.transaction import Transaction
+from domain.audit import Action, Author
 
 
 @dataclass(frozen=True)
-class Drift:
-    """A total that is not the sum that it stands for. Amounts in µ$."""
+class Subject:
+    """What an act concerns. `fields`: further ids and numbers, and under `changed` names of fields."""
 
-    day: date
-    whose: str
-    """A user's id, or `fleet` with the number of the shard."""
-    spent: int
-    reserved: int
-    spent_sum: int
-    reserved_sum: int
+    user_id: str | None = None
+    org_id: uuid.UUID | None = None
+    project_id: uuid.UUID | None = None
+    build_id: uuid.UUID | None = None
+    fields: Mapping[str, str | int | Sequence[str]] | None = None
 
 
-_DRIFT = text(
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which entries are listed."""
+
+    since: datetime | None = None
+    user_id: str | None = None
+    """Entries that concern the user, or that the user made."""
+    action: Action | None = None
+    before: int | None = None
+    """Only entries with a lower id."""
+
+
+_INSERT = text(
     """
-    with of_ledger as (
-        select user_id, day, coalesce(sum(cost) filter (where state <> 'open'), 0) as spent,
-            coalesce(sum(cost) filter (where state = 'open'), 0) as reserved
-        from ledger where day >= :first group by user_id, day
-    ), of_users as (
-        select day, fleet_shard(user_id) as shard, sum(spent) as spent, sum(reserved) as reserved
-        from user_days where day >= :first and spent is not null group by 1, 2
+    insert into audit (actor, how, credential_id, action, user_id, org_id, project_id, build_id, fields, request_id, ip)
+    values (:actor, :how, :credential, :action, :user, :org, :project, :build, cast(:fields as jsonb), :request, :ip)
+    """
+).bindparams(
+    *[bindparam(name, type_=Text()) for name in ("actor", "how", "credential", "action", "user", "request", "ip")],
+    *[bindparam(name, type_=UUID(as_uuid=True)) for name in ("org", "project", "build")],
+    bindparam("fields", type_=Text()),
+)
+
+
+async def add_entry(tx: Transaction, author: Author, action: Action, subject: Subject) -> None:
+    """Add an entry. Nothing is read back, which not everyone who may add an entry may do."""
+    await tx.execute(
+        _INSERT,
+        {
+            "actor": author.actor,
+            "how": author.how,
+            "credential": author.credential_id,
+            "action": action,
+            "user": subject.user_id,
+            "org": subject.org_id,
+            "project": subject.project_id,
+            "build": subject.build_id,
+            "fields": json.dumps(dict(subject.fields or {})),
+            "request": author.request_id,
+            "ip": author.ip,
+        },
     )
-    select day, user_id, days.spent, days.reserved, coalesce(of_ledger.spent, 0), coalesce(of_ledger.reserved, 0)
-    from user_days as days left join of_ledger using (user_id, day)
-    where day >= :first and days.spent is not null
-        and (days.spent, days.reserved) <> (coalesce(of_ledger.spent, 0), coalesce(of_ledger.reserved, 0))
-    union all
-    select day, 'fleet ' || shard, coalesce(fleet.spent, 0), coalesce(fleet.reserved, 0), coalesce(of_users.spent, 0),
-        coalesce(of_users.reserved, 0)
-    from (select * from fleet_days where day >= :first) as fleet full join of_users using (day, shard)
-    where (coalesce(fleet.spent, 0), coalesce(fleet.reserved, 0))
-        <> (coalesce(of_users.spent, 0), coalesce(of_users.reserved, 0))
-    order by 1, 2
-    """
-).bindparams(bindparam("first", type_=Date()))
-"""One statement, and so one snapshot: a total and the rows below it are committed together."""
 
 
-async def find_drift(tx: Transaction, first_day: date) -> list[Drift]:
-    """Totals of the first day and later ones that are not the sum of their rows. Reads the whole ledger."""
-    rows = await tx.execute(_DRIFT, {"first": first_day})
-    return [
-        Drift(day, whose, int(spent), int(reserved), int(spent_sum), int(reserved_sum))
-        for day, whose, spent, reserved, spent_sum, reserved_sum in rows
-    ]
+async def list_entries(tx: Transaction, only: AuditFilter, limit: int) -> list[AuditEntry]:
+    """List entries, newest first."""
+    query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit)
+    if only.since is not None:
+        query = query.where(AuditEntry.at >= only.since)
+    if only.user_id is not None:
+        query = query.where((AuditEntry.user_id == only.user_id) | (AuditEntry.actor == only.user_id))
+    if only.action is not None:
+        query = query.where(AuditEntry.action == only.action)
+    if only.before is not None:
+        query = query.where(AuditEntry.id < only.before)
+    return list(await tx.session.scalars(query))

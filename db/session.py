@@ -12,6 +12,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from domain.audit import Author
 from domain.errors import Misconfigured
 
 _TRUSTED_SECONDS = 10.0
@@ -120,15 +121,21 @@ class Access:
 class Sessions:
     """Where transactions take their connections from; see `db/transaction.py`."""
 
-    def __init__(self, statements: AsyncEngine, access: Access | None = None) -> None:
+    def __init__(self, statements: AsyncEngine, access: Access | None = None, author: Author | None = None) -> None:
         self.access = access
         """Whose rows the transactions see; None sets nothing."""
+        self.author = author
+        """Who acts in the transactions; None for programs that act by themselves."""
         self.statements = statements
         """The engine's connections in autocommit: each statement is a transaction of its own, unless one is begun."""
 
-    def acting(self, access: Access) -> "Sessions":
-        """The same connections, for transactions with this access."""
-        return Sessions(self.statements, access)
+    def acting(self, access: Access, author: Author | None = None) -> "Sessions":
+        """The same connections, for transactions with this access, and with this author in the audit."""
+        return Sessions(self.statements, access, author or self.author)
+
+    def by(self, author: Author) -> "Sessions":
+        """The same connections and access, with this author in the audit."""
+        return Sessions(self.statements, self.access, author)
 
 
 def make_sessions(engine: AsyncEngine) -> Sessions:

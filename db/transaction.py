@@ -29,6 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from db.errors import is_outage
 from db.session import Access, Sessions
+from domain.audit import Author
 from domain.errors import DatabaseUnavailable
 
 _DIALECT: Dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]
@@ -78,7 +79,9 @@ class Rows:
 class Transaction:
     """A connection whose statements go to the driver. Made by `transaction` and `autocommit`."""
 
-    def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection) -> None:
+    def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection, author: Author | None) -> None:
+        self.author = author
+        """Who acts, for the audit; None if a program acts by itself."""
         self._connection = connection
         self._driver = driver
         self._session: AsyncSession | None = None
@@ -204,7 +207,7 @@ async def _connection(sessions: Sessions) -> AsyncIterator[Transaction]:
     async with sessions.statements.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
-        single = Transaction(connection, driver)
+        single = Transaction(connection, driver, sessions.author)
         try:
             yield single
         finally:

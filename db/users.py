@@ -22,6 +22,11 @@ class UserChange:
     suspended: bool | None = None
     renewal_day: int | None = None
 
+    @property
+    def fields(self) -> list[str]:
+        """The names of the fields that change."""
+        return [name for name, value in vars(self).items() if value is not None]
+
 
 async def ensure_user(tx: Transaction, user_id: str) -> User:
     """Return the user's row. Create it with the default plan if the user is new."""

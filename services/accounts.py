@@ -14,10 +14,12 @@ from db import money
 from db.models import User
 from db.transaction import Transaction
 from db.users import UserChange, change_user, plan_names, require_user
+from domain.audit import Action
 from domain.budget import BudgetState
 from domain.errors import InvalidInput, UnknownModel
 from domain.model_choice import CODER, JUDGE, ModelChoice, check_choice
 from domain.pricing import PriceTable
+from services.audit import record
 
 ROLES = (CODER, JUDGE)
 """Roles for which a user may have a model of their own."""
@@ -61,6 +63,7 @@ async def change_account(tx: Transaction, user_id: str, change: UserChange, day:
     if change.plan is not None and change.plan not in plans:
         raise InvalidInput(f"There is no plan {change.plan}. The plans are: {', '.join(plans)}.", "plan")
     await change_user(tx, user_id, change, day)
+    await record(tx, Action.ACCOUNT_CHANGE, user_id=user_id, changed=change.fields)
     return await read_account(tx, user_id, day)
 
 
@@ -78,7 +81,10 @@ async def top_up_account(
     if account.budget.allowance is None:
         raise InvalidInput(f"The plan {account.user.plan} has no limit, so there is nothing to top up.")
     await money.top_up(tx, user_id, amount, day, note=note, key=key)
-    return await read_account(tx, user_id, day)
+    topped_up = await read_account(tx, user_id, day)
+    if topped_up.topped_up != account.topped_up:  # not a repeat
+        await record(tx, Action.ACCOUNT_TOP_UP, user_id=user_id, microdollars=amount)
+    return topped_up
 
 
 def check_models(models: Mapping[str, Any], prices: PriceTable) -> dict[str, Any]:

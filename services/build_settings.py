@@ -13,8 +13,10 @@ from db import builds
 from db.models import Build
 from db.session import Sessions
 from db.transaction import transaction
+from domain.audit import Action
 from domain.build_settings import BuildSettings
 from domain.errors import InvalidInput, NotFound
+from services.audit import record
 
 _SIGNALS_AT_ONCE = 20
 
@@ -53,6 +55,8 @@ async def change_settings(sessions: Sessions, build_id: uuid.UUID | None, change
     """
     async with transaction(sessions) as tx:
         changed = await builds.change_settings(tx, build_id, changes)
+        if changed:
+            await record(tx, Action.BUILD_SETTINGS, build_id=build_id, changed=list(changes), builds=len(changed))
     if not changed and build_id is not None:
         raise NotFound(f"There is no open build {build_id}.")
     return changed

@@ -20,6 +20,7 @@ from db.projects import find_project
 from db.session import Sessions
 from db.transaction import Transaction, request_transaction
 from db.users import load_user_with_plan, require_user
+from domain.audit import Action
 from domain.errors import (
     AccountSuspended,
     BuildClosed,
@@ -36,6 +37,7 @@ from domain.errors import (
 from domain.identity import CHANGING_ROLES, Right
 from domain.model_choice import CODER, ModelChoice
 from domain.switches import SwitchScope, refusal
+from services.audit import record
 from services.deployment import check_deployment
 
 log = structlog.get_logger(__name__)
@@ -73,6 +75,8 @@ async def start_build(
             off = await _switched_off(tx, user.id) if autonomous_agent else SwitchScope.FLEET
             _require_startable(user, off, reachable=reachable)
             build, is_new = await _insert_or_find(tx, request)
+        if is_new:
+            await record(tx, Action.BUILD_START, project_id=project.id, build_id=build.id)
     if build.started_at is None and build.closed_at is None:
         await _start_or_leave_to_reaper(sessions, workflows, build, user.plan)
     return StartedBuild(build.id, is_new)
@@ -233,6 +237,7 @@ async def cancel_build(sessions: Sessions, workflows: BuildWorkflows, user_id: s
         build = await require_build(tx, user_id, build_id, Right.CHANGE)
         if not await builds.request_cancel(tx, build_id):
             raise _closed(build)
+        await record(tx, Action.BUILD_CANCEL, project_id=build.project_id, build_id=build_id)
     await _signal(sessions, workflows, build, workflows.cancel)
 
 
@@ -244,8 +249,9 @@ async def wake_build(sessions: Sessions, workflows: BuildWorkflows, user_id: str
     """
     async with request_transaction(sessions) as tx:
         build = await require_build(tx, user_id, build_id, Right.CHANGE)
-    if build.closed_at is not None:
-        raise _closed(build)
+        if build.closed_at is not None:
+            raise _closed(build)
+        await record(tx, Action.BUILD_WAKE, project_id=build.project_id, build_id=build_id)
     await _signal(sessions, workflows, build, workflows.wake)
 
 

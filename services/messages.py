@@ -15,9 +15,11 @@ from db.project_secrets import list_secrets
 from db.session import Sessions
 from db.steering import AnsweredQuestion
 from db.transaction import Transaction, request_transaction
+from domain.audit import Action
 from domain.errors import AlreadyAnswered, BuildClosed, InvalidInput, KeyReused, NotFound, TooManyUnread
 from domain.payloads import PendingInput
 from domain.redaction import redact
+from services.audit import record
 from services.builds import lock_build
 from services.notifications import notify_of_input
 from services.product_secrets import readable_values
@@ -61,6 +63,7 @@ async def send_message(
                     "this one after that."
                 )
             message = await steering.add_message(tx, build, text, idempotency_key)
+            await record(tx, Action.MESSAGE_SEND, build_id=build.id, message=message.number)
         elif message.text != text or message.question_id is not None:
             raise KeyReused("This Idempotency-Key was used for another message. Use a new key.")
     await notify_of_input(sessions, workflows, build, PendingInput(message=message.number))
@@ -101,6 +104,7 @@ async def answer_question(
         if message is None:
             require_accepts_messages(build)
             message = await steering.add_message(tx, build, answer, question_id=question_id)
+            await record(tx, Action.QUESTION_ANSWER, build_id=build.id, message=message.number)
         elif message.text != answer:
             raise AlreadyAnswered(
                 f"This question was answered before: {message.text} To say more, send a message.",

@@ -10,9 +10,11 @@ from db.models import Project, ProjectSecret
 from db.projects import lock_project
 from db.session import Sessions
 from db.transaction import Transaction, transaction
+from domain.audit import Action
 from domain.errors import Conflict, NoSecretsKey, NotFound, SecretUnreadable
 from domain.identity import Right
 from domain.product_secrets import MAX_SECRETS, NAME, check_name, check_value
+from services.audit import record
 from services.builds import require_right
 
 _BATCH = 100
@@ -40,7 +42,9 @@ async def set_secret(
     if name not in names and len(names) >= MAX_SECRETS:
         raise Conflict(f"The project has {len(names)} secrets already, the most it may have. Remove one first.")
     sealed = cipher.seal(value, _context(project.id, name))
-    return await project_secrets.store_secret(tx, project.id, name, sealed.ciphertext, sealed.key_id, user_id)
+    stored = await project_secrets.store_secret(tx, project.id, name, sealed.ciphertext, sealed.key_id, user_id)
+    await record(tx, Action.SECRET_SET, project_id=project.id, org_id=project.org_id)
+    return stored
 
 
 async def remove_secret(tx: Transaction, user_id: str, project_id: uuid.UUID, name: str) -> None:
@@ -52,6 +56,7 @@ async def remove_secret(tx: Transaction, user_id: str, project_id: uuid.UUID, na
     project = await _lock(tx, user_id, project_id)
     if not NAME.fullmatch(name) or not await project_secrets.remove_secret(tx, project.id, name):
         raise NotFound(f"The project has no secret {name[:80]!r}.")
+    await record(tx, Action.SECRET_REMOVE, project_id=project.id, org_id=project.org_id)
 
 
 async def _lock(tx: Transaction, user_id: str, project_id: uuid.UUID) -> Project:
@@ -116,6 +121,8 @@ async def rotate(sessions: Sessions, cipher: Cipher) -> Rotation:
         async with transaction(sessions) as tx:
             secrets = await project_secrets.lock_sealed_otherwise(tx, cipher.key_id, after, _BATCH)
             await _reseal(tx, cipher, secrets, rotation)
+            if secrets:
+                await record(tx, Action.SECRETS_ROTATE, secrets=len(secrets))
         if not secrets:
             return rotation
         after = secrets[-1].project_id, secrets[-1].name

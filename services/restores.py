@@ -8,8 +8,10 @@ from db.builds import find_snapshot
 from db.models import Restore
 from db.session import Sessions
 from db.transaction import Transaction, request_transaction
+from domain.audit import Action
 from domain.errors import Conflict, KeyReused, NotFound, RestorePending, SnapshotNotStored
 from domain.payloads import PendingInput
+from services.audit import record
 from services.builds import lock_build
 from services.messages import require_accepts_messages
 from services.notifications import notify_of_input
@@ -52,6 +54,14 @@ async def request_restore(
             await _require_none_pending(tx, build.id)
             restore = await restores.add_restore(
                 tx, build.id, snapshot_number=snapshot, commit=commit, idempotency_key=idempotency_key
+            )
+            await record(
+                tx,
+                Action.BUILD_RESTORE,
+                project_id=build.project_id,
+                build_id=build.id,
+                restore=restore.number,
+                snapshot=snapshot,
             )
         elif not _has_target(restore, snapshot, commit):
             raise KeyReused("This Idempotency-Key was used for another restore. Use a new key.")

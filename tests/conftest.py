@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
+from tests.harness.certificates import share_certificates
 from tests.harness.environment import outside_variables
 
 if TYPE_CHECKING:
@@ -21,18 +22,19 @@ _TESTS = Path(__file__).parent
 for _variable in outside_variables(os.environ):
     del os.environ[_variable]
 
+share_certificates()
+
 
 _LONGEST = (
-    *("faults/test_each_fault.py", "faults/test_chaos.py"),
-    *("faults/test_servers_killed.py", "faults/test_safeguards.py"),
-    *("integration/test_whole_build.py", "integration/cli/test_demo.py", "integration/local/test_stack.py"),
-    *("workflows/test_scenarios.py", "integration/repository/test_nothing_left.py"),
-    *("integration/activities/test_snapshot.py", "integration/local/sandbox/test_server.py"),
-    *("integration/activities/test_gate.py", "integration/local/test_rehearsal.py"),
-    *("integration/local/sandbox/test_confinement.py", "workflows/test_flat.py"),
-    *("integration/local/sandbox/test_sandbox.py", "integration/activities/test_dispatch.py", "replay/test_replay.py"),
-    *("integration/activities/test_lifecycle.py", "integration/clients/test_sandbox.py"),
-    "integration/test_bad_input.py",
+    *("workflows/test_scenarios.py", "faults/test_each_fault.py", "integration/cli/test_demo.py"),
+    *("integration/test_worker.py", "faults/test_chaos.py", "integration/local/sandbox/test_packages.py"),
+    *("upgrade/test_previous_version.py", "faults/test_safeguards.py", "workflows/test_long.py"),
+    *("faults/test_servers_killed.py", "faults/test_fuzz.py", "integration/activities/test_gate_repairs.py"),
+    *("integration/repository/test_image.py", "integration/api/test_schema.py", "integration/local/test_stack.py"),
+    *("integration/test_whole_build.py", "integration/clients/test_browser.py", "integration/activities/test_gate.py"),
+    *("integration/repository/test_nothing_left.py", "integration/activities/test_snapshot_repositories.py"),
+    *("replay/test_replay.py", "integration/test_bad_input.py", "integration/db/test_money.py"),
+    *("integration/activities/test_snapshot.py", "integration/activities/test_judged_gate.py"),
 )
 """The modules that take the longest; they start first. Each process runs one module at a time, so a long module that
 starts last would keep one process busy while the others have nothing left."""
@@ -51,8 +53,8 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `make drills` ask for the slow drills."""
-    parser.addoption("--drills", action="store_true", help="run the slow drills of tests/drills as well")
+    """Let `make drills` ask for what takes too long for `make test`."""
+    parser.addoption("--drills", action="store_true", help="run all drills and all thorough tests, and nothing else")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -73,10 +75,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{what}: {figures + ': ' if figures else ''}{verdict} ({report.duration:.0f} s)")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest modules first, the others in their usual order."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose what the caller has time for, and run the longest modules first, the others in their usual order."""
+    chosen = _drills_and_thorough(items) if config.getoption("drills") else _for_every_change(items)
+    if len(chosen) < len(items):
+        kept = set(chosen)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = chosen
     rank = {_TESTS / name: position for position, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+def _drills_and_thorough(items: list[pytest.Item]) -> list[pytest.Item]:
+    return [item for item in items if _is_drill(item) or item.get_closest_marker("thorough")]
+
+
+def _for_every_change(items: list[pytest.Item]) -> list[pytest.Item]:
+    return [
+        item
+        for item in items
+        if not item.get_closest_marker("thorough") and (not _is_drill(item) or item.get_closest_marker("fast"))
+    ]
+
+
+def _is_drill(item: pytest.Item) -> bool:
+    return _TESTS / "drills" in item.path.parents
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.deps import CurrentUserId, IdempotencyKey, IsOperator, Resources, ResourcesDep, TransactionDep, needs
+from api.deps import (
+    CurrentUserId,
+    IdempotencyKey,
+    IsOperator,
+    Resources,
+    ResourcesDep,
+    TransactionDep,
+    expensive,
+    needs,
+)
 from api.paging import BuildsPage, Page
 from api.responses import TAKES_BODY, problems
 from api.schemas import BudgetOut, BuildList, BuildOut, NewBuild
@@ -25,7 +34,7 @@ router = APIRouter(tags=["builds"])
 
 @router.post(
     "/projects/{project_id}/builds",
-    dependencies=[needs(Scope.BUILDS_WRITE)],
+    dependencies=[needs(Scope.BUILDS_WRITE), expensive],
     status_code=201,
     summary="Start a build",
     responses=problems(*TAKES_BODY, 403, 404, 409)

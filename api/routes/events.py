@@ -1,7 +1,9 @@
 """A build's live feed as server-sent events."""
 
 import uuid
-from typing import Annotated
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack
+from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Header, Query, Response
@@ -10,7 +12,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Send
 from starlette.types import Scope as ConnectionScope
 
-from api.deps import CurrentUserId, ResourcesDep, needs
+from api.deps import CurrentIdentity, CurrentUserId, ResourcesDep, limited_as, needs
 from api.responses import events_table, feed_item_schema, problems
 from db.transaction import request_transaction
 from domain.identity import Scope
@@ -28,13 +30,18 @@ _ENDING_SECONDS = 4.0
 
 
 class _Feed(EventSourceResponse):
-    """The stream. Logs a dropped viewer instead of reporting an error."""
+    """The stream. Counts as open until it ends. Logs a dropped viewer instead of reporting an error."""
+
+    def __init__(self, events: AsyncGenerator[bytes, None], counted: ExitStack, **options: Any) -> None:
+        super().__init__(events, **options)
+        self._counted = counted
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            log.info("dropped a viewer that took nothing", path=scope["path"])
+        with self._counted:
+            try:
+                await super().__call__(scope, receive, send)
+            except SendTimeoutError:
+                log.info("dropped a viewer that took nothing", path=scope["path"])
 
 
 @router.get(
@@ -62,6 +69,7 @@ class _Feed(EventSourceResponse):
 async def follow(
     build_id: uuid.UUID,
     user_id: CurrentUserId,
+    identity: CurrentIdentity,
     resources: ResourcesDep,
     after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Only the events after this one.")] = 0,
     last_event_id: Annotated[
@@ -79,8 +87,11 @@ async def follow(
         build = await require_build(tx, user_id, build_id)
     if build.closed_at is not None and build.last_event_id <= start:
         return Response(status_code=204)
+    counted = ExitStack()
+    counted.enter_context(resources.limits.open_feed(limited_as(identity)))
     return _Feed(
         resources.feeds.follow(build_id, start),
+        counted,
         ping=_HEARTBEAT_SECONDS,
         send_timeout=_SLOW_VIEWER_SECONDS,
         shutdown_grace_period=_ENDING_SECONDS,

@@ -6,15 +6,17 @@ from contextlib import suppress
 from fastapi import APIRouter, Response
 from temporalio.service import RPCError
 
-from api.deps import CurrentUserId, ResourcesDep, TransactionDep, needs
+from api.deps import CurrentUserId, ResourcesDep, TransactionDep, expensive, needs
 from api.errors import BUILD_NOT_READY, Problem
 from api.responses import TAKES_BODY, problems
 from api.schemas import PreviewOut, PreviewWish
 from db.previews import find_preview
 from db.transaction import Transaction, request_transaction
+from domain.audit import Action
 from domain.errors import NotFound, TemporalUnavailable
 from domain.identity import Right, Scope
 from domain.status import Status
+from services.audit import record
 from services.builds import require_build
 
 router = APIRouter(prefix="/builds/{build_id}/preview", tags=["previews"])
@@ -29,7 +31,7 @@ async def read(build_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep) 
 
 @router.post(
     "",
-    dependencies=[needs(Scope.BUILDS_WRITE)],
+    dependencies=[needs(Scope.BUILDS_WRITE), expensive],
     status_code=202,
     summary="Open or extend the preview",
     responses=problems(*TAKES_BODY, 404, 409),
@@ -57,10 +59,11 @@ async def open_or_extend(
     except (RPCError, RuntimeError) as error:
         raise TemporalUnavailable from error
     response.headers["Location"] = f"/v1/builds/{build_id}/preview"
-    if before is None:
-        return PreviewOut(build_id=build_id, state="opening", url=None, expires_at=None, reason=None, log=None)
     async with request_transaction(resources.sessions) as tx:
-        return await _preview(tx, build_id)
+        await record(tx, Action.PREVIEW_OPEN, project_id=build.project_id, build_id=build_id)
+        if before is not None:
+            return await _preview(tx, build_id)
+    return PreviewOut(build_id=build_id, state="opening", url=None, expires_at=None, reason=None, log=None)
 
 
 async def _preview(tx: Transaction, build_id: uuid.UUID) -> PreviewOut:

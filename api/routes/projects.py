@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
-from api.deps import CurrentUserId, TransactionDep, needs
+from api.deps import CurrentUserId, TransactionDep, needs, new_project
 from api.errors import VERSION_CONFLICT, Problem
 from api.paging import ProjectsPage
 from api.responses import TAKES_BODY, problems
@@ -23,9 +23,11 @@ from db import projects
 from db.models import Project
 from db.transaction import Transaction
 from db.users import require_user
+from domain.audit import Action
 from domain.brief import Interview
 from domain.errors import NotFound
 from domain.identity import Right, Scope
+from services.audit import record
 from services.builds import require_right
 
 router = APIRouter(prefix="/projects", tags=["projects"])
@@ -41,7 +43,7 @@ IfMatch = Annotated[
 
 @router.post(
     "",
-    dependencies=[needs(Scope.BUILDS_WRITE)],
+    dependencies=[needs(Scope.BUILDS_WRITE), new_project],
     status_code=201,
     summary="Create a project",
     responses=problems(*TAKES_BODY),
@@ -51,6 +53,7 @@ async def create(new: NewProject, user_id: CurrentUserId, tx: TransactionDep, re
     name = new.name or (new.brief or {}).get("name", "").strip() or "Untitled"
     await require_user(tx, user_id)
     project = await projects.create_project(tx, user_id, name, new.brief, new.interview)
+    await record(tx, Action.PROJECT_CREATE, project_id=project.id)
     response.headers["Location"] = f"/v1/projects/{project.id}"
     return await _with_documents(tx, project)
 
@@ -107,6 +110,7 @@ async def replace_brief(
     before = await projects.find_brief(tx, project_id)
     version = _next_version(before.version if before else 0, new.version, if_match)
     await projects.replace_brief(tx, project_id, version, new.brief)
+    await record(tx, Action.BRIEF_REPLACE, project_id=project_id, version=version)
     return await _brief(tx, project_id, response)
 
 
@@ -144,6 +148,7 @@ async def replace_interview(
     before = await projects.find_interview(tx, project_id)
     version = _next_version(before.number if before else 0, new.version, if_match)
     await projects.add_interview(tx, project_id, version, new.interview)
+    await record(tx, Action.INTERVIEW_REPLACE, project_id=project_id, version=version)
     return await _interview(tx, project_id, response)
 
 

@@ -4,12 +4,15 @@ import uuid
 
 from fastapi import APIRouter, Request, Response
 
-from api.deps import CurrentUserId, ResourcesDep, needs
+from api.deps import CurrentUserId, ResourcesDep, expensive, needs
 from api.disconnects import ClientGone, run_while_connected
 from api.responses import TAKES_BODY, problems
 from api.schemas import NewPush, PushOut
 from clients.git import Credentials
+from db.transaction import request_transaction
+from domain.audit import Action
 from domain.identity import Scope
+from services.audit import record
 from services.push import PushRequest
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["workspaces"])
@@ -20,7 +23,7 @@ _CLIENT_CLOSED_REQUEST = 499
 
 @router.post(
     "/push",
-    dependencies=[needs(Scope.BUILDS_WRITE)],
+    dependencies=[needs(Scope.BUILDS_WRITE), expensive],
     summary="Push the code to a git server",
     response_model=PushOut,
     responses=problems(*TAKES_BODY, 404, 409),
@@ -40,4 +43,6 @@ async def push(
         pushed = await run_while_connected(request, resources.pushes.push(user_id, build_id, wanted))
     except ClientGone:
         return Response(status_code=_CLIENT_CLOSED_REQUEST)
+    async with request_transaction(resources.sessions) as tx:
+        await record(tx, Action.BUILD_PUSH, build_id=build_id, snapshot=pushed.snapshot)
     return PushOut.of(pushed)

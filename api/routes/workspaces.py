@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
-from api.deps import CurrentUserId, Resources, ResourcesDep, TransactionDep, needs
+from api.deps import CurrentUserId, Resources, ResourcesDep, TransactionDep, expensive, needs
 from api.responses import problems
 from api.schemas import ScreenshotList, ScreenshotOut, SnapshotList, SnapshotOut, Viewport
 from api.security_headers import FILE, POLICY
@@ -58,7 +58,7 @@ async def snapshots(build_id: uuid.UUID, user_id: CurrentUserId, tx: Transaction
 
 @router.get(
     "/snapshots/current/archive",
-    dependencies=[needs(Scope.BUILDS_READ)],
+    dependencies=[needs(Scope.BUILDS_READ), expensive],
     summary="Download the workspace",
     response_class=StreamingResponse,
     responses=problems(404, 422) | _ARCHIVE,
@@ -77,7 +77,7 @@ async def current_archive(
 
 @router.get(
     "/snapshots/{number}/archive",
-    dependencies=[needs(Scope.BUILDS_READ)],
+    dependencies=[needs(Scope.BUILDS_READ), expensive],
     summary="Download a snapshot",
     response_class=StreamingResponse,
     responses=problems(404, 409, 422) | _ARCHIVE,

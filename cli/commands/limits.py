@@ -24,11 +24,14 @@ def set_(
 ) -> None:
     """Set a limit. It holds at once; builds that sleep because of it are notified."""
     from cli.accounts import in_database, today
-    from cli.operations import limit_json, notify_waiting_builds, operator, outcome, parse_limit, print_limit
+    from cli.operations import limit_json, notify_waiting_builds, outcome, parse_limit, print_limit
+    from cli.operator import operator
     from cli.output import Output
     from db.limits import fleet_spending, set_limit
+    from domain.audit import Action
     from domain.errors import InvalidInput
     from domain.limits import LimitName
+    from services.audit import record
     from settings import load_settings
 
     if name not in set(LimitName):
@@ -37,6 +40,7 @@ def set_(
 
     async def run(tx: "Transaction") -> "tuple[Limit, FleetSpending]":
         limit = await set_limit(tx, LimitName(name), amount, by=operator(), today=today())
+        await record(tx, Action.LIMIT_SET, changed=[limit.name])
         return limit, await fleet_spending(tx, today())
 
     limit, spending = in_database(settings, run)

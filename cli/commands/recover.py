@@ -53,13 +53,17 @@ def recover(
 async def _run(
     settings: "Settings", output: "Output", after_restore: bool, rate: float, dry_run: bool, yes: bool
 ) -> None:
+    from cli.operator import operator_author
     from clients.build_workflows import BuildWorkflows
     from clients.object_store import ObjectStore, store_config
     from clients.sandbox import Sandboxes, sandbox_config
     from clients.sandbox_runner import WORKSPACE
     from clients.temporal import connect_temporal
     from db.session import open_sessions
+    from db.transaction import transaction
+    from domain.audit import Action
     from domain.errors import Refused
+    from services.audit import record
     from services.recovery import Deployment, carry_out, take_stock
 
     client = await connect_temporal()
@@ -80,6 +84,8 @@ async def _run(
             if not dry_run:
                 if stock.plan.doubts and not yes:
                     raise Refused("Nothing was changed. Read the doubts above; if the plan is right, add --yes.")
+                async with transaction(sessions.by(operator_author())) as tx:
+                    await record(tx, Action.RECOVER, steps=len(stock.plan.steps), after_restore=int(after_restore))
                 failed = await carry_out(
                     where,
                     stock,

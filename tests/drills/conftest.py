@@ -5,24 +5,11 @@ the marker `fast` are part of `make test`.
 """
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
 
 from db.migrate import migrate
 from local.stack import LocalStack
-
-_DRILLS = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the slow drills unless `--drills` asks for them."""
-    if config.getoption("drills"):
-        return
-    slow = [item for item in items if _DRILLS in item.path.parents and item.get_closest_marker("fast") is None]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture(autouse=True)

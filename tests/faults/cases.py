@@ -52,7 +52,9 @@ BEFORE_WRITE: tuple[CrashPoint, ...] = (
 
 
 async def each_fault_alone(report: Report) -> None:
-    """Run all cases except those that kill a server; the report has the results."""
+    """Run all cases except those that kill a server, and strike the connections to two servers only: Postgres, which
+    every step needs, and the sandbox, in which commands run meanwhile. The report has the results.
+    """
     fault_harness = report.fault_harness
     harness = fault_harness.harness()
     worker = await fault_harness.worker(harness)
@@ -61,12 +63,25 @@ async def each_fault_alone(report: Report) -> None:
         worker_stopped,
         model_faults,
         store_faults,
-        connection_faults,
+        _connection_faults_of_two,
         next_version_joins,
         files_reverted,
         workflow_terminated,
     )
     await side_by_side(report.reference(harness), *(group(report) for group in groups))
+    await worker.end()
+
+
+async def _connection_faults_of_two(report: Report) -> None:
+    await connection_faults(report, ("postgres", "sandbox"))
+
+
+async def each_connection_struck(report: Report) -> None:
+    """Strike the connections to every server."""
+    fault_harness = report.fault_harness
+    harness = fault_harness.harness()
+    worker = await fault_harness.worker(harness)
+    await side_by_side(report.reference(harness), connection_faults(report, PARTS))
     await worker.end()
 
 
@@ -245,7 +260,7 @@ async def store_faults(report: Report) -> None:
     await worker.end()
 
 
-async def connection_faults(report: Report, parts: Sequence[PartName] = PARTS) -> None:
+async def connection_faults(report: Report, parts: Sequence[PartName]) -> None:
     """Connections are slow, answers are lost after the request took effect, connections are cut, and nothing arrives
     for a while."""
 

@@ -20,7 +20,7 @@ from sqlalchemy import func, select, text
 
 from activities.sandbox.snapshot_store import restore_snapshot, stored_manifest
 from clients.sandbox import Role, Sandbox
-from db.audit import find_drift
+from db.drift import find_drift
 from db.models import (
     Base,
     Build,

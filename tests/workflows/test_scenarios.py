@@ -8,6 +8,7 @@ import pytest
 from clients.browser import Browser
 from local.stack import LocalStack
 from tests.harness.worker import WorkerHarness
+from tests.replay.record import HISTORIES
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
@@ -29,6 +30,23 @@ ALL = [
     *RECOVERY_SCENARIOS,
     *SCENARIOS,
 ]
+
+_THOROUGH = frozenset(
+    {
+        # What two other paths show, one after the other.
+        *("long_in_line", "waited_as_new", "long_wait_for_permit"),
+        *("woken_without_permit_for_long", "finished_at_the_gate", "finished_while_asleep", "finished_while_away"),
+        *("said_while_asleep", "restored_when_woken", "started_over_asleep", "started_over_asking"),
+        # Another cause of the same wait, or another moment of the same act.
+        *("woken_after_an_hour", "admitted", "switched_off_live", "told_to_stop", "woken_while_falling_asleep"),
+        *("slept_woken_by_timer", "preview_not_opened", "fruitless", "asked_about_circle", "sandbox_lost_in_thought"),
+        *("cancelled_while_away", "cancelled_without_store", "cancelled_without_database", "finished_early"),
+        *("finished_in_vain",),
+        # `make test` has these as fast drills.
+        *("fleet_limit", "reset_ready"),
+    }
+)
+"""Paths that only `make drills` takes. `make test` replays the stored history of each."""
 
 AT_ONCE = 4
 """Scenarios that run side by side. Most of a build's time is waiting."""
@@ -56,6 +74,15 @@ async def scenario_tasks(
     await asyncio.wait(tasks.values())
 
 
-@pytest.mark.parametrize("name", [each.name for each in ALL])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(each.name, marks=[pytest.mark.thorough] if each.name in _THOROUGH else []) for each in ALL],
+)
 async def test_path(scenario_tasks: dict[str, asyncio.Task[list[EndedWorkflow]]], name: str) -> None:
     assert await scenario_tasks[name]
+
+
+def test_each_thorough_path_is_known_and_has_a_history() -> None:
+    assert {each.name for each in ALL} >= _THOROUGH
+    for name in _THOROUGH:
+        assert list(HISTORIES.glob(f"{name}-*")), name

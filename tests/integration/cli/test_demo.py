@@ -184,6 +184,7 @@ async def test_up_serves_until_ctrl_c_and_keeps_its_data(directory: Path, monkey
     assert [down[name] for name in ("database", "temporal", "api")] == ["fail"] * 3
 
 
+@pytest.mark.thorough
 async def test_up_says_what_to_do_after_losing_only_the_file_of_temporal(directory: Path) -> None:
     data = directory / ".cofounder" / "up"
     async with demo(directory, command="up") as running:
@@ -210,6 +211,7 @@ def environment_of(data: Path) -> list[str]:
     return (data / "env.sh").read_text().splitlines()
 
 
+@pytest.mark.thorough
 async def test_killed(directory: Path) -> None:
     async with demo(directory) as running:
         await running.until("status: scaffold")

@@ -30,8 +30,8 @@ from clients.build_workflows import BuildWorkflows
 from clients.model.anthropic import AnthropicProvider
 from db import limits, money
 from db import transaction as transactions
-from db.audit import find_drift
 from db.builds import BuildRequest, insert_build
+from db.drift import find_drift
 from db.models import LedgerEntry, Limit, Message, PlanTier, Prompt, Turn, User
 from db.projects import create_project
 from db.session import Sessions, make_sessions

@@ -66,14 +66,27 @@ def _rounds(draw: st.DrawFn) -> list[list[Happening]]:
     return rounds
 
 
-@settings(
-    max_examples=6,
-    deadline=None,
-    phases=[Phase.generate],  # a failure depends on timing, so shrinking does not help
-    suppress_health_check=list(HealthCheck),
-)
+def _examples(number: int) -> settings:
+    return settings(
+        max_examples=number,
+        deadline=None,
+        phases=[Phase.generate],  # a failure depends on timing, so shrinking does not help
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@_examples(3)
 @given(rounds=_rounds(), seed=st.integers(0, 2**32))
 async def test_money_in_a_storm(
+    engine: AsyncEngine, harness: WorkerHarness, rounds: list[list[Happening]], seed: int
+) -> None:
+    await weather(engine, harness.builds, seed, rounds, _BUILDS)
+
+
+@pytest.mark.thorough
+@_examples(30)
+@given(rounds=_rounds(), seed=st.integers(0, 2**32))
+async def test_money_in_many_storms(
     engine: AsyncEngine, harness: WorkerHarness, rounds: list[list[Happening]], seed: int
 ) -> None:
     await weather(engine, harness.builds, seed, rounds, _BUILDS)
@@ -149,9 +162,18 @@ def _fleet_rounds(draw: st.DrawFn) -> list[list[FleetHappening]]:
     return rounds
 
 
-@settings(max_examples=4, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@_examples(2)
 @given(rounds=_fleet_rounds(), seed=st.integers(0, 2**32))
 async def test_a_limit_on_all_users_is_never_passed(
+    engine: AsyncEngine, harness: WorkerHarness, rounds: list[list[FleetHappening]], seed: int
+) -> None:
+    await fleet_weather(engine, harness.builds, seed, rounds, users=_FLEET, limit=250_000)
+
+
+@pytest.mark.thorough
+@_examples(20)
+@given(rounds=_fleet_rounds(), seed=st.integers(0, 2**32))
+async def test_a_limit_on_all_users_is_passed_in_no_storm(
     engine: AsyncEngine, harness: WorkerHarness, rounds: list[list[FleetHappening]], seed: int
 ) -> None:
     await fleet_weather(engine, harness.builds, seed, rounds, users=_FLEET, limit=250_000)

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import money
-from db.audit import Drift, find_drift
+from db.drift import Drift, find_drift
 from db.session import make_sessions
 from db.transaction import transaction
 from local.stack import LocalStack

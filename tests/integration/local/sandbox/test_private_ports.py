@@ -22,7 +22,8 @@ def serve(conn):
         data += got
         if b"\r\n\r\n" not in data:
             continue
-        head = data.partition(b"\r\n\r\n")[0].lower()
+        head, _, body = data.partition(b"\r\n\r\n")
+        head = head.lower()
         if b"upgrade: websocket" in head:
             conn.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
             conn.sendall(conn.recv(4)[::-1])
@@ -31,6 +32,8 @@ def serve(conn):
         if b"expect: 100-continue" in head:
             conn.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         if b"chunked" in head and not data.endswith(b"0\r\n\r\n"):
+            continue
+        if b"content-length: 4" in head and len(body) < 4:
             continue
         if head.startswith(b"get /events"):
             conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")

@@ -1,0 +1,88 @@
+"""The audit: what operators do, and what destroys something or gives someone a right. Ids and names of fields only."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domain.identity import How
+
+
+class Action(StrEnum):
+    """What an entry of the audit says that someone did."""
+
+    ACCOUNT_CHANGE = "account.change"
+    ACCOUNT_TOP_UP = "account.top_up"
+    AUDIT_READ = "audit.read"
+    BRIEF_REPLACE = "brief.replace"
+    BUILD_CANCEL = "build.cancel"
+    BUILD_PUSH = "build.push"
+    BUILD_RESTORE = "build.restore"
+    BUILD_START = "build.start"
+    BUILD_WAKE = "build.wake"
+    BUILD_SETTINGS = "build.settings"
+    INTERVIEW_REPLACE = "interview.replace"
+    KEY_CREATE = "key.create"
+    KEY_REVOKE = "key.revoke"
+    KEY_ROTATE = "key.rotate"
+    LIMIT_SET = "limit.set"
+    MEMBER_ADD = "member.add"
+    MEMBER_CHANGE = "member.change"
+    MEMBER_REMOVE = "member.remove"
+    MESSAGE_SEND = "message.send"
+    ORGANISATION_CHANGE = "organisation.change"
+    ORGANISATION_CREATE = "organisation.create"
+    PREVIEW_LINK_CREATE = "preview_link.create"
+    PREVIEW_LINK_REVOKE = "preview_link.revoke"
+    PREVIEW_OPEN = "preview.open"
+    PROJECT_CREATE = "project.create"
+    PROJECT_MOVE = "project.move"
+    QUESTION_ANSWER = "question.answer"
+    RECOVER = "recover"
+    SECRET_REMOVE = "secret.remove"
+    SECRET_SET = "secret.set"
+    SECRETS_ROTATE = "secrets.rotate"
+    SIGN_IN_LINK = "sign_in.link"
+    SIGN_IN_REVOKE = "sign_in.revoke"
+    SWITCH_OFF = "switch.off"
+    SWITCH_ON = "switch.on"
+    USER_READ = "user.read"
+    """An operator has read something of a user."""
+
+
+HARMLESS = frozenset(
+    {
+        Action.BRIEF_REPLACE,
+        Action.BUILD_START,
+        Action.BUILD_WAKE,
+        Action.INTERVIEW_REPLACE,
+        Action.MESSAGE_SEND,
+        Action.PREVIEW_OPEN,
+        Action.PROJECT_CREATE,
+        Action.QUESTION_ANSWER,
+        Action.USER_READ,
+    }
+)
+"""Acts that neither destroy something nor give a right: they are recorded only if an operator does them for a user.
+Replacing a brief or an interview keeps the earlier versions."""
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who acts, for the audit.
+
+    - `actor`: a user's id, or `operator`.
+    - `user_id`: the user for whom they act; None if it is for no one in particular.
+    - `credential_id`: the id of the key or sign-in; on the command line the name of the operating system's user.
+    - `ip`: the address of the client, as far as it is known.
+    """
+
+    actor: str
+    how: How
+    user_id: str | None = None
+    credential_id: str | None = None
+    request_id: str | None = None
+    ip: str | None = None
+
+    @property
+    def acts_for_another(self) -> bool:
+        """Whether an operator acts, and not the user."""
+        return self.actor != self.user_id
