@@ -151,5 +151,5 @@ async def sees_every_row(tx: Transaction) -> bool:
 
 
 async def has_other_users(tx: Transaction, user_id: str) -> bool:
-    """Whether there is a user besides this one."""
+    """Whether there is another user than this one."""
     return bool(await tx.session.scalar(select(exists().where(User.id != user_id))))

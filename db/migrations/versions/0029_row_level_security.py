@@ -19,15 +19,15 @@ FUNCTIONS = (
     return nullif(current_setting('app.user_id', true), '')
     """,
     """
+    create function app_owns_tables() returns boolean language sql stable parallel safe
+    return pg_has_role(current_user, (select relowner from pg_class where oid = 'projects'::regclass), 'usage')
+    """,
+    """
     create function app_every_row() returns boolean language sql stable parallel safe
-    return coalesce(current_setting('app.every_row', true), '') = 'on' or (
-        app_user_id() is null
-        and pg_has_role(current_user, (select relowner from pg_class where oid = 'projects'::regclass), 'usage')
-    )
+    return coalesce(current_setting('app.every_row', true), '') = 'on' or (app_user_id() is null and app_owns_tables())
     """,
     """
     create function app_orgs(at_least text) returns uuid[] language sql stable parallel safe security definer
-        set "app.every_row" = 'on'
     begin atomic
         select coalesce(array_agg(org_id), '{}') from memberships
         where user_id = app_user_id()
@@ -36,7 +36,9 @@ FUNCTIONS = (
     end
     """,
 )
-"""`app_orgs`: the organisations in which the user has at least this role. It reads all memberships, whoever calls it."""
+"""`app_orgs`: the organisations in which the user has at least this role. It runs as the owner, to whom the policy of
+`memberships` shows all of them, or that policy would ask for itself.
+"""
 
 
 def _orgs(column: str, least: str) -> str:
@@ -84,7 +86,7 @@ def _policies() -> dict[str, tuple[str, ...]]:
         ),
         "organisations": (_orgs("id", "viewer"), _NOBODY, _orgs("id", "owner"), _orgs("id", "owner")),
         "memberships": (
-            _orgs("org_id", "viewer"),
+            f"(select app_owns_tables()) or {_orgs('org_id', 'viewer')}",
             _orgs("org_id", "owner"),
             _orgs("org_id", "owner"),
             f"{_orgs('org_id', 'owner')} or {_SELF}",
@@ -131,4 +133,5 @@ def downgrade() -> None:
         op.execute(f"alter table {table} no force row level security, disable row level security")
     op.execute("drop function app_orgs(text)")
     op.execute("drop function app_every_row()")
+    op.execute("drop function app_owns_tables()")
     op.execute("drop function app_user_id()")

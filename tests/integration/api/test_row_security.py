@@ -1,16 +1,17 @@
 """An API whose database role sees every row serves one user, and says what to do about the others."""
 
 import pytest
+from pydantic import SecretStr
 
 from api.main import check_servers
 from domain.errors import NoRowSecurity
 from local.postgres import api_database_url
 from local.stack import LocalStack
-from tests.harness.api_server import as_user, for_user, new_database, running_api, settings_for
+from tests.harness.api_server import OPERATORS, as_user, for_user, new_database, running_api, settings_for
 
 
 async def test_with_the_owners_role_the_api_serves_its_own_user_only(stack: LocalStack) -> None:
-    settings = settings_for(await new_database(stack), stack.environment)
+    settings = settings_for(await new_database(stack), stack.environment, api_operator_token=SecretStr(OPERATORS))
     async with running_api(settings, stack.environment, as_owner=True) as api:
         assert (await api.http.get("/v1/projects")).status_code == 200
         assert (await api.http.get("/readyz")).status_code == 200
