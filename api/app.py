@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
+from api.gateway.previews import PreviewHosts
 from api.hosts import HostCheck
 from api.request_ids import RequestIds
 from api.responses import event_schemas, kinds_table, problems
@@ -20,6 +21,8 @@ from api.routes import (
     docs,
     events,
     health,
+    preview_entry,
+    preview_links,
     previews,
     projects,
     pushes,
@@ -64,7 +67,7 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Not `add_middleware`: the answer to an error in the program is made outside of that.
-        return RequestIds(SecurityHeaders(HostCheck(super().build_middleware_stack())))
+        return PreviewHosts(RequestIds(SecurityHeaders(HostCheck(super().build_middleware_stack()))))
 
 
 def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAPI:
@@ -95,12 +98,14 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     add_error_handlers(app)
     app.include_router(health.router)
     app.include_router(docs.router)
+    app.include_router(preview_entry.router)
     v1 = APIRouter(
         prefix="/v1",
         dependencies=[identified, limited, recorded, Depends(require_json)],
         responses=problems(401, 403, 421, 429, 503),
     )
-    for module in (projects, secrets, builds, steering, events, previews, workspaces, pushes, usage, account, audit):
+    building = (projects, secrets, builds, steering, events, previews, preview_links, workspaces, pushes)
+    for module in (*building, usage, account, audit):
         v1.include_router(module.router)
     app.include_router(v1)
     return app

@@ -147,6 +147,15 @@ PREVIEW: dict[str, Any] = {
     "reason": None,
     "log": "The log of `start`:\nlistening on 8000",
 }
+PREVIEW_LINK: dict[str, Any] = {
+    "id": "5b1f9a52-7f0e-4a7f-9d53-0c1b2a3d4e5f",
+    "created_by": "founder",
+    "created_at": "2026-11-24T12:21:30Z",
+    "expires_at": "2026-12-01T12:21:30Z",
+}
+NEW_PREVIEW_LINK: dict[str, Any] = PREVIEW_LINK | {
+    "url": f"http://127.0.0.1:8000/previews/{_BUILD_ID}#Yx5v3nOe1Jt8mZq4kLw2Rb7cHd0fGs9aPu6iTj_XoVE"
+}
 PRODUCT_SECRET: dict[str, Any] = {"name": "STRIPE_API_KEY", "set_at": _LATER}
 SNAPSHOT: dict[str, Any] = {
     "number": 3,

@@ -27,6 +27,7 @@ from db.models import (
     AuditEntry,
     FounderMessage,
     Preview,
+    PreviewLink,
     Project,
     ProjectSecret,
     Restore,
@@ -59,6 +60,7 @@ from domain.push import BRANCH_MAX_CHARACTERS, DEFAULT_USERNAME, TOKEN_MAX_CHARA
 from domain.redaction import SHORTEST
 from domain.status import Dependency, Status, WaitingFor
 from services.accounts import MAX_TOP_UP, Account
+from services.preview_access import LINK_HOURS, LONGEST_LINK_HOURS
 from services.push import Pushed
 
 
@@ -696,6 +698,46 @@ class PreviewOut(BaseModel):
             reason=preview.reason,
             log=preview.log,
         )
+
+
+class NewPreviewLink(Body):
+    """How long a preview link works."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"hours": 48}]})
+
+    hours: int = Field(default=LINK_HOURS, ge=1, le=LONGEST_LINK_HOURS, description="From now.")
+
+
+class PreviewLinkOut(BaseModel):
+    """A link with which anyone can see a build's preview, without its secret."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PREVIEW_LINK]})
+
+    id: uuid.UUID
+    created_by: str
+    created_at: datetime
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, link: PreviewLink) -> Self:
+        """The link of the row."""
+        return cls(id=link.id, created_by=link.created_by, created_at=link.created_at, expires_at=link.expires_at)
+
+
+class NewPreviewLinkOut(PreviewLinkOut):
+    """A link that was just made."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.NEW_PREVIEW_LINK]})
+
+    url: str = Field(description="The link itself. It is shown only now.")
+
+
+class PreviewLinkList(BaseModel):
+    """A build's preview links that work, the newest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"links": [examples.PREVIEW_LINK]}]})
+
+    links: list[PreviewLinkOut]
 
 
 class SecretOut(BaseModel):

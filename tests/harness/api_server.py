@@ -171,14 +171,14 @@ async def running_api(
     """Serve the API on the given port or a free one, with the Temporal of the environment, under its own database role
     or that of the tables' owner.
 
-    Its PUBLIC_URL is the address that it gets, unless the settings name one.
+    Its PUBLIC_URL and PREVIEW_URL have the port that it gets, unless the settings name others.
     """
     temporal = await connect_temporal(environment, lazy=True)
     listening = socket.create_server(("127.0.0.1", port))
     port = listening.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    if "public_url" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"public_url": url})
+    own = {"public_url": url, "preview_url": f"http://*.localhost:{port}"}
+    settings = settings.model_copy(update={name: own[name] for name in own if name not in settings.model_fields_set})
     api_url = settings.database_url if as_owner else api_database_url(settings.database_url)
     app = create_app(open_resources(settings.model_copy(update={"database_url": api_url}), environment))
     server = Server(app, "127.0.0.1", port)

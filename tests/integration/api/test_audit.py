@@ -44,6 +44,8 @@ AUDITED: Mapping[str, Action] = {
     "POST /v1/builds/{build_id}/cancel": Action.BUILD_CANCEL,
     "POST /v1/builds/{build_id}/messages": Action.MESSAGE_SEND,
     "POST /v1/builds/{build_id}/preview": Action.PREVIEW_OPEN,
+    "POST /v1/builds/{build_id}/preview/links": Action.PREVIEW_LINK_CREATE,
+    "DELETE /v1/builds/{build_id}/preview/links/{link_id}": Action.PREVIEW_LINK_REVOKE,
     "POST /v1/builds/{build_id}/push": Action.BUILD_PUSH,
     "POST /v1/builds/{build_id}/restore": Action.BUILD_RESTORE,
     "POST /v1/builds/{build_id}/wake": Action.BUILD_WAKE,
@@ -153,6 +155,12 @@ async def _remove_secret(api: RunningApi) -> Request:
     return path, None
 
 
+async def _revoke_link(api: RunningApi) -> Request:
+    links = f"/v1/builds/{await _build(api)}/preview/links"
+    made = await api.http.post(links, json={}, headers=as_user(ADA))
+    return f"{links}/{made.json()['id']}", None
+
+
 def _on_build(rest: str, body: Any = None) -> Callable[[RunningApi], Awaitable[Request]]:
     async def case(api: RunningApi) -> Request:
         return f"/v1/builds/{await _build(api)}/{rest}", body
@@ -185,6 +193,8 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "POST /v1/builds/{build_id}/cancel": _on_build("cancel"),
     "POST /v1/builds/{build_id}/messages": _on_build("messages", {"text": PLANTED}),
     "POST /v1/builds/{build_id}/preview": _ready,
+    "POST /v1/builds/{build_id}/preview/links": _on_build("preview/links", {"hours": 1}),
+    "DELETE /v1/builds/{build_id}/preview/links/{link_id}": _revoke_link,
     "POST /v1/builds/{build_id}/restore": _restore,
     "POST /v1/builds/{build_id}/wake": _on_build("wake"),
     "POST /v1/projects": _new_project,
