@@ -390,7 +390,11 @@ class Settings(BuildSettings, BaseSettings):
         "founders can't set any. Keep a copy: without it they have to be set again.",
     )
 
-    api_token: HeaderSecret | None = Field(default=None, description="Bearer token of the API.")
+    api_token: HeaderSecret | None = Field(
+        default=None,
+        description="Bearer token of the API, for one machine. For commands, an API key (`cofounder keys create`) does "
+        "as well.",
+    )
     api_operator_token: HeaderSecret | None = Field(
         default=None, description="Bearer token of operators, who change accounts and see money. Unset: no one can."
     )

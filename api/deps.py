@@ -19,6 +19,7 @@ from db.session import Access, Sessions
 from db.transaction import Transaction, request_transaction
 from domain import user_id
 from domain.audit import Action, Author
+from domain.errors import CredentialRefused
 from domain.identity import FOUNDER_SCOPES, How, Identity, Scope
 from domain.request_limits import RequestClass
 from services.audit import record
@@ -62,6 +63,11 @@ _bearer = HTTPBearer(
 )
 
 
+def address_of(request: Request, settings: Settings) -> str:
+    """The client's address, as wrong credentials are counted."""
+    return address_key(client_address(request.scope, settings.trusted_proxies or ()))
+
+
 async def _identity(
     request: Request,
     resources: ProcessResourcesDep,
@@ -77,11 +83,14 @@ async def _identity(
     ] = None,
 ) -> Identity:
     token = None if credentials is None else credentials.credentials
-    address = address_key(client_address(request.scope, resources.settings.trusted_proxies or ()))
+    address = address_of(request, resources.settings)
     try:
         identity = await identify(request, resources.settings, resources.sessions, token, x_cofounder_user)
+    except CredentialRefused:
+        await resources.limits.note_wrong_credentials(address)
+        raise
     except Problem as problem:
-        if problem.kind is UNAUTHORIZED and (token is not None or request.cookies):
+        if problem.kind is UNAUTHORIZED and token is not None:
             await resources.limits.note_wrong_credentials(address)
         raise
     if identity.how in (How.API_TOKEN, How.OPERATOR_TOKEN):  # people choose these, so someone may guess them

@@ -19,6 +19,7 @@ from domain.errors import (
     BuildClosed,
     CofounderError,
     Conflict,
+    CredentialRefused,
     DependencyUnavailable,
     InvalidInput,
     KeyReused,
@@ -31,6 +32,7 @@ from domain.errors import (
     PushFailed,
     Refused,
     RestorePending,
+    SignInLinkRefused,
     SnapshotNotStored,
     StoreUnavailable,
     TooManyUnread,
@@ -56,6 +58,7 @@ class Kind:
 
 
 UNAUTHORIZED = Kind("unauthorized", 401, "Valid token required")
+SIGN_IN_LINK = Kind("sign-in-link", 401, "Sign-in link not valid")
 SUSPENDED = Kind("account-suspended", 403, "Account suspended")
 REFUSED = Kind("refused", 403, "Not allowed")
 INSUFFICIENT_SCOPE = Kind("insufficient-scope", 403, "Insufficient scope")
@@ -86,10 +89,15 @@ INTERNAL = Kind("internal", 500, "Internal error")
 METHOD = Kind("method-not-allowed", 405, "Method not allowed")
 MEDIA = Kind("unsupported-media-type", 415, "Unsupported media type")
 
+AUTHENTICATE: Mapping[str, str] = {"WWW-Authenticate": 'Bearer realm="cofounder"'}
+"""The header of a problem of identity."""
+
 KINDS = [kind for kind in list(vars().values()) if isinstance(kind, Kind)]
 """All of them, for the description of the API."""
 
 _KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (  # the first that fits, so subclasses come first
+    (SignInLinkRefused, SIGN_IN_LINK),
+    (CredentialRefused, UNAUTHORIZED),
     (AccountSuspended, SUSPENDED),
     (KillSwitchOn, KILL_SWITCH),
     (NoSecretsKey, NO_SECRETS_KEY),
@@ -159,9 +167,11 @@ async def _on_cofounder_error(request: Request, error: Exception) -> Response:
     more: dict[str, Any] = dict(error.details)
     if isinstance(error, InvalidInput) and error.field:
         more["errors"] = [{"field": error.field, "message": str(error)}]
-    headers = None
+    headers: Mapping[str, str] | None = None
     if isinstance(error, DependencyUnavailable) and error.retry_after_seconds is not None:
         headers = {"Retry-After": str(error.retry_after_seconds)}
+    if kind is UNAUTHORIZED:
+        headers = AUTHENTICATE
     return problem_response(kind, str(error), headers=headers, more=more)
 
 

@@ -194,3 +194,37 @@ READINESS: dict[str, Any] = {
     "degraded": False,
     "dependencies": {"database": {"ok": True, "detail": "answers"}},
 }
+MEMBERSHIP: dict[str, Any] = {"id": "0b8a3a52-6d0e-4c38-9c7e-2f5a3d9d6b11", "name": "ada", "role": "owner"}
+ME: dict[str, Any] = {
+    "user": "ada",
+    "name": "Ada Lovelace",
+    "email": "ada@example.com",
+    "how": "api_key",
+    "actor": "ada",
+    "credential_id": "0123456789abcdef",
+    "scopes": ["account:read", "builds:read"],
+    "organisations": [MEMBERSHIP],
+}
+API_KEY: dict[str, Any] = {
+    "id": "0123456789abcdef",
+    "name": "the nightly export",
+    "scopes": ["account:read", "builds:read"],
+    "created_at": _BEFORE,
+    "expires_at": "2027-02-22T09:30:00Z",
+    "last_used_at": None,
+    "replaced_by": None,
+}
+API_KEY_TEXT = f"cf_0123456789abcdef_{'0' * 72}"
+SIGN_IN: dict[str, Any] = {
+    "id": "5a1f1d0e-8a55-4b67-9f7c-d6a1c1c7a2b4",
+    "method": "link",
+    "scopes": ["account:read", "account:write", "builds:read", "builds:write"],
+    "created_at": _BEFORE,
+    "last_used_at": _LATER,
+    "expires_at": "2026-12-24T09:30:00Z",
+    "current": True,
+}
+SIGN_IN_LINK: dict[str, Any] = {
+    "url": "http://127.0.0.1:8000/sign-in#code=kq0dHfM3oDk0tKJgk6cHCqj2bXn7QmJmJ0Yw2v3s4t4",
+    "expires_at": "2026-11-24T09:40:00Z",
+}

@@ -1,6 +1,7 @@
 """Find out who makes a request. `api/deps.py` asks here once per request.
 
-A request is identified by `Authorization: Bearer …`, with one of the static tokens or an API key.
+A request is identified by `Authorization: Bearer …`, with one of the static tokens or an API key; without that header,
+by the cookie of a sign-in.
 """
 
 import secrets
@@ -8,16 +9,21 @@ import secrets
 from fastapi import Request
 from pydantic import SecretStr
 
-from api.errors import REFUSED, UNAUTHORIZED, Problem
-from db.api_keys import find_valid_key
+from api.errors import AUTHENTICATE, REFUSED, UNAUTHORIZED, Problem
+from api.sign_in_cookie import cookie_name, read_cookie
 from db.session import Access, Sessions
 from db.transaction import request_transaction
 from db.users import ensure_user
-from domain.api_keys import PREFIX, ApiKeyText
+from domain.api_keys import is_key
 from domain.identity import FOUNDER_SCOPES, OPERATOR_SCOPES, How, Identity, Scope
+from services.api_keys import identify_key
+from services.sign_ins import identify_sign_in
 from settings import Settings
 
-_WHAT_TO_SEND = "Send the API's token or an API key in the header `Authorization: Bearer …`."
+_WHAT_TO_SEND = (
+    "Send the API's token or an API key in the header `Authorization: Bearer …`. In a browser, sign in with a link: "
+    "`cofounder open` makes one."
+)
 
 
 async def identify(
@@ -31,12 +37,15 @@ async def identify(
 
     Raises:
         Problem: no one that this API knows.
+        CredentialRefused: a key or a sign-in that does not work.
         DatabaseUnavailable: that can't be found out now.
     """
     every = sessions.acting(Access.everything())
     identity = None
     if token is not None:
         identity = await _of_static_token(request, settings, every, token) or await _of_api_key(every, token)
+    elif "authorization" not in request.headers:
+        identity = await _of_sign_in(request, settings, every)
     if identity is None:
         raise unauthorized(_WHAT_TO_SEND)
     return _acting_for(identity, named_user)
@@ -44,7 +53,7 @@ async def identify(
 
 def unauthorized(detail: str) -> Problem:
     """The problem of a request that no one known makes."""
-    return Problem(UNAUTHORIZED, detail, headers={"WWW-Authenticate": 'Bearer realm="cofounder"'})
+    return Problem(UNAUTHORIZED, detail, headers=AUTHENTICATE)
 
 
 async def _of_static_token(request: Request, settings: Settings, every: Sessions, token: str) -> Identity | None:
@@ -68,16 +77,20 @@ async def _make_api_user(request: Request, every: Sessions, user_id: str) -> Non
 
 
 async def _of_api_key(every: Sessions, token: str) -> Identity | None:
-    if not token.startswith(PREFIX):
+    if not is_key(token):
         return None
-    text = ApiKeyText.parse(token)
-    if text is None:
-        raise unauthorized("The API key is not complete. Copy all of it again.")
     async with request_transaction(every) as tx:
-        key = await find_valid_key(tx, text.id)
-    if key is None or not secrets.compare_digest(key.secret_hash, text.secret_hash):
-        raise unauthorized("The API key is wrong, has expired or was revoked. Make another.")
-    return Identity(key.user_id, frozenset(map(Scope, key.scopes)), How.API_KEY, key.user_id, key.id)
+        return await identify_key(tx, token)
+
+
+async def _of_sign_in(request: Request, settings: Settings, every: Sessions) -> Identity | None:
+    if "cookie" not in request.headers:
+        return None
+    token = read_cookie(request, await cookie_name(request, settings, every))
+    if token is None:
+        return None
+    async with request_transaction(every) as tx:
+        return await identify_sign_in(tx, token)
 
 
 def _equal(token: str, secret: SecretStr | None) -> bool:

@@ -920,9 +920,8 @@ class ProblemOut(BaseModel):
     )
 
 
-def examples_of(name: str) -> list[dict[str, Any]]:
-    """The examples of the schema with this name."""
-    model: type[BaseModel] = globals()[name]
+def examples_of(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """The examples of the model's schema."""
     extra: Any = model.model_config["json_schema_extra"]
     listed: list[dict[str, Any]] = extra["examples"]
     return listed

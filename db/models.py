@@ -304,6 +304,12 @@ class SignInCode(Base):
     created_by: Mapped[str]
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+    scopes: Mapped[list[Any]] = mapped_column(
+        server_default=text("'[]'::jsonb"), comment="names of scopes of the sign-in"
+    )
+    api_key_id: Mapped[str | None] = mapped_column(
+        ForeignKey("api_keys.id"), comment="the key that made the link; the sign-in ends with it"
+    )
 
 
 class SignIn(Base):
@@ -320,6 +326,9 @@ class SignIn(Base):
     last_used_at: Mapped[datetime] = _now()
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
+    api_key_id: Mapped[str | None] = mapped_column(
+        ForeignKey("api_keys.id"), index=True, comment="the key that made the link; the sign-in ends with it"
+    )
 
 
 class AuditEntry(Base):

@@ -21,6 +21,8 @@
     │   ├── AccountSuspended
     │   ├── KillSwitchOn
     │   └── NoSecretsKey        there is no SECRETS_KEY, so founders can't set secrets
+    ├── CredentialRefused       a key or a sign-in that does not work
+    │   └── SignInLinkRefused   the code of a sign-in link does not work
     ├── BuildFailed             this build cannot continue; the text is for the founder
     ├── RowsMoved               the build's rows do not fit what this run of its workflow asks for
     │   ├── RowsAreAhead        another run has gone further, as after a reset; or the build has ended
@@ -155,6 +157,18 @@ class NoSecretsKey(Refused):
             "Secrets can't be stored here yet, because there is no key to encrypt them with. Ask the operator to set "
             "SECRETS_KEY for the API and the workers, e.g. to main: followed by what `openssl rand -base64 32` prints."
         )
+
+
+class CredentialRefused(CofounderError):
+    """A key or a sign-in that does not work. `reason`: why, for programs."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.details = {"reason": reason}
+
+
+class SignInLinkRefused(CredentialRefused):
+    """The code of a sign-in link does not work. `reason`: `used`, `expired` or `unknown`."""
 
 
 class BuildFailed(CofounderError):

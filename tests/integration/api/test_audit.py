@@ -49,6 +49,11 @@ AUDITED: Mapping[str, Action] = {
     "POST /v1/builds/{build_id}/push": Action.BUILD_PUSH,
     "POST /v1/builds/{build_id}/restore": Action.BUILD_RESTORE,
     "POST /v1/builds/{build_id}/wake": Action.BUILD_WAKE,
+    "POST /v1/keys": Action.KEY_CREATE,
+    "POST /v1/keys/{key_id}/rotate": Action.KEY_ROTATE,
+    "DELETE /v1/keys/{key_id}": Action.KEY_REVOKE,
+    "POST /v1/sign-in-links": Action.SIGN_IN_LINK,
+    "DELETE /v1/sign-ins/{sign_in_id}": Action.SIGN_IN_REVOKE,
     "POST /v1/projects": Action.PROJECT_CREATE,
     "POST /v1/projects/{project_id}/builds": Action.BUILD_START,
     "PUT /v1/projects/{project_id}/brief": Action.BRIEF_REPLACE,
@@ -58,7 +63,10 @@ AUDITED: Mapping[str, Action] = {
 }
 """The act that each operation records. Those in `HARMLESS` do so only if an operator acts for a user."""
 
-NOT_AUDITED: Mapping[str, str] = {}
+NOT_AUDITED: Mapping[str, str] = {
+    "POST /v1/sign-ins": "the link was recorded, and the sign-in is a row itself",
+    "DELETE /v1/sign-ins/current": "one's own browser, which may be signed out already",
+}
 """Operations that change something and are not recorded, each with the reason."""
 
 SHOWN_ELSEWHERE = {
@@ -175,6 +183,35 @@ def _on_project(rest: str, body: Any) -> Callable[[RunningApi], Awaitable[Reques
     return case
 
 
+async def _new_key(_: RunningApi) -> Request:
+    return "/v1/keys", {"name": PLANTED}
+
+
+async def _key(api: RunningApi) -> str:
+    made = await api.http.post("/v1/keys", json={"name": PLANTED}, headers=for_user(ADA))
+    return f"/v1/keys/{made.json()['key']['id']}"
+
+
+async def _rotate_key(api: RunningApi) -> Request:
+    return f"{await _key(api)}/rotate", {}
+
+
+async def _revoke_key(api: RunningApi) -> Request:
+    return await _key(api), None
+
+
+async def _sign_in_link(_: RunningApi) -> Request:
+    return "/v1/sign-in-links", {}
+
+
+async def _end_sign_in(api: RunningApi) -> Request:
+    link = await api.http.post("/v1/sign-in-links", json={}, headers=for_user(ADA))
+    code, page = link.json()["url"].partition("#code=")[2], {"Sec-Fetch-Site": "same-origin"}
+    signed_in = await api.http.post("/v1/sign-ins", json={"code": code}, headers=page)
+    api.http.cookies.clear()
+    return f"/v1/sign-ins/{signed_in.json()['sign_in']['id']}", None
+
+
 async def _read_audit(_: RunningApi) -> Request:
     return "/v1/ops/audit", None
 
@@ -197,6 +234,11 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "DELETE /v1/builds/{build_id}/preview/links/{link_id}": _revoke_link,
     "POST /v1/builds/{build_id}/restore": _restore,
     "POST /v1/builds/{build_id}/wake": _on_build("wake"),
+    "POST /v1/keys": _new_key,
+    "POST /v1/keys/{key_id}/rotate": _rotate_key,
+    "DELETE /v1/keys/{key_id}": _revoke_key,
+    "POST /v1/sign-in-links": _sign_in_link,
+    "DELETE /v1/sign-ins/{sign_in_id}": _end_sign_in,
     "POST /v1/projects": _new_project,
     "POST /v1/projects/{project_id}/builds": _on_project("builds", {"goal": PLANTED}),
     "PUT /v1/projects/{project_id}/brief": _on_project("brief", {"brief": {**BRIEF, "problem": PLANTED}}),
@@ -336,7 +378,8 @@ async def test_commands_on_the_database_are_recorded(
     for name, value in stack.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DATABASE_URL", api.settings.database_url.replace("+asyncpg", ""))
-    monkeypatch.setenv("SECRETS_KEY", f"main:{base64.b64encode(b'k' * 32).decode()}")
+    key = f"main:{base64.b64encode(b'k' * 32).decode()}"
+    monkeypatch.setenv("SECRETS_KEY", key)
 
     async def run(*words: str) -> str:
         result = await asyncio.to_thread(CliRunner().invoke, command_line, words)
@@ -351,6 +394,10 @@ async def test_commands_on_the_database_are_recorded(
     await run("switch", "on", "--user", "bea")
     await run("limits", "set", "fleet_day", "none")
     await run("settings", build, "GATE_ATTEMPTS=3")
+    path, body = await _set_secret(api)
+    assert (await api.http.put(path, json=body, headers=as_user(ADA))).is_success
+    monkeypatch.setenv("SECRETS_KEY", f"new:{base64.b64encode(b'n' * 32).decode()},{key}")
+    await run("secrets", "rotate")
     entries = await _entries_after(api, last)
     assert [(each.action, each.user_id) for each in entries] == [
         (Action.ACCOUNT_CHANGE, "bea"),
@@ -359,9 +406,12 @@ async def test_commands_on_the_database_are_recorded(
         (Action.SWITCH_ON, "bea"),
         (Action.LIMIT_SET, None),
         (Action.BUILD_SETTINGS, None),
+        (Action.SECRET_SET, ADA),
+        (Action.SECRETS_ROTATE, None),
     ]
-    assert {(each.actor, each.how) for each in entries} == {("operator", "cli")}
-    assert all(each.credential_id for each in entries), "the name of the machine's user"
+    by_command = [each for each in entries if each.action != Action.SECRET_SET]
+    assert {(each.actor, each.how) for each in by_command} == {("operator", "cli")}
+    assert all(each.credential_id for each in by_command), "the name of the machine's user"
     listed = json.loads(await run("audit", "--user", "bea", "--since", "2026-01-01", "--json"))
     assert [each["action"] for each in listed["entries"]] == [
         *("switch.on", "switch.off", "account.top_up", "account.change")

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import structlog
 from pydantic import SecretStr
@@ -30,6 +31,7 @@ from db.models import Build, Question, Snapshot
 from db.project_secrets import list_secrets
 from db.steering import add_agent_question, close_question
 from db.transaction import transaction
+from db.users import ensure_user
 from domain.errors import CofounderError
 from domain.events import ModelEvent, NarrationEvent, StatusEvent
 from domain.question import AskedQuestion
@@ -582,3 +584,54 @@ async def test_secrets_are_read_from_standard_input_and_never_shown(
 
 async def test_migrate_may_be_repeated(run: Run) -> None:
     assert (await run("migrate")).output == "The database is up to date.\n"
+
+
+async def test_every_command_works_with_an_api_key(run: Run, api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with transaction(api.sessions) as tx:
+        await ensure_user(tx, "ada")
+    monkeypatch.setenv("API_TOKEN", OPERATORS)
+    made = json.loads((await run("keys", "create", "her laptop", "--user", "ada", "--days", "9", "--json")).stdout)
+    assert "There is no user bob" in told(await run("keys", "create", "x", "--user", "bob"))
+
+    monkeypatch.setenv("API_TOKEN", made["secret"])
+    started = json.loads((await run("build", "--idea", "A bakery", "--no-watch", "--json")).stdout)
+    assert (await api.row(started["id"])).user_id == "ada"
+    me = (await run("me")).output
+    assert [line.split()[0] for line in me.splitlines()] == ["user", "by", "scopes", "organisation"]
+    assert ("ada (owner)" in me, f"an API key {made['key']['id']}" in me) == (True, True)
+
+    reading = await run("keys", "create", "the export", "--scope", "builds:read")
+    assert reading.exit_code == 0, reading.output
+    secret = reading.output.splitlines()[-1].strip()
+    listed = (await run("keys", "list")).output
+    assert ("the export" in listed, secret in listed) == (True, False)
+    rotated = await run("keys", "rotate", made["key"]["id"], "--overlap", "0")
+    assert "does not work any more" in rotated.output
+    assert "The key" in told(await run("keys", "list"))  # what has taken its place
+    monkeypatch.setenv("API_TOKEN", rotated.output.splitlines()[-2].strip())
+    key_id = secret.split("_")[1]
+    assert f"{key_id} is revoked" in (await run("keys", "revoke", key_id)).output
+    monkeypatch.setenv("API_TOKEN", secret)
+    assert "was revoked" in told(await run("list"))
+    monkeypatch.setenv("API_TOKEN", secret[:-2])
+    assert "incomplete or mistyped" in told(await run("list"))
+
+
+async def test_open_prints_a_link_that_signs_in(run: Run, api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = json.loads((await run("build", "--idea", "A bakery", "--no-watch", "--json")).stdout)
+    link = (await run("open", "last", "--print")).output.splitlines()[0]
+    assert link.startswith(f"{api.url}/sign-in#code=")
+    assert link.endswith(f"&to=%2Fbuilds%2F{started['id']}")
+    assert "can't give away ops:read" in told(await run("open", "--operator"))
+    monkeypatch.setenv("API_TOKEN", OPERATORS)
+    of_operator = json.loads((await run("open", "--operator", "--json")).stdout)["url"].partition("#code=")[2]
+    monkeypatch.setenv("API_TOKEN", TOKEN)
+    async with httpx2.AsyncClient(base_url=api.url, headers={"Sec-Fetch-Site": "same-origin"}, trust_env=False) as http:
+        for code in (link.partition("#code=")[2].partition("&")[0], of_operator):
+            signed_in = await http.post("/v1/sign-ins", json={"code": code})
+            assert signed_in.status_code == 201, signed_in.text
+        assert "ops:write" in signed_in.json()["sign_in"]["scopes"]
+        sign_in = signed_in.json()["sign_in"]["id"]
+        assert sign_in in (await run("sign-ins", "list")).output
+        assert f"{sign_in} is ended" in (await run("sign-ins", "end", sign_in)).output
+        assert (await http.get("/v1/me")).status_code == 401
