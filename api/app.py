@@ -49,8 +49,8 @@ _DESCRIPTION = """
 Money is in microdollars (1 µ$ = 0.000001 USD), times are UTC. Bodies are JSON of at most 256 KB.
 
 Every error is an `application/problem+json` (RFC 9457). Its `type` never changes and its `detail` says what to do. If
-the request is not valid, `errors` names each field. Every response has an `X-Request-Id`, which logs and the audit name.
-A request too many is answered with 429, and `Retry-After` says in how many seconds to repeat it.
+the request is not valid, `errors` names each field. Every response has an `X-Request-Id`, which logs and the audit
+name. A request too many is answered with 429, and `Retry-After` says in how many seconds to repeat it.
 
 {kinds}
 """
