@@ -19,6 +19,7 @@ from api.limits import Limits
 from api.nudges import FeedNudges
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
+from clients.oidc.provider import IdentityProvider, IdentityProviders
 from clients.sandbox import Sandboxes, sandbox_config
 from clients.temporal import connect_temporal, temporal_config
 from db.session import Access, make_engine, make_sessions, open_sessions
@@ -58,6 +59,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 store=store,
                 pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),
                 limits=Limits(sessions, settings.request_limits),
+                providers=IdentityProviders([IdentityProvider(issuer) for issuer in settings.issuers]),
             )
     finally:
         await engine.dispose()
