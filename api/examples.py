@@ -95,6 +95,21 @@ BUILD: dict[str, Any] = {
     "cancel_requested_at": None,
     "closed_at": None,
 }
+AUDIT_ENTRY: dict[str, Any] = {
+    "id": 41,
+    "at": _LATER,
+    "actor": "operator",
+    "how": "operator_token",
+    "credential_id": None,
+    "action": "account.change",
+    "user_id": "ada",
+    "org_id": None,
+    "project_id": None,
+    "build_id": None,
+    "fields": {"changed": ["plan"]},
+    "request_id": "5f0c8c1a7f0e4b0e9a550c7b8f1f2a33",
+    "ip": "203.0.113.9",
+}
 MESSAGE: dict[str, Any] = {
     "build_id": _BUILD_ID,
     "number": 1,

@@ -444,6 +444,8 @@ class BudgetOut(BaseModel):
 class AuditEntryOut(BaseModel):
     """An act of an operator, or one that destroyed something or gave a right."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.AUDIT_ENTRY]})
+
     id: int
     at: datetime
     actor: str = Field(description="A user's id, or `operator`.")
@@ -468,6 +470,8 @@ class AuditEntryOut(BaseModel):
 
 class AuditList(BaseModel):
     """A page of the audit."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"entries": [examples.AUDIT_ENTRY], "next_cursor": 41}]})
 
     entries: list[AuditEntryOut]
     next_cursor: int | None = Field(description="The cursor of the next page; null on the last one.")
