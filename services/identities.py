@@ -6,9 +6,11 @@ from db import identities
 from db.identities import Profile
 from db.transaction import Transaction
 from db.users import require_user
+from domain.audit import Action
 from domain.errors import Conflict, InvalidInput, Refused
 from domain.identity import FOUNDER_SCOPES, OPERATOR_SCOPES, Scope
 from domain.issuers import VerifiedClaims, is_safe_url, is_subject
+from services.audit import record
 
 
 async def user_of_token(tx: Transaction, claims: VerifiedClaims) -> str:
@@ -66,6 +68,7 @@ async def link_user(tx: Transaction, user_id: str, issuer: str, subject: str) ->
     linked = await identities.link_user(tx, issuer, subject, user_id)
     if linked != user_id:
         raise Conflict(f"{subject} of {issuer} is the user {linked} already. Use that one.")
+    await record(tx, Action.IDENTITY_LINK, user_id=user_id, issuer=issuer, subject=subject)
 
 
 async def _make_user(tx: Transaction, claims: VerifiedClaims) -> str:

@@ -82,7 +82,9 @@ async def finish(
     label = provider.issuer.label
     state = answer.state or ""
     if not secret or not hmac.compare_digest(_derived(secret, "state").encode(), state.encode()):
-        raise TokenRefused(f"This browser has not begun the sign-in that {label} answers, or has begun another since. {_AGAIN}")
+        raise TokenRefused(
+            f"This browser has not begun the sign-in that {label} answers, or has begun another since. {_AGAIN}"
+        )
     async with request_transaction(sessions) as tx:
         return_to = await identities.use_attempt(tx, _hash(state), provider.issuer.name)
     if return_to is None:

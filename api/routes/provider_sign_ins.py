@@ -6,7 +6,7 @@ from urllib.parse import urlencode, urlsplit
 import structlog
 from fastapi import APIRouter, Request, Response
 
-from api.deps import ProcessResourcesDep, Resources
+from api.deps import ProcessResourcesDep, Resources, address_of
 from api.errors import NOT_FOUND, Problem
 from api.hosts import is_loopback
 from api.origins import host_of
@@ -15,7 +15,7 @@ from api.sign_in_cookie import cookie_name, delete_cookie, end_sign_in_of_browse
 from clients.oidc.provider import IdentityProvider
 from db.session import Access
 from db.transaction import request_transaction
-from domain.errors import CofounderError, DependencyUnavailable
+from domain.errors import CofounderError, CredentialRefused, DependencyUnavailable
 from services import provider_sign_ins
 from services.provider_sign_ins import LIFETIME, Answer
 
@@ -31,6 +31,7 @@ async def start(name: str, request: Request, resources: ProcessResourcesDep, to:
     public_url = resources.settings.public_url
     if _is_other_name_of_machine(request, public_url):  # the provider sends the browser back to the other one
         return _redirect(f"{public_url}/sign-in/{name}?{urlencode({'to': to or '/'})}")
+    resources.limits.check_address(address_of(request, resources.settings))
     every = resources.sessions.acting(Access.everything())
     try:
         cookie = await _cookie_name(request, resources)
@@ -63,6 +64,8 @@ async def finish(
     """Sign in who comes back from the provider. The sign-in's token is always a new one."""
     provider = _provider(resources, name)
     settings = resources.settings
+    address = address_of(request, settings)
+    resources.limits.check_address(address)
     every = resources.sessions.acting(Access.everything())
     try:
         cookie = await _cookie_name(request, resources)
@@ -74,6 +77,8 @@ async def finish(
         async with request_transaction(every) as tx:
             await end_sign_in_of_browser(tx, request, name_of_sign_in)
     except CofounderError as failure:
+        if isinstance(failure, CredentialRefused):
+            await resources.limits.note_wrong_credentials(address)
         return _failed(provider, failure)
     response = _redirect(path)
     set_cookie(response, name_of_sign_in, new.token, settings)
