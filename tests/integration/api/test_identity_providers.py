@@ -16,9 +16,10 @@ import oidc_provider_mock
 import pytest
 from playwright.async_api import async_playwright
 from pydantic import SecretStr
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from clients.browser import find_chromium
+from db.identities import Profile, add_user_of
 from db.models import SignIn, SignInAttempt, User, UserIdentity
 from db.transaction import transaction
 from domain.identity import FOUNDER_SCOPES, OPERATOR_SCOPES
@@ -197,6 +198,22 @@ async def test_twenty_first_requests_make_one_user(api: RunningApi, provider: Te
     answers = await asyncio.gather(*(me(api, provider.token(sub="at-once")) for _ in range(20)))
     assert len({answer.json()["user"] for answer in answers}) == 1
     assert await count(api, User) == users + 1
+
+
+async def test_a_person_who_is_made_twice_at_once_is_one_user(api: RunningApi) -> None:
+    async def make(user_id: str) -> str:
+        async with transaction(api.sessions) as tx:
+            return await add_user_of(tx, "https://id.example", "both", user_id, Profile(None, None))
+
+    async with transaction(api.sessions) as tx:
+        await add_user_of(tx, "https://id.example", "both", "u-first", Profile(None, None))
+        second = asyncio.create_task(make("u-second"))
+        async with transaction(api.sessions) as other:
+            waits = select(func.count()).select_from(text("pg_locks")).where(text("not granted"))
+            while not await other.session.scalar(waits):
+                assert not second.done()
+                await asyncio.sleep(0.01)
+    assert await second == "u-first"
 
 
 async def test_the_same_subject_of_another_issuer_is_someone_else(
