@@ -420,7 +420,7 @@ class Settings(BuildSettings, BaseSettings):
     preview_url: PreviewUrl = Field(
         default="http://*.localhost:8000",
         description="URL of previews, with `*` in the place of a build's id. The API serves them. In production a "
-        "domain that is used for nothing else, with a wildcard certificate.",
+        "domain that is used for nothing else, with a wildcard certificate (docs/previews.md).",
     )
     trusted_proxies: Networks = Field(
         default=None,

@@ -11,6 +11,7 @@ from api import identity_schemas, schemas
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
+from api.gateway.previews import PreviewHosts
 from api.hosts import HostCheck
 from api.request_ids import RequestIds
 from api.responses import event_schemas, kinds_table, problems
@@ -23,7 +24,10 @@ from api.routes import (
     health,
     keys,
     me,
+    organisations,
     pages,
+    preview_entry,
+    preview_links,
     previews,
     projects,
     provider_sign_ins,
@@ -73,7 +77,7 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Not `add_middleware`: the answer to an error in the program is made outside of that.
-        return RequestIds(SecurityHeaders(HostCheck(super().build_middleware_stack())))
+        return PreviewHosts(RequestIds(SecurityHeaders(HostCheck(super().build_middleware_stack()))))
 
 
 def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAPI:
@@ -109,13 +113,15 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         sign_ins.open_router, prefix="/v1", dependencies=[Depends(require_json)], responses=problems(401, 421, 429, 503)
     )
     app.include_router(docs.router)
+    app.include_router(preview_entry.router)
     v1 = APIRouter(
         prefix="/v1",
         dependencies=[identified, limited, recorded, Depends(require_json)],
         responses=problems(401, 403, 421, 429, 503),
     )
-    building = (projects, secrets, builds, steering, events, previews, workspaces, pushes)
-    for module in (*building, usage, account, audit, me, keys, sign_ins):
+    building = (projects, secrets, builds, steering, events, previews, preview_links, workspaces, pushes)
+    of_users = (usage, account, organisations, me, keys, sign_ins)
+    for module in (*building, *of_users, audit):
         v1.include_router(module.router)
     app.include_router(v1)
     return app

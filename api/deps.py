@@ -10,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api.client_address import address_key, client_address
 from api.errors import INSUFFICIENT_SCOPE, MEDIA, UNAUTHORIZED, Problem
 from api.feeds import Feeds
+from api.gateway.previews import Previews
 from api.identity import identify
 from api.limits import Limits
 from api.origins import check_own_page, has_body, is_json
@@ -44,6 +45,7 @@ class Resources:
     feeds: Feeds
     store: ObjectReader
     pushes: Pushes
+    previews: Previews
     limits: Limits
     providers: IdentityProviders
 

@@ -15,6 +15,7 @@ from temporalio.service import RPCError
 from api.app import create_app
 from api.deps import Resources
 from api.feeds import Feeds
+from api.gateway.previews import open_previews
 from api.limits import Limits
 from api.nudges import FeedNudges
 from clients.build_workflows import BuildWorkflows
@@ -46,8 +47,13 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
     engine = make_engine(settings.database_url)
     try:
         client = await connect_temporal(environment, lazy=True)
-        async with ObjectStore(store_config(settings)) as store, _open_sandboxes(settings) as sandboxes:
-            sessions = make_sessions(engine)
+        sessions = make_sessions(engine)
+        limits = Limits(sessions, settings.request_limits)
+        async with (
+            ObjectStore(store_config(settings)) as store,
+            _open_sandboxes(settings) as sandboxes,
+            open_previews(settings, sessions, limits) as previews,
+        ):
             workflows = BuildWorkflows(client, settings.temporal_task_queue)
             every = sessions.acting(Access.everything())
             permits = Permits(every, workflows, settings.sandbox_quota, settings.sandbox_starts_per_second)
@@ -58,7 +64,8 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 feeds=Feeds(every, FeedNudges(sessions)),
                 store=store,
                 pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),
-                limits=Limits(sessions, settings.request_limits),
+                previews=previews,
+                limits=limits,
                 providers=IdentityProviders([IdentityProvider(issuer) for issuer in settings.issuers]),
             )
     finally:

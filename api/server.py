@@ -3,12 +3,18 @@
 import asyncio
 import signal
 import socket
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Scope
 
+from api.gateway.headers import Route
+from api.gateway.previews import Previews
+from api.gateway.proxy import Lost, Proxy
+from api.gateway.tunnel import Tunnel
 from api.protocol import Protocol
 from clients.cancellation import cancel_and_wait
 from domain.errors import WrongVersion
@@ -28,6 +34,7 @@ class Server(uvicorn.Server):
                 host=host,
                 port=port,
                 http=Protocol,
+                ws=partial(Tunnel, self._admit),  # type: ignore[arg-type]  # it is only called
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -47,14 +54,20 @@ class Server(uvicorn.Server):
             presence = Presence(self._app.state.resources.sessions, "api")
             self._keeping = asyncio.create_task(presence.keep(self._stop))
 
+    async def _admit(self, scope: Scope) -> tuple[Proxy, Route, Lost]:
+        previews: Previews = self._app.state.resources.previews
+        scope["app"] = self._app
+        return await previews.admit(scope)
+
     def _stop(self, problem: WrongVersion) -> None:
         self.problem = problem
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the feeds and the pushes, then stop as uvicorn does."""
+        """End the feeds, the pushes and the streams of previews, then stop as uvicorn does."""
         self._app.state.resources.feeds.end()
         self._app.state.resources.pushes.end()
+        self._app.state.resources.previews.end()
         if self._keeping is not None:
             await cancel_and_wait(self._keeping)
         await super().shutdown(sockets)

@@ -152,6 +152,20 @@ class ApiClient:
         body = _without_none({"seconds": seconds, "restart": restart or None})
         return await self._json("POST", f"/v1/builds/{build_id}/preview", json_body=body)
 
+    async def make_preview_link(self, build_id: str, hours: int | None) -> Json:
+        """Make a link with which anyone can see a build's preview."""
+        body = _without_none({"hours": hours})
+        return await self._json("POST", f"/v1/builds/{build_id}/preview/links", json_body=body)
+
+    async def list_preview_links(self, build_id: str) -> Json:
+        """List the links to a build's preview that work."""
+        return await self._json("GET", f"/v1/builds/{build_id}/preview/links")
+
+    async def revoke_preview_link(self, build_id: str, link_id: str) -> None:
+        """Revoke a preview link."""
+        async with self._open("DELETE", f"/v1/builds/{build_id}/preview/links/{quote(link_id, safe='')}"):
+            pass
+
     async def list_secrets(self, project_id: str) -> Json:
         """List the names of a project's secrets."""
         return await self._json("GET", f"/v1/projects/{project_id}/secrets")

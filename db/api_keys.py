@@ -40,7 +40,7 @@ async def add_key(tx: Transaction, key: ApiKey) -> ApiKey:
 
 
 async def find_key(tx: Transaction, key_id: str) -> ApiKey | None:
-    """The key with this id, whoever's it is, whether it still works or not."""
+    """Any user's key with this id, whether it still works or not."""
     return (await tx.session.scalars(select(ApiKey).where(ApiKey.id == key_id))).one_or_none()
 
 

@@ -19,12 +19,6 @@ async def find_preview(tx: Transaction, build_id: uuid.UUID) -> Preview | None:
     return (await tx.session.scalars(select(Preview).where(Preview.build_id == build_id))).one_or_none()
 
 
-async def open_upstream(tx: Transaction, build_id: uuid.UUID) -> Upstream | None:
-    """Return where the product of an open preview is reached; None if the preview is not open."""
-    preview = await find_preview(tx, build_id)
-    return None if preview is None else upstream_of(preview)
-
-
 def upstream_of(preview: Preview) -> Upstream | None:
     """Return where the product of a preview is reached; None if it is not open.
 

@@ -15,6 +15,7 @@
     │   ├── AlreadyAnswered
     │   ├── RestorePending
     │   ├── SnapshotNotStored
+    │   ├── LastOwner           an organisation would have no owner
     │   └── PushFailed          a git server did not take a push, or the history can't be pushed
     ├── Refused                 well-formed, but not allowed now or for this user
     │   ├── AccountSuspended
@@ -122,6 +123,10 @@ class RestorePending(Conflict):
 
 class SnapshotNotStored(Conflict):
     """The snapshot is being taken, has failed or was deleted."""
+
+
+class LastOwner(Conflict):
+    """An organisation would have no owner."""
 
 
 class PushFailed(Conflict):

@@ -189,5 +189,5 @@ def _why_refused(code: SignInCode | None) -> SignInLinkRefused:
 
 
 def _hash(token: str) -> bytes:
-    """SHA-256 suffices: codes and tokens are random, so nobody can try a dictionary on them."""
+    """SHA-256 suffices: codes and tokens are random, so no dictionary helps to guess them."""
     return hashlib.sha256(token.encode()).digest()

@@ -46,8 +46,8 @@ open_router = APIRouter(tags=["identity"])
 async def make_link(
     new: NewSignInLink, identity: CurrentIdentity, resources: ResourcesDep, tx: TransactionDep
 ) -> SignInLinkOut:
-    """Make a link with which a browser can sign in as the user: once, within ten minutes. Whoever has it can do that,
-    so it goes to nobody else. If it was made with an API key, the sign-in ends when the key does."""
+    """Make a link with which a browser can sign in as the user: once, within ten minutes. Anyone who has it can do
+    that, so keep it to yourself. If it was made with an API key, the sign-in ends when the key does."""
     made = await sign_ins.make_code(tx, identity, new.scopes)
     url = f"{resources.settings.public_url}/sign-in#code={made.code}"
     return SignInLinkOut(url=url, expires_at=made.expires_at)

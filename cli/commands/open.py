@@ -12,6 +12,8 @@ from cli.parameters import LAST, ApiUrl, AsJson, User, parse_build_id
 from domain.identity import Scope
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cli.api_client import ApiClient
     from cli.output import Output
 
@@ -44,7 +46,12 @@ def open_(
         made["url"] = sign_in_url(made, None if build is None else await resolve_build_id(api, build))
         if not (only_print or as_json) and _has_browser():
             await _open_in_browser(made["url"])
-        output.print_result(made, f"{made['url']}\nThe link signs a browser in: once, within ten minutes.")
+
+        def show(console: "Console") -> None:
+            console.print(made["url"])
+            console.print("The link signs a browser in: once, within ten minutes.")
+
+        output.print_result(made, show)
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)
 

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import os
 import secrets
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from rich.console import Console
 from rich.text import Text
 from temporalio.client import Client
@@ -33,12 +33,9 @@ from cli.stack.programs import (
     stack_for,
     wait_for_first,
 )
-from clients.link_probe import LinkProbe
+from clients.loopback import with_address
 from clients.temporal import connect_temporal
 from db.migrate import migrate
-from db.previews import open_upstream
-from db.session import open_sessions
-from db.transaction import transaction
 from domain.budget import dollars
 from domain.errors import CofounderError
 from domain.names import build_workflow_id, preview_workflow_id
@@ -51,6 +48,9 @@ RESULTS = Path(".cofounder") / "demo"
 
 _PREVIEW_SECONDS = 15.0
 """Request the preview for this many seconds before giving up."""
+
+_KEY_HEADER = "X-Cofounder-Key"
+"""In it a program shows the preview's gateway its token."""
 
 _CLOUD_RELEASE_SECONDS = 60.0
 """Wait this many seconds for a workflow to release its cloud sandbox."""
@@ -161,7 +161,7 @@ class _Demo:
             stays = not self._options.leave and is_interactive(self._console)
             leave = until_closed if stays else _needs_attention
             state = await watch_build(self._console, api, build["id"], project["name"], leave)
-            result = await self._collect_result(api, environment["DATABASE_URL"], build["id"], state)
+            result = await self._collect_result(api, build["id"], state)
             self._print_summary(stack, result)
             self.result = result
             if stays:
@@ -184,9 +184,9 @@ class _Demo:
         link = await api.make_sign_in_link()
         self._console.print(f"sign in      {sign_in_url(link, build_id)} (works once, within ten minutes)")
 
-    async def _collect_result(self, api: ApiClient, database_url: str, build_id: str, state: FeedState) -> DemoResult:
+    async def _collect_result(self, api: ApiClient, build_id: str, state: FeedState) -> DemoResult:
         build = await api.read_build(build_id)
-        status = await _preview_status(database_url, uuid.UUID(build_id)) if state.status == "ready" else None
+        status = await _preview_status(build["preview_url"], self._token) if state.status == "ready" else None
         return DemoResult(state, build, status, await self._save(api, build_id))
 
     def _print_summary(self, stack: LocalStack, result: DemoResult) -> None:
@@ -239,17 +239,20 @@ def _needs_attention(state: FeedState) -> bool:
     return state.status in ("needs_input", "sleeping")
 
 
-async def _preview_status(database_url: str, build_id: uuid.UUID) -> int | None:
-    """The HTTP status of the product behind the preview, which may still be opening: tries until it is 200 or time is
-    up."""
+async def _preview_status(url: str | None, token: str) -> int | None:
+    """The HTTP status of the preview, which may still be opening: tries until it is 200 or time is up.
+
+    Follows no redirect: that would send the token to where the product leads.
+    """
+    if url is None:
+        return None
+    address, headers = with_address(url)
     status: int | None = None
     deadline = asyncio.get_running_loop().time() + _PREVIEW_SECONDS
-    async with open_sessions(database_url, pool_size=1) as sessions:
+    async with httpx2.AsyncClient(timeout=10, trust_env=False, headers=headers | {_KEY_HEADER: token}) as http:
         while status != 200 and asyncio.get_running_loop().time() < deadline:
-            async with transaction(sessions) as tx:
-                upstream = await open_upstream(tx, build_id)
-            if upstream is not None and (answer := await LinkProbe(upstream).ask("/")).status:
-                status = answer.status
+            with contextlib.suppress(httpx2.TransportError):
+                status = (await http.get(address)).status_code
             if status != 200:
                 await asyncio.sleep(0.5)
     return status

@@ -164,14 +164,14 @@ def settings_for(database_url: str, environment: Mapping[str, str] | None = None
 async def running_api(settings: Settings, environment: Mapping[str, str], port: int = 0) -> AsyncIterator[RunningApi]:
     """Serve the API on the given port or a free one, with the Temporal of the environment.
 
-    Its PUBLIC_URL is the address that it gets, unless the settings name one.
+    Its PUBLIC_URL and PREVIEW_URL have the port that it gets, unless the settings name others.
     """
     temporal = await connect_temporal(environment, lazy=True)
     listening = socket.create_server(("127.0.0.1", port))
     port = listening.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    if "public_url" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"public_url": url})
+    own = {"public_url": url, "preview_url": f"http://*.localhost:{port}"}
+    settings = settings.model_copy(update={name: own[name] for name in own if name not in settings.model_fields_set})
     app = create_app(open_resources(settings, environment))
     server = Server(app, "127.0.0.1", port)
     serving = asyncio.create_task(server.serve([listening]))

@@ -15,7 +15,7 @@ from activities.lifecycle import LifecycleActivities
 from clients.browser import PageFailed
 from clients.sandbox import Role
 from db.models import Build, Preview, Snapshot
-from db.previews import open_upstream, record_upstream
+from db.previews import find_preview, record_upstream, upstream_of
 from db.transaction import transaction
 from domain.page_view import PageView
 from domain.payloads import FinishBuild, OpenedPreview, PreviewChange, PreviewInput, RunGate, SandboxInput
@@ -467,7 +467,8 @@ async def record(
 
 async def upstream(harness: ActivityHarness, build: str) -> Upstream | None:
     async with transaction(harness.sessions) as tx:
-        return await open_upstream(tx, uuid.UUID(build))
+        preview = await find_preview(tx, uuid.UUID(build))
+        return None if preview is None else upstream_of(preview)
 
 
 async def test_a_preview_that_does_not_start_says_why(harness: ActivityHarness, build: str) -> None:

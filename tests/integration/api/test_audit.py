@@ -32,7 +32,7 @@ from tests.harness.api_server import (
     settings_for,
 )
 
-ADA, FOUNDER = "ada", "founder"
+ADA, BOB, FOUNDER = "ada", "bob", "founder"
 PLANTED = "zinnober-elephant"
 """What a founder writes, wherever one can write something."""
 
@@ -44,6 +44,8 @@ AUDITED: Mapping[str, Action] = {
     "POST /v1/builds/{build_id}/cancel": Action.BUILD_CANCEL,
     "POST /v1/builds/{build_id}/messages": Action.MESSAGE_SEND,
     "POST /v1/builds/{build_id}/preview": Action.PREVIEW_OPEN,
+    "POST /v1/builds/{build_id}/preview/links": Action.PREVIEW_LINK_CREATE,
+    "DELETE /v1/builds/{build_id}/preview/links/{link_id}": Action.PREVIEW_LINK_REVOKE,
     "POST /v1/builds/{build_id}/push": Action.BUILD_PUSH,
     "POST /v1/builds/{build_id}/restore": Action.BUILD_RESTORE,
     "POST /v1/builds/{build_id}/wake": Action.BUILD_WAKE,
@@ -54,6 +56,11 @@ AUDITED: Mapping[str, Action] = {
     "DELETE /v1/sign-ins/{sign_in_id}": Action.SIGN_IN_REVOKE,
     "POST /v1/projects": Action.PROJECT_CREATE,
     "POST /v1/projects/{project_id}/builds": Action.BUILD_START,
+    "DELETE /v1/organisations/{organisation_id}/members/{user}": Action.MEMBER_REMOVE,
+    "PATCH /v1/organisations/{organisation_id}": Action.ORGANISATION_CHANGE,
+    "POST /v1/organisations": Action.ORGANISATION_CREATE,
+    "PUT /v1/organisations/{organisation_id}/members/{user}": Action.MEMBER_ADD,
+    "PUT /v1/projects/{project_id}/organisation": Action.PROJECT_MOVE,
     "PUT /v1/projects/{project_id}/brief": Action.BRIEF_REPLACE,
     "PUT /v1/projects/{project_id}/interview": Action.INTERVIEW_REPLACE,
     "PUT /v1/projects/{project_id}/secrets/{name}": Action.SECRET_SET,
@@ -161,6 +168,12 @@ async def _remove_secret(api: RunningApi) -> Request:
     return path, None
 
 
+async def _revoke_link(api: RunningApi) -> Request:
+    links = f"/v1/builds/{await _build(api)}/preview/links"
+    made = await api.http.post(links, json={}, headers=as_user(ADA))
+    return f"{links}/{made.json()['id']}", None
+
+
 def _on_build(rest: str, body: Any = None) -> Callable[[RunningApi], Awaitable[Request]]:
     async def case(api: RunningApi) -> Request:
         return f"/v1/builds/{await _build(api)}/{rest}", body
@@ -212,6 +225,36 @@ async def _new_project(_: RunningApi) -> Request:
     return "/v1/projects", {"name": PLANTED, "brief": {**BRIEF, "problem": PLANTED}}
 
 
+async def _organisation(api: RunningApi) -> str:
+    made = await api.http.post("/v1/organisations", json={"name": PLANTED}, headers=as_user(ADA))
+    assert made.status_code == 201, made.text
+    return f"/v1/organisations/{made.json()['id']}"
+
+
+async def _new_organisation(_: RunningApi) -> Request:
+    return "/v1/organisations", {"name": PLANTED}
+
+
+async def _rename_organisation(api: RunningApi) -> Request:
+    return await _organisation(api), {"name": f"{PLANTED} again"}
+
+
+async def _set_member(api: RunningApi) -> Request:
+    await make_key(api.sessions, BOB)
+    return f"{await _organisation(api)}/members/{BOB}", {"role": "member"}
+
+
+async def _remove_member(api: RunningApi) -> Request:
+    path, body = await _set_member(api)
+    assert (await api.http.put(path, json=body, headers=as_user(ADA))).status_code == 201
+    return path, None
+
+
+async def _move_project(api: RunningApi) -> Request:
+    organisation = (await _organisation(api)).rpartition("/")[2]
+    return f"/v1/projects/{await _project(api)}/organisation", {"organisation_id": organisation}
+
+
 INTERVIEW = {"questions": [{"id": PLANTED, "text": PLANTED}], "answers": {PLANTED: PLANTED}}
 
 CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
@@ -222,8 +265,15 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "POST /v1/builds/{build_id}/cancel": _on_build("cancel"),
     "POST /v1/builds/{build_id}/messages": _on_build("messages", {"text": PLANTED}),
     "POST /v1/builds/{build_id}/preview": _ready,
+    "POST /v1/builds/{build_id}/preview/links": _on_build("preview/links", {"hours": 1}),
+    "DELETE /v1/builds/{build_id}/preview/links/{link_id}": _revoke_link,
     "POST /v1/builds/{build_id}/restore": _restore,
     "POST /v1/builds/{build_id}/wake": _on_build("wake"),
+    "DELETE /v1/organisations/{organisation_id}/members/{user}": _remove_member,
+    "PATCH /v1/organisations/{organisation_id}": _rename_organisation,
+    "POST /v1/organisations": _new_organisation,
+    "PUT /v1/organisations/{organisation_id}/members/{user}": _set_member,
+    "PUT /v1/projects/{project_id}/organisation": _move_project,
     "POST /v1/keys": _new_key,
     "POST /v1/keys/{key_id}/rotate": _rotate_key,
     "DELETE /v1/keys/{key_id}": _revoke_key,
@@ -251,12 +301,17 @@ async def test_every_operation_is_audited_or_harmless(api: RunningApi) -> None:
             assert operation in AUDITED, "acts of operators are recorded"
 
 
+def _concerned(action: Action) -> str:
+    """Whom the entry is about."""
+    return BOB if action in (Action.MEMBER_ADD, Action.MEMBER_REMOVE) else ADA
+
+
 @pytest.mark.parametrize("operation", sorted(CASES))
 async def test_an_act_and_its_entry_are_one_transaction(api: RunningApi, operation: str) -> None:
     action = AUDITED[operation]
     method = operation.partition(" ")[0]
     path, body = await CASES[operation](api)
-    user, headers = (FOUNDER, AS_OPERATOR) if action is Action.AUDIT_READ else (ADA, for_user(ADA))
+    user, headers = (FOUNDER, AS_OPERATOR) if action is Action.AUDIT_READ else (_concerned(action), for_user(ADA))
 
     before = await _contents(api)
     async with _entries_refused(api):
@@ -288,7 +343,7 @@ async def test_a_founders_act_is_recorded_if_it_destroys_something(api: RunningA
     entries = await _entries_after(api, last)
     assert [each.action for each in entries] == ([] if action in HARMLESS else [action])
     for entry in entries:
-        assert (entry.actor, entry.how, entry.user_id) == (ADA, "api_key", ADA)
+        assert (entry.actor, entry.how, entry.user_id) == (ADA, "api_key", _concerned(action))
         assert entry.credential_id is not None
 
 
@@ -368,7 +423,8 @@ async def test_commands_on_the_database_are_recorded(
     for name, value in stack.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DATABASE_URL", api.resources.settings.database_url.replace("+asyncpg", ""))
-    monkeypatch.setenv("SECRETS_KEY", f"main:{base64.b64encode(b'k' * 32).decode()}")
+    key = f"main:{base64.b64encode(b'k' * 32).decode()}"
+    monkeypatch.setenv("SECRETS_KEY", key)
 
     async def run(*words: str) -> str:
         result = await asyncio.to_thread(CliRunner().invoke, command_line, words)
@@ -383,6 +439,10 @@ async def test_commands_on_the_database_are_recorded(
     await run("switch", "on", "--user", "bea")
     await run("limits", "set", "fleet_day", "none")
     await run("settings", build, "GATE_ATTEMPTS=3")
+    path, body = await _set_secret(api)
+    assert (await api.http.put(path, json=body, headers=as_user(ADA))).is_success
+    monkeypatch.setenv("SECRETS_KEY", f"new:{base64.b64encode(b'n' * 32).decode()},{key}")
+    await run("secrets", "rotate")
     entries = await _entries_after(api, last)
     assert [(each.action, each.user_id) for each in entries] == [
         (Action.ACCOUNT_CHANGE, "bea"),
@@ -391,9 +451,12 @@ async def test_commands_on_the_database_are_recorded(
         (Action.SWITCH_ON, "bea"),
         (Action.LIMIT_SET, None),
         (Action.BUILD_SETTINGS, None),
+        (Action.SECRET_SET, ADA),
+        (Action.SECRETS_ROTATE, None),
     ]
-    assert {(each.actor, each.how) for each in entries} == {("operator", "cli")}
-    assert all(each.credential_id for each in entries), "the name of the machine's user"
+    by_command = [each for each in entries if each.action != Action.SECRET_SET]
+    assert {(each.actor, each.how) for each in by_command} == {("operator", "cli")}
+    assert all(each.credential_id for each in by_command), "the name of the machine's user"
     listed = json.loads(await run("audit", "--user", "bea", "--since", "2026-01-01", "--json"))
     assert [each["action"] for each in listed["entries"]] == [
         *("switch.on", "switch.off", "account.top_up", "account.change")

@@ -197,7 +197,7 @@ async def test_revoking_ends_what_the_key_has_made_and_replaced(api: RunningApi)
     new = (await api.http.post(f"/v1/keys/{old['key']['id']}/rotate", json={}, headers=_with(old))).json()
     assert (await api.http.delete(f"/v1/keys/{new['key']['id']}", headers=_with(new))).status_code == 204
     assert [(await _me(api, key)).status_code for key in (old, new)] == [401, 401]
-    # A second time is no error: the key is as it should be.
+    # Revoking it again succeeds: the key is as it should be.
     path = f"/v1/keys/{new['key']['id']}"
     assert (await api.http.delete(path, headers=_with(stranger))).status_code == 204
 
@@ -236,7 +236,7 @@ async def test_a_key_that_does_not_work_is_refused_with_its_reason(api: RunningA
     assert (problem["reason"], words in problem["detail"]) == (reason, True), problem
     assert "cofounder keys create" in problem["detail"]
     assert part.secret not in refused.text
-    # Whoever has only the id learns nothing about the key.
+    # Someone who has only the id learns nothing about the key.
     if change in ("expired", "revoked"):
         guess = (await _me(api, str(ApiKeyText(part.id, "ab" * 32)))).json()
         assert guess["reason"] == "key-unknown"

@@ -17,8 +17,10 @@ from sqlalchemy import text
 
 from clients.git import DIRECTORY_PREFIX
 from clients.sandbox import Role, Sandboxes, sandbox_config
+from db.audit import AuditFilter, list_entries
 from db.models import Base
 from db.transaction import transaction
+from domain.audit import Action
 from domain.names import build_workflow_id
 from local.stack import LocalStack
 from tests.harness.api_server import RunningApi, as_user, new_database, running_api, settings_for
@@ -84,6 +86,9 @@ async def test_the_code_is_pushed_and_the_token_is_kept_nowhere(
         invalid = await push(api, build, url, snapshot="none", username="a:b")
         inside = await push(api, build, url.replace("//", f"//ada:{TOKEN}@"))
     assert pushed.status_code == 200, pushed.text
+    async with transaction(api.sessions) as tx:
+        [entry] = await list_entries(tx, AuditFilter(action=Action.BUILD_PUSH), 10)
+    assert (str(entry.build_id), entry.fields) == (build, {"snapshot": 1}), "the refused ones are not recorded"
     commit = git("rev-parse", "mvp", cwd=repository)
     where = url.removeprefix("http://")
     assert pushed.json() == {"repository": where, "branch": "mvp", "commit": commit, "snapshot": 1, "is_new": True}

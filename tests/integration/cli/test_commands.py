@@ -89,6 +89,21 @@ def told(result: Result) -> str:
     return str(result.exception)
 
 
+async def test_a_preview_is_shared_and_the_link_revoked(run: Run, api: RunningApi) -> None:
+    build = await api.build()
+    shared = await run("preview", build, "--share", "--hours", "2", "--json")
+    assert shared.exit_code == 0, shared.output
+    made = json.loads(shared.stdout)
+    address, _, secret = made["url"].partition("#")
+    assert address == f"{api.resources.settings.public_url}/previews/{build}"
+    listed = await run("preview", build, "--links")
+    assert (made["id"] in listed.output, secret in listed.output) == (True, False)
+    assert "no longer" in (await run("preview", build, "--revoke", made["id"])).output
+    assert "no link" in told(await run("preview", build, "--revoke", made["id"]))
+    assert "no link that works" in (await run("preview", build, "--links")).output
+    assert "needs --share" in (await run("preview", build, "--hours", "2")).output
+
+
 async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> None:
     wishes = ("--goal", "Make it.", "--sleep-policy", "stop", "--max-nights", "3")
     started = await run("build", "--idea", "A waitlist for my bakery", *wishes, "--no-watch")
@@ -595,7 +610,7 @@ async def test_every_command_works_with_an_api_key(run: Run, api: RunningApi, mo
         await ensure_user(tx, "ada")
     monkeypatch.setenv("API_TOKEN", OPERATORS)
     made = json.loads((await run("keys", "create", "her laptop", "--user", "ada", "--days", "9", "--json")).stdout)
-    assert "There is no user nobody" in told(await run("keys", "create", "x", "--user", "nobody"))
+    assert "There is no user bob" in told(await run("keys", "create", "x", "--user", "bob"))
 
     monkeypatch.setenv("API_TOKEN", made["secret"])
     started = json.loads((await run("build", "--idea", "A bakery", "--no-watch", "--json")).stdout)
