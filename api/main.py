@@ -49,10 +49,11 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
         client = await connect_temporal(environment, lazy=True)
         sessions = make_sessions(engine)
         limits = Limits(sessions, settings.request_limits)
+        providers = IdentityProviders([IdentityProvider(issuer) for issuer in settings.issuers])
         async with (
             ObjectStore(store_config(settings)) as store,
             _open_sandboxes(settings) as sandboxes,
-            open_previews(settings, sessions, limits) as previews,
+            open_previews(settings, sessions, limits, providers) as previews,
         ):
             workflows = BuildWorkflows(client, settings.temporal_task_queue)
             every = sessions.acting(Access.everything())
@@ -66,7 +67,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),
                 previews=previews,
                 limits=limits,
-                providers=IdentityProviders([IdentityProvider(issuer) for issuer in settings.issuers]),
+                providers=providers,
             )
     finally:
         await engine.dispose()
