@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
+from api import identity_schemas, schemas
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
@@ -21,12 +22,18 @@ from api.routes import (
     docs,
     events,
     health,
+    keys,
+    me,
+    organisations,
+    pages,
     preview_entry,
     preview_links,
     previews,
     projects,
+    provider_sign_ins,
     pushes,
     secrets,
+    sign_ins,
     steering,
     usage,
     workspaces,
@@ -35,6 +42,9 @@ from api.schemas import examples_of
 from api.security_headers import SecurityHeaders
 
 BODY_MAX_BYTES = 256 * 1024
+
+_MODELS = vars(schemas) | vars(identity_schemas)
+"""The models of bodies, by name."""
 
 _DESCRIPTION = """
 Money is in microdollars (1 µ$ = 0.000001 USD), times are UTC. Bodies are JSON of at most 256 KB.
@@ -61,7 +71,7 @@ class _Api(FastAPI):
             described["components"]["schemas"] |= event_schemas()
             for name, schema in described["components"]["schemas"].items():
                 if "examples" in schema:
-                    schema["examples"] = examples_of(name)  # FastAPI drops nulls
+                    schema["examples"] = examples_of(_MODELS[name])  # FastAPI drops nulls
         assert self.openapi_schema is not None, "made above"
         return self.openapi_schema
 
@@ -97,6 +107,11 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     app.add_middleware(BodyLimit, max_bytes=BODY_MAX_BYTES)
     add_error_handlers(app)
     app.include_router(health.router)
+    app.include_router(pages.router)
+    app.include_router(provider_sign_ins.router)
+    app.include_router(
+        sign_ins.open_router, prefix="/v1", dependencies=[Depends(require_json)], responses=problems(401, 421, 429, 503)
+    )
     app.include_router(docs.router)
     app.include_router(preview_entry.router)
     v1 = APIRouter(
@@ -105,7 +120,8 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         responses=problems(401, 403, 421, 429, 503),
     )
     building = (projects, secrets, builds, steering, events, previews, preview_links, workspaces, pushes)
-    for module in (*building, usage, account, audit):
+    of_users = (usage, account, organisations, me, keys, sign_ins)
+    for module in (*building, *of_users, audit):
         v1.include_router(module.router)
     app.include_router(v1)
     return app

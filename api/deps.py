@@ -15,14 +15,17 @@ from api.identity import identify
 from api.limits import Limits
 from api.origins import check_own_page, has_body, is_json
 from clients.build_workflows import BuildWorkflows
+from clients.oidc.provider import IdentityProviders
 from db.session import Access, Sessions
 from db.transaction import Transaction, request_transaction
 from domain import user_id
 from domain.audit import Action, Author
+from domain.errors import CredentialRefused
 from domain.identity import FOUNDER_SCOPES, How, Identity, Scope
 from domain.request_limits import RequestClass
 from services.audit import record
 from services.push import Pushes
+from services.row_security import RowSecurity
 from settings import Settings
 
 
@@ -43,8 +46,10 @@ class Resources:
     feeds: Feeds
     store: ObjectReader
     pushes: Pushes
+    row_security: RowSecurity
     previews: Previews
     limits: Limits
+    providers: IdentityProviders
 
 
 def _process_resources(request: Request) -> Resources:
@@ -58,6 +63,11 @@ ProcessResourcesDep = Annotated[Resources, Depends(_process_resources)]
 _bearer = HTTPBearer(
     auto_error=False, description="An API key; or one of the API's two tokens, API_TOKEN and API_OPERATOR_TOKEN."
 )
+
+
+def address_of(request: Request, settings: Settings) -> str:
+    """The client's address, as wrong credentials are counted."""
+    return address_key(client_address(request.scope, settings.trusted_proxies or ()))
 
 
 async def _identity(
@@ -75,17 +85,23 @@ async def _identity(
     ] = None,
 ) -> Identity:
     token = None if credentials is None else credentials.credentials
-    address = address_key(client_address(request.scope, resources.settings.trusted_proxies or ()))
+    address = address_of(request, resources.settings)
     try:
-        identity = await identify(request, resources.settings, resources.sessions, token, x_cofounder_user)
+        identity = await identify(
+            request, resources.settings, resources.sessions, resources.providers, token, x_cofounder_user
+        )
+    except CredentialRefused:
+        await resources.limits.note_wrong_credentials(address)
+        raise
     except Problem as problem:
-        if problem.kind is UNAUTHORIZED and (token is not None or request.cookies):
+        if problem.kind is UNAUTHORIZED and token is not None:
             await resources.limits.note_wrong_credentials(address)
         raise
     if identity.how in (How.API_TOKEN, How.OPERATOR_TOKEN):  # people choose these, so someone may guess them
         resources.limits.check_address(address)
     if identity.how is How.SIGN_IN:
         check_own_page(request, resources.settings.public_url)
+    await resources.row_security.require(identity.user_id)
     return identity
 
 

@@ -19,17 +19,21 @@ from domain.errors import (
     BuildClosed,
     CofounderError,
     Conflict,
+    CredentialRefused,
     DependencyUnavailable,
     InvalidInput,
     KeyReused,
     KillSwitchOn,
+    LastOwner,
     NeedsPerson,
+    NoRowSecurity,
     NoSecretsKey,
     NotFound,
     OpenBuildExists,
     PushFailed,
     Refused,
     RestorePending,
+    SignInLinkRefused,
     SnapshotNotStored,
     StoreUnavailable,
     TooManyUnread,
@@ -55,6 +59,7 @@ class Kind:
 
 
 UNAUTHORIZED = Kind("unauthorized", 401, "Valid token required")
+SIGN_IN_LINK = Kind("sign-in-link", 401, "Sign-in link not valid")
 SUSPENDED = Kind("account-suspended", 403, "Account suspended")
 REFUSED = Kind("refused", 403, "Not allowed")
 INSUFFICIENT_SCOPE = Kind("insufficient-scope", 403, "Insufficient scope")
@@ -70,6 +75,7 @@ BUILD_CLOSED = Kind("build-closed", 409, "Build closed")
 BUILD_NOT_READY = Kind("build-not-ready", 409, "Build not ready")
 ALREADY_ANSWERED = Kind("already-answered", 409, "Question already answered differently")
 RESTORE_WAITS = Kind("restore-waits", 409, "Another restore is pending")
+LAST_OWNER = Kind("last-owner", 409, "Organisation needs an owner")
 PUSH_FAILED = Kind("push-failed", 409, "Push failed")
 TOO_MANY_UNREAD = Kind("too-many-unread", 409, "Too many unread messages")
 TOO_LARGE = Kind("body-too-large", 413, "Request body too large")
@@ -79,15 +85,21 @@ FOREIGN_HOST = Kind("foreign-host", 421, "Host not served here")
 INVALID = Kind("invalid-request", 422, "Invalid request")
 TOO_MANY_REQUESTS = Kind("too-many-requests", 429, "Too many requests")
 KILL_SWITCH = Kind("autonomous-agent-off", 503, "Builds are switched off")
+SINGLE_USER = Kind("single-user", 503, "Served for one user only")
 UNAVAILABLE = Kind("unavailable", 503, "A server behind the API is unavailable")
 INTERNAL = Kind("internal", 500, "Internal error")
 METHOD = Kind("method-not-allowed", 405, "Method not allowed")
 MEDIA = Kind("unsupported-media-type", 415, "Unsupported media type")
 
+AUTHENTICATE: Mapping[str, str] = {"WWW-Authenticate": 'Bearer realm="cofounder"'}
+"""The header of a problem of identity."""
+
 KINDS = [kind for kind in list(vars().values()) if isinstance(kind, Kind)]
 """All of them, for the description of the API."""
 
 _KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (  # the first that fits, so subclasses come first
+    (SignInLinkRefused, SIGN_IN_LINK),
+    (CredentialRefused, UNAUTHORIZED),
     (AccountSuspended, SUSPENDED),
     (KillSwitchOn, KILL_SWITCH),
     (NoSecretsKey, NO_SECRETS_KEY),
@@ -100,9 +112,11 @@ _KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (  # the first that fits
     (AlreadyAnswered, ALREADY_ANSWERED),
     (RestorePending, RESTORE_WAITS),
     (SnapshotNotStored, SNAPSHOT_NOT_STORED),
+    (LastOwner, LAST_OWNER),
     (PushFailed, PUSH_FAILED),
     (Conflict, CONFLICT),
     (InvalidInput, INVALID),
+    (NoRowSecurity, SINGLE_USER),
     (DependencyUnavailable, UNAVAILABLE),
     (StoreUnavailable, UNAVAILABLE),
     (NeedsPerson, UNAVAILABLE),
@@ -156,9 +170,11 @@ async def _on_cofounder_error(request: Request, error: Exception) -> Response:
     more: dict[str, Any] = dict(error.details)
     if isinstance(error, InvalidInput) and error.field:
         more["errors"] = [{"field": error.field, "message": str(error)}]
-    headers = None
+    headers: Mapping[str, str] | None = None
     if isinstance(error, DependencyUnavailable) and error.retry_after_seconds is not None:
         headers = {"Retry-After": str(error.retry_after_seconds)}
+    if kind is UNAUTHORIZED:
+        headers = AUTHENTICATE
     return problem_response(kind, str(error), headers=headers, more=more)
 
 

@@ -10,6 +10,14 @@ _LATER = "2026-11-24T12:21:30Z"
 _PROJECT_ID = "9b2f0c1e-6a54-4a0b-9d5e-2f1f8f0f6c11"
 _BEFORE = "2026-11-24T12:00:00Z"
 
+ORGANISATION: dict[str, Any] = {
+    "id": "5c0b7b8e-3d0a-4f5f-8f0c-6a8a3a1c9d27",
+    "name": "Pantry Pal Ltd",
+    "is_personal": False,
+    "role": "owner",
+    "created_at": _BEFORE,
+}
+MEMBER: dict[str, Any] = {"user": "ada", "role": "member", "since": _BEFORE}
 BRIEF: dict[str, Any] = {
     "name": "Pantry Pal",
     "problem": "People who cook forget what they have, and it spoils.",
@@ -21,6 +29,7 @@ INTERVIEW: dict[str, Any] = {
 }
 PROJECT: dict[str, Any] = {
     "id": _PROJECT_ID,
+    "organisation_id": ORGANISATION["id"],
     "name": "Pantry Pal",
     "status": "mvp_built",
     "last_build_version": 1,
@@ -62,6 +71,7 @@ BUILD: dict[str, Any] = {
     "id": _BUILD_ID,
     "project_id": _PROJECT_ID,
     "goal": "Build the first version: a list, no login.",
+    "started_by": "ada",
     **BuildOptions().model_dump(mode="json"),
     "status": "sleeping",
     "waiting_for": None,
@@ -193,4 +203,38 @@ READINESS: dict[str, Any] = {
     "ready": True,
     "degraded": False,
     "dependencies": {"database": {"ok": True, "detail": "answers"}},
+}
+MEMBERSHIP: dict[str, Any] = {"id": "0b8a3a52-6d0e-4c38-9c7e-2f5a3d9d6b11", "name": "ada", "role": "owner"}
+ME: dict[str, Any] = {
+    "user": "ada",
+    "name": "Ada Lovelace",
+    "email": "ada@example.com",
+    "how": "api_key",
+    "actor": "ada",
+    "credential_id": "0123456789abcdef",
+    "scopes": ["account:read", "builds:read"],
+    "organisations": [MEMBERSHIP],
+}
+API_KEY: dict[str, Any] = {
+    "id": "0123456789abcdef",
+    "name": "the nightly export",
+    "scopes": ["account:read", "builds:read"],
+    "created_at": _BEFORE,
+    "expires_at": "2027-02-22T09:30:00Z",
+    "last_used_at": None,
+    "replaced_by": None,
+}
+API_KEY_TEXT = f"cf_0123456789abcdef_{'0' * 72}"
+SIGN_IN: dict[str, Any] = {
+    "id": "5a1f1d0e-8a55-4b67-9f7c-d6a1c1c7a2b4",
+    "method": "link",
+    "scopes": ["account:read", "account:write", "builds:read", "builds:write"],
+    "created_at": _BEFORE,
+    "last_used_at": _LATER,
+    "expires_at": "2026-12-24T09:30:00Z",
+    "current": True,
+}
+SIGN_IN_LINK: dict[str, Any] = {
+    "url": "http://127.0.0.1:8000/sign-in#code=kq0dHfM3oDk0tKJgk6cHCqj2bXn7QmJmJ0Yw2v3s4t4",
+    "expires_at": "2026-11-24T09:40:00Z",
 }

@@ -180,6 +180,43 @@ class ApiClient:
         async with self._open("DELETE", f"/v1/projects/{project_id}/secrets/{quote(name, safe='')}"):
             pass
 
+    async def read_me(self) -> Json:
+        """Read who makes the requests."""
+        return await self._json("GET", "/v1/me")
+
+    async def list_keys(self) -> Json:
+        """List the user's API keys, without their secrets."""
+        return await self._json("GET", "/v1/keys")
+
+    async def create_key(self, name: str, scopes: Sequence[str] | None, days: int | None) -> Json:
+        """Make an API key. The result has its secret, which can't be read again."""
+        return await self._json(
+            "POST", "/v1/keys", json_body=_without_none({"name": name, "scopes": scopes or None, "days": days})
+        )
+
+    async def rotate_key(self, key_id: str, overlap_seconds: int) -> Json:
+        """Replace an API key. The old one works that much longer."""
+        path = f"/v1/keys/{quote(key_id, safe='')}/rotate"
+        return await self._json("POST", path, json_body={"overlap_seconds": overlap_seconds})
+
+    async def revoke_key(self, key_id: str) -> None:
+        """End an API key at once."""
+        async with self._open("DELETE", f"/v1/keys/{quote(key_id, safe='')}"):
+            pass
+
+    async def make_sign_in_link(self, scopes: Sequence[str] | None = None) -> Json:
+        """Make a link with which a browser can sign in as the user, once."""
+        return await self._json("POST", "/v1/sign-in-links", json_body=_without_none({"scopes": scopes or None}))
+
+    async def list_sign_ins(self) -> Json:
+        """List the browsers in which the user is signed in."""
+        return await self._json("GET", "/v1/sign-ins")
+
+    async def end_sign_in(self, sign_in_id: str) -> None:
+        """Sign a browser of the user out."""
+        async with self._open("DELETE", f"/v1/sign-ins/{quote(sign_in_id, safe='')}"):
+            pass
+
     async def push(self, build_id: str, wanted: Json) -> Json:
         """Push the code to `{"url": …, "token": …}`. The API answers when the push has ended."""
         seconds = LONGEST_PUSH.total_seconds()
@@ -302,6 +339,12 @@ class ApiClient:
             ) from error
 
 
+def sign_in_url(link: Json, build_id: str | None = None) -> str:
+    """The URL of a sign-in link, leading to a build if one is named. All of it is in the fragment."""
+    path = "" if build_id is None else f"&to={quote(f'/builds/{build_id}', safe='')}"
+    return f"{link['url']}{path}"
+
+
 def _retry_after(response: httpx2.Response) -> int | None:
     """Seconds until a request that was one too many may be repeated; None if that is too long, or it was not."""
     seconds = response.headers.get("retry-after", "")
@@ -326,6 +369,9 @@ def _problem(response: httpx2.Response) -> CofounderError:
         body, detail = {}, f"The API answered with status {status}."
     if status in (502, 503, 504) and body.get("type") != _KILL_SWITCH:
         return ApiUnavailable(detail)
-    if status == 401:
-        detail = "The API does not accept the token. Set API_TOKEN to the token that the API was started with."
+    if status == 401 and "reason" not in body:  # a key's problem says by itself what is wrong with it
+        detail = (
+            "The API does not accept the token. Set API_TOKEN to an API key (`cofounder keys create`) or to the token "
+            "that the API was started with."
+        )
     return ApiProblem(status, detail, body)

@@ -19,7 +19,7 @@ def with_api(
 ) -> T:
     """Run a command with an open connection to the API.
 
-    The token comes from API_TOKEN only, since every user of a machine can see command lines.
+    The token or API key comes from API_TOKEN only, since every user of a machine can see command lines.
 
     Raises:
         Misconfigured: a setting is wrong or missing; the message names it.
@@ -31,8 +31,8 @@ def with_api(
     settings = load_settings()
     if settings.api_token is None:
         raise Misconfigured(
-            "API_TOKEN is not set. Set it to the token that the API was started with; "
-            "for `cofounder up`: . .cofounder/up/env.sh"
+            "API_TOKEN is not set. Set it to an API key (`cofounder keys create`) or to the token that the API was "
+            "started with; for `cofounder up`: . .cofounder/up/env.sh"
         )
     token = settings.api_token.get_secret_value()
 

@@ -15,7 +15,9 @@ from cli.commands import (
     demo,
     doctor,
     download,
+    keys,
     limits,
+    me,
     migrate,
     preview,
     push,
@@ -26,6 +28,7 @@ from cli.commands import (
     secrets,
     settings,
     show,
+    sign_ins,
     switch,
     up,
     users,
@@ -33,17 +36,19 @@ from cli.commands import (
     watch,
 )
 from cli.commands import list as list_builds
+from cli.commands import open as open_browser
 from cli.exit_codes import INTERRUPTED, MEANINGS, USAGE_ERROR, exit_code_of
 from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
 
-# In the order of the help. `users`, `secrets`, `switch`, `limits` and `local` are groups of their own.
+# In the order of the help. `keys`, `sign-ins`, `users`, `secrets`, `switch`, `limits` and `local` are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show),
     *(say, answer, restore, wake, cancel),
     *(preview, download, push),
+    *(open_browser, me),
     *(migrate, recover, settings, replay, audit),
 )
 
@@ -68,10 +73,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="An idea goes in; a running, tested product comes out.",
-    epilog=f"Commands use the API at COFOUNDER_API_URL with the token in API_TOKEN.\n\n{_EXIT_CODES}",
+    epilog=f"Commands use the API at COFOUNDER_API_URL with the API key or token in API_TOKEN.\n\n{_EXIT_CODES}",
 )
 for command in _COMMANDS:
     app.add_typer(command.app)
+app.add_typer(keys.app, name="keys")
+app.add_typer(sign_ins.app, name="sign-ins")
 app.add_typer(users.app, name="users")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(switch.app, name="switch")

@@ -39,6 +39,11 @@ async def read_binding(tx: Transaction) -> Binding | None:
     return Binding(Namespace(row.namespace, row.temporal_address, row.namespace_id), row.bound_at)
 
 
+async def read_deployment_id(tx: Transaction) -> uuid.UUID | None:
+    """Return the deployment's id, which it keeps for good; None if the database is not bound."""
+    return await tx.session.scalar(select(Deployment.id))
+
+
 async def bind(tx: Transaction, namespace: Namespace) -> None:
     """Bind the database to a namespace, in place of any other. The deployment keeps its id and its generation."""
     values = {

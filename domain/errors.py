@@ -15,12 +15,14 @@
     │   ├── AlreadyAnswered
     │   ├── RestorePending
     │   ├── SnapshotNotStored
+    │   ├── LastOwner           an organisation would have no owner
     │   └── PushFailed          a git server did not take a push, or the history can't be pushed
-    ├── TokenRefused            a token of an identity provider does not prove who sends it
     ├── Refused                 well-formed, but not allowed now or for this user
     │   ├── AccountSuspended
     │   ├── KillSwitchOn
     │   └── NoSecretsKey        there is no SECRETS_KEY, so founders can't set secrets
+    ├── CredentialRefused       a key or a sign-in that does not work
+    │   └── SignInLinkRefused   the code of a sign-in link does not work
     ├── BuildFailed             this build cannot continue; the text is for the founder
     ├── RowsMoved               the build's rows do not fit what this run of its workflow asks for
     │   ├── RowsAreAhead        another run has gone further, as after a reset; or the build has ended
@@ -51,7 +53,8 @@
     ├── SecretUnreadable        a stored secret can't be decrypted with the keys of SECRETS_KEY
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
         ├── WrongNamespace      the database's builds are in another Temporal namespace
-        └── WrongVersion        the program can't read what is stored
+        ├── WrongVersion        the program can't read what is stored
+        └── NoRowSecurity       the API's database role sees every row, and it is to serve more than one user
 """
 
 from collections.abc import Mapping
@@ -123,15 +126,15 @@ class SnapshotNotStored(Conflict):
     """The snapshot is being taken, has failed or was deleted."""
 
 
+class LastOwner(Conflict):
+    """An organisation would have no owner."""
+
+
 class PushFailed(Conflict):
     """A push has failed, and nothing was changed on the server. `reason`: why, for programs."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message, {"reason": reason})
-
-
-class TokenRefused(CofounderError):
-    """A token of an identity provider does not prove who sends it. The message says why, then what to do."""
 
 
 class Refused(CofounderError):
@@ -154,6 +157,25 @@ class NoSecretsKey(Refused):
             "Secrets can't be stored here yet, because there is no key to encrypt them with. Ask the operator to set "
             "SECRETS_KEY for the API and the workers, e.g. to main: followed by what `openssl rand -base64 32` prints."
         )
+
+
+class CredentialRefused(CofounderError):
+    """A key or a sign-in that does not work. `reason`: why, for programs."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.details = {"reason": reason}
+
+
+class TokenRefused(CredentialRefused):
+    """A token of an identity provider does not prove who sends it. The message says why, then what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "token")
+
+
+class SignInLinkRefused(CredentialRefused):
+    """The code of a sign-in link does not work. `reason`: `used`, `expired` or `unknown`."""
 
 
 class BuildFailed(CofounderError):
@@ -330,6 +352,10 @@ class Misconfigured(CofounderError):
 
 class WrongVersion(Misconfigured):
     """The program can't read what is stored, or a migration would take away what running programs read."""
+
+
+class NoRowSecurity(Misconfigured):
+    """The API's database role sees every row, so the API may serve one user only."""
 
 
 class WrongNamespace(Misconfigured):

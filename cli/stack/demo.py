@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 from temporalio.client import Client
 
-from cli.api_client import ApiClient
+from cli.api_client import ApiClient, sign_in_url
 from cli.commands.build import FIRST_GOAL
 from cli.downloads import save
 from cli.feed_state import FeedState, describe_model, is_rehearsal
@@ -157,7 +157,7 @@ class _Demo:
         build = await api.start_build(project["id"], self._options.goal)
         temporal = await connect_temporal(environment)
         try:
-            self._print_addresses(stack, build["id"])
+            await self._print_addresses(api, stack, build["id"])
             stays = not self._options.leave and is_interactive(self._console)
             leave = until_closed if stays else _needs_attention
             state = await watch_build(self._console, api, build["id"], project["name"], leave)
@@ -165,6 +165,7 @@ class _Demo:
             self._print_summary(stack, result)
             self.result = result
             if stays:
+                await self._print_link(api, build["id"])
                 self._console.print("\nEverything stays up until Ctrl-C.", style="bold")
                 await asyncio.Event().wait()
             return result.good
@@ -172,9 +173,16 @@ class _Demo:
             if self._options.keys.e2b is not None:
                 await _release_cloud_sandboxes(temporal, build["id"])
 
-    def _print_addresses(self, stack: LocalStack, build_id: str) -> None:
+    async def _print_addresses(self, api: ApiClient, stack: LocalStack, build_id: str) -> None:
         self._console.print(f"\nbuild        {build_id}")
-        self._console.print(f"Temporal UI  {_ui_url(stack, build_id)}\n")
+        self._console.print(f"Temporal UI  {_ui_url(stack, build_id)}")
+        await self._print_link(api, build_id)
+        self._console.print()
+
+    async def _print_link(self, api: ApiClient, build_id: str) -> None:
+        """Print a link that signs a browser in. Each works once, within ten minutes."""
+        link = await api.make_sign_in_link()
+        self._console.print(f"sign in      {sign_in_url(link, build_id)} (works once, within ten minutes)")
 
     async def _collect_result(self, api: ApiClient, build_id: str, state: FeedState) -> DemoResult:
         build = await api.read_build(build_id)

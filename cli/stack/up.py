@@ -87,9 +87,9 @@ async def _run(console: Console, options: UpOptions) -> bool:
             async with running_programs(
                 console, stack, environment, port=port, token=token, logs=stack.data / "logs"
             ) as programs:
-                _print_environment(
-                    console, stack, {**environment, "COFOUNDER_API_URL": programs.api_url}, options.as_json
-                )
+                variables = {**environment, "COFOUNDER_API_URL": programs.api_url}
+                link = await programs.api.make_sign_in_link()
+                _print_environment(console, stack, variables, link["url"], options.as_json)
                 try:
                     await wait_for_first(asyncio.create_task(asyncio.Event().wait()), *programs.watchers)
                 finally:
@@ -134,7 +134,9 @@ def _write_privately(file: Path, text: str) -> None:
     file.write_text(text)
 
 
-def _print_environment(console: Console, stack: LocalStack, environment: Mapping[str, str], as_json: bool) -> None:
+def _print_environment(
+    console: Console, stack: LocalStack, environment: Mapping[str, str], sign_in_url: str, as_json: bool
+) -> None:
     variables = {name: value for name, value in environment.items() if name not in _PROGRAMS_ONLY}
     file = stack.data / "env.sh"
     _write_privately(
@@ -143,6 +145,7 @@ def _print_environment(console: Console, stack: LocalStack, environment: Mapping
     if as_json:
         document: dict[str, Any] = {
             "api_url": variables["COFOUNDER_API_URL"],
+            "sign_in_url": sign_in_url,
             "temporal_ui_url": stack.temporal_ui_url,
             "environment_file": str(file),
             "environment": variables,
@@ -153,11 +156,16 @@ def _print_environment(console: Console, stack: LocalStack, environment: Mapping
     addresses = [("API", variables["COFOUNDER_API_URL"]), ("Temporal UI", f"{stack.temporal_ui_url}{_BUILDS_QUERY}")]
     print_rows(console, [*addresses, ("data, logs", str(stack.data))])
     source = os.path.relpath(file)
+    console.print(
+        "\nOpen this to sign in. It works once, within ten minutes; `cofounder open` makes another:", style="bold"
+    )
+    console.print(f"  {sign_in_url}")
     console.print("\nIn another terminal:", style="bold")
     console.print(f"  . {shlex.quote(source if '/' in source else f'./{source}')}")
     program = _program()
     console.print(f'  {program} build --idea "A waitlist for my bakery"')
     console.print(f"  {program} list")
+    console.print(f"  {program} open")
     console.print(f"  {program} doctor")
     console.print("\nEverything stays up until Ctrl-C. Builds are kept for the next start.", style="bold")
 

@@ -32,7 +32,7 @@ from tests.harness.api_server import (
     settings_for,
 )
 
-ADA, FOUNDER = "ada", "founder"
+ADA, BOB, FOUNDER = "ada", "bob", "founder"
 PLANTED = "zinnober-elephant"
 """What a founder writes, wherever one can write something."""
 
@@ -49,8 +49,18 @@ AUDITED: Mapping[str, Action] = {
     "POST /v1/builds/{build_id}/push": Action.BUILD_PUSH,
     "POST /v1/builds/{build_id}/restore": Action.BUILD_RESTORE,
     "POST /v1/builds/{build_id}/wake": Action.BUILD_WAKE,
+    "POST /v1/keys": Action.KEY_CREATE,
+    "POST /v1/keys/{key_id}/rotate": Action.KEY_ROTATE,
+    "DELETE /v1/keys/{key_id}": Action.KEY_REVOKE,
+    "POST /v1/sign-in-links": Action.SIGN_IN_LINK,
+    "DELETE /v1/sign-ins/{sign_in_id}": Action.SIGN_IN_REVOKE,
     "POST /v1/projects": Action.PROJECT_CREATE,
     "POST /v1/projects/{project_id}/builds": Action.BUILD_START,
+    "DELETE /v1/organisations/{organisation_id}/members/{user}": Action.MEMBER_REMOVE,
+    "PATCH /v1/organisations/{organisation_id}": Action.ORGANISATION_CHANGE,
+    "POST /v1/organisations": Action.ORGANISATION_CREATE,
+    "PUT /v1/organisations/{organisation_id}/members/{user}": Action.MEMBER_ADD,
+    "PUT /v1/projects/{project_id}/organisation": Action.PROJECT_MOVE,
     "PUT /v1/projects/{project_id}/brief": Action.BRIEF_REPLACE,
     "PUT /v1/projects/{project_id}/interview": Action.INTERVIEW_REPLACE,
     "PUT /v1/projects/{project_id}/secrets/{name}": Action.SECRET_SET,
@@ -58,7 +68,10 @@ AUDITED: Mapping[str, Action] = {
 }
 """The act that each operation records. Those in `HARMLESS` do so only if an operator acts for a user."""
 
-NOT_AUDITED: Mapping[str, str] = {}
+NOT_AUDITED: Mapping[str, str] = {
+    "POST /v1/sign-ins": "the link was recorded, and the sign-in is a row itself",
+    "DELETE /v1/sign-ins/current": "one's own browser, which may be signed out already",
+}
 """Operations that change something and are not recorded, each with the reason."""
 
 SHOWN_ELSEWHERE = {
@@ -175,12 +188,71 @@ def _on_project(rest: str, body: Any) -> Callable[[RunningApi], Awaitable[Reques
     return case
 
 
+async def _new_key(_: RunningApi) -> Request:
+    return "/v1/keys", {"name": PLANTED}
+
+
+async def _key(api: RunningApi) -> str:
+    made = await api.http.post("/v1/keys", json={"name": PLANTED}, headers=for_user(ADA))
+    return f"/v1/keys/{made.json()['key']['id']}"
+
+
+async def _rotate_key(api: RunningApi) -> Request:
+    return f"{await _key(api)}/rotate", {}
+
+
+async def _revoke_key(api: RunningApi) -> Request:
+    return await _key(api), None
+
+
+async def _sign_in_link(_: RunningApi) -> Request:
+    return "/v1/sign-in-links", {}
+
+
+async def _end_sign_in(api: RunningApi) -> Request:
+    link = await api.http.post("/v1/sign-in-links", json={}, headers=for_user(ADA))
+    code, page = link.json()["url"].partition("#code=")[2], {"Sec-Fetch-Site": "same-origin"}
+    signed_in = await api.http.post("/v1/sign-ins", json={"code": code}, headers=page)
+    api.http.cookies.clear()
+    return f"/v1/sign-ins/{signed_in.json()['sign_in']['id']}", None
+
+
 async def _read_audit(_: RunningApi) -> Request:
     return "/v1/ops/audit", None
 
 
 async def _new_project(_: RunningApi) -> Request:
     return "/v1/projects", {"name": PLANTED, "brief": {**BRIEF, "problem": PLANTED}}
+
+
+async def _organisation(api: RunningApi) -> str:
+    made = await api.http.post("/v1/organisations", json={"name": PLANTED}, headers=as_user(ADA))
+    assert made.status_code == 201, made.text
+    return f"/v1/organisations/{made.json()['id']}"
+
+
+async def _new_organisation(_: RunningApi) -> Request:
+    return "/v1/organisations", {"name": PLANTED}
+
+
+async def _rename_organisation(api: RunningApi) -> Request:
+    return await _organisation(api), {"name": f"{PLANTED} again"}
+
+
+async def _set_member(api: RunningApi) -> Request:
+    await make_key(api.sessions, BOB)
+    return f"{await _organisation(api)}/members/{BOB}", {"role": "member"}
+
+
+async def _remove_member(api: RunningApi) -> Request:
+    path, body = await _set_member(api)
+    assert (await api.http.put(path, json=body, headers=as_user(ADA))).status_code == 201
+    return path, None
+
+
+async def _move_project(api: RunningApi) -> Request:
+    organisation = (await _organisation(api)).rpartition("/")[2]
+    return f"/v1/projects/{await _project(api)}/organisation", {"organisation_id": organisation}
 
 
 INTERVIEW = {"questions": [{"id": PLANTED, "text": PLANTED}], "answers": {PLANTED: PLANTED}}
@@ -197,6 +269,16 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "DELETE /v1/builds/{build_id}/preview/links/{link_id}": _revoke_link,
     "POST /v1/builds/{build_id}/restore": _restore,
     "POST /v1/builds/{build_id}/wake": _on_build("wake"),
+    "DELETE /v1/organisations/{organisation_id}/members/{user}": _remove_member,
+    "PATCH /v1/organisations/{organisation_id}": _rename_organisation,
+    "POST /v1/organisations": _new_organisation,
+    "PUT /v1/organisations/{organisation_id}/members/{user}": _set_member,
+    "PUT /v1/projects/{project_id}/organisation": _move_project,
+    "POST /v1/keys": _new_key,
+    "POST /v1/keys/{key_id}/rotate": _rotate_key,
+    "DELETE /v1/keys/{key_id}": _revoke_key,
+    "POST /v1/sign-in-links": _sign_in_link,
+    "DELETE /v1/sign-ins/{sign_in_id}": _end_sign_in,
     "POST /v1/projects": _new_project,
     "POST /v1/projects/{project_id}/builds": _on_project("builds", {"goal": PLANTED}),
     "PUT /v1/projects/{project_id}/brief": _on_project("brief", {"brief": {**BRIEF, "problem": PLANTED}}),
@@ -219,12 +301,17 @@ async def test_every_operation_is_audited_or_harmless(api: RunningApi) -> None:
             assert operation in AUDITED, "acts of operators are recorded"
 
 
+def _concerned(action: Action) -> str:
+    """Whom the entry is about."""
+    return BOB if action in (Action.MEMBER_ADD, Action.MEMBER_REMOVE) else ADA
+
+
 @pytest.mark.parametrize("operation", sorted(CASES))
 async def test_an_act_and_its_entry_are_one_transaction(api: RunningApi, operation: str) -> None:
     action = AUDITED[operation]
     method = operation.partition(" ")[0]
     path, body = await CASES[operation](api)
-    user, headers = (FOUNDER, AS_OPERATOR) if action is Action.AUDIT_READ else (ADA, for_user(ADA))
+    user, headers = (FOUNDER, AS_OPERATOR) if action is Action.AUDIT_READ else (_concerned(action), for_user(ADA))
 
     before = await _contents(api)
     async with _entries_refused(api):
@@ -256,7 +343,7 @@ async def test_a_founders_act_is_recorded_if_it_destroys_something(api: RunningA
     entries = await _entries_after(api, last)
     assert [each.action for each in entries] == ([] if action in HARMLESS else [action])
     for entry in entries:
-        assert (entry.actor, entry.how, entry.user_id) == (ADA, "api_key", ADA)
+        assert (entry.actor, entry.how, entry.user_id) == (ADA, "api_key", _concerned(action))
         assert entry.credential_id is not None
 
 
@@ -335,7 +422,7 @@ async def test_commands_on_the_database_are_recorded(
 ) -> None:
     for name, value in stack.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("DATABASE_URL", api.resources.settings.database_url.replace("+asyncpg", ""))
+    monkeypatch.setenv("DATABASE_URL", api.settings.database_url.replace("+asyncpg", ""))
     key = f"main:{base64.b64encode(b'k' * 32).decode()}"
     monkeypatch.setenv("SECRETS_KEY", key)
 

@@ -61,6 +61,12 @@ expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 503]
 include-path-regex = "^/v1/(builds|usage|projects(/[^/]+/(builds|interview))?|builds/[^/]+/(answer|push|restore))$"
 [operations.checks.positive_data_acceptance]
 expected-statuses = ["2xx", 401, 403, 404, 409, 422, 503]
+
+# Nor that names of keys are printable, and that no one gives away scopes that they do not have.
+[[operations]]
+include-path-regex = "^/v1/(keys|sign-in-links)$"
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", 401, 403, 404, 409, 422, 503]
 """
 
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import structlog
 from pydantic import SecretStr
@@ -26,10 +27,12 @@ from cli.main import app
 from clients.cipher import cipher_of
 from clients.object_store import ObjectStore
 from db.feed import append_events
+from db.identities import find_user_of
 from db.models import Build, Question, Snapshot
 from db.project_secrets import list_secrets
 from db.steering import add_agent_question, close_question
 from db.transaction import transaction
+from db.users import ensure_user
 from domain.errors import CofounderError
 from domain.events import ModelEvent, NarrationEvent, StatusEvent
 from domain.question import AskedQuestion
@@ -69,7 +72,7 @@ def run(api: RunningApi, stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> 
         **stack.environment,
         "COFOUNDER_API_URL": api.url,
         "API_TOKEN": TOKEN,
-        "DATABASE_URL": api.resources.settings.database_url,
+        "DATABASE_URL": api.settings.database_url,
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -191,7 +194,7 @@ async def test_scripts_get_json_and_nothing_else(run: Run, monkeypatch: pytest.M
     assert project["id"] == build["project_id"]
     assert json.loads((await run("cancel", "last", *as_user)).stdout)["cancel_requested_at"] is not None
     assert json.loads((await run("users", "show", *as_user[:1], "json-user")).stdout)["user"] == "json-user"
-    assert json.loads((await run("migrate", "--json")).stdout) == {"migrated": True, "bound": True}
+    assert json.loads((await run("migrate", "--json")).stdout) == {"migrated": True, "bound": True, "sql": []}
     assert told(await run("show", "last", "--user", "nobody")).startswith("There is no build yet.")
 
 
@@ -475,6 +478,24 @@ async def test_users_are_changed_and_shown(run: Run, api: RunningApi) -> None:
     assert "unlimited" in (await run("users", "show", "ada")).output
 
 
+async def test_a_person_is_linked_to_a_user_who_exists(run: Run, api: RunningApi) -> None:
+    """A person is linked once, and by what a token can have as `iss` and `sub`."""
+    issuer = "https://id.acme.example/"
+    for arguments, says in (
+        (("ida", issuer, "7"), "There is no user ida"),
+        (("ida", "acme", "7"), "acme is not an issuer"),
+        (("ida", issuer, " "), "can't be a `sub`"),
+    ):
+        assert says in told(await run("users", "link", *arguments))
+    for user in ("ida", "eva"):
+        assert (await run("users", "set", user, "--plan", "partner")).exit_code == 0
+    for _ in range(2):
+        assert f"7 of {issuer} is now the user ida." in (await run("users", "link", "ida", issuer, "7")).output
+    assert f"7 of {issuer} is the user ida already" in told(await run("users", "link", "eva", issuer, "7"))
+    async with transaction(api.sessions) as tx:
+        assert await find_user_of(tx, issuer, "7") == "ida"
+
+
 async def test_builds_are_switched_off_and_on(run: Run, api: RunningApi) -> None:
     assert "Everything is on." in (await run("switch", "list")).output
     assert "Name one of" in told(await run("switch", "off", "--user", "a", "--plan", "b", "--reason", "x"))
@@ -582,3 +603,54 @@ async def test_secrets_are_read_from_standard_input_and_never_shown(
 
 async def test_migrate_may_be_repeated(run: Run) -> None:
     assert (await run("migrate")).output == "The database is up to date.\n"
+
+
+async def test_every_command_works_with_an_api_key(run: Run, api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with transaction(api.sessions) as tx:
+        await ensure_user(tx, "ada")
+    monkeypatch.setenv("API_TOKEN", OPERATORS)
+    made = json.loads((await run("keys", "create", "her laptop", "--user", "ada", "--days", "9", "--json")).stdout)
+    assert "There is no user bob" in told(await run("keys", "create", "x", "--user", "bob"))
+
+    monkeypatch.setenv("API_TOKEN", made["secret"])
+    started = json.loads((await run("build", "--idea", "A bakery", "--no-watch", "--json")).stdout)
+    assert (await api.row(started["id"])).user_id == "ada"
+    me = (await run("me")).output
+    assert [line.split()[0] for line in me.splitlines()] == ["user", "by", "scopes", "organisation"]
+    assert ("ada (owner)" in me, f"an API key {made['key']['id']}" in me) == (True, True)
+
+    reading = await run("keys", "create", "the export", "--scope", "builds:read")
+    assert reading.exit_code == 0, reading.output
+    secret = reading.output.splitlines()[-1].strip()
+    listed = (await run("keys", "list")).output
+    assert ("the export" in listed, secret in listed) == (True, False)
+    rotated = await run("keys", "rotate", made["key"]["id"], "--overlap", "0")
+    assert "does not work any more" in rotated.output
+    assert "The key" in told(await run("keys", "list"))  # what has taken its place
+    monkeypatch.setenv("API_TOKEN", rotated.output.splitlines()[-2].strip())
+    key_id = secret.split("_")[1]
+    assert f"{key_id} is revoked" in (await run("keys", "revoke", key_id)).output
+    monkeypatch.setenv("API_TOKEN", secret)
+    assert "was revoked" in told(await run("list"))
+    monkeypatch.setenv("API_TOKEN", secret[:-2])
+    assert "incomplete or mistyped" in told(await run("list"))
+
+
+async def test_open_prints_a_link_that_signs_in(run: Run, api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = json.loads((await run("build", "--idea", "A bakery", "--no-watch", "--json")).stdout)
+    link = (await run("open", "last", "--print")).output.splitlines()[0]
+    assert link.startswith(f"{api.url}/sign-in#code=")
+    assert link.endswith(f"&to=%2Fbuilds%2F{started['id']}")
+    assert "can't give away ops:read" in told(await run("open", "--operator"))
+    monkeypatch.setenv("API_TOKEN", OPERATORS)
+    of_operator = json.loads((await run("open", "--operator", "--json")).stdout)["url"].partition("#code=")[2]
+    monkeypatch.setenv("API_TOKEN", TOKEN)
+    async with httpx2.AsyncClient(base_url=api.url, headers={"Sec-Fetch-Site": "same-origin"}, trust_env=False) as http:
+        for code in (link.partition("#code=")[2].partition("&")[0], of_operator):
+            signed_in = await http.post("/v1/sign-ins", json={"code": code})
+            assert signed_in.status_code == 201, signed_in.text
+        assert "ops:write" in signed_in.json()["sign_in"]["scopes"]
+        sign_in = signed_in.json()["sign_in"]["id"]
+        assert sign_in in (await run("sign-ins", "list")).output
+        assert f"{sign_in} is ended" in (await run("sign-ins", "end", sign_in)).output
+        assert (await http.get("/v1/me")).status_code == 401

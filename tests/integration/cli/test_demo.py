@@ -126,6 +126,7 @@ async def test_two_demos_at_once_one_of_them_in_a_terminal(directory: Path) -> N
             "status       ready",
             "preview      http://",
             "Temporal UI  http://127.0.0.1:",
+            "/sign-in#code=",
             "nothing was paid",
         ):
             assert words in piped.text
@@ -180,8 +181,8 @@ async def test_up_serves_until_ctrl_c_and_keeps_its_data(directory: Path, monkey
         assert await running.end() == 0, running.text
         await running.assert_nothing_is_left()
     assert (data / "env.sh").stat().st_mode & 0o777 == 0o600
-    down = {each.name: each.state for each in await run_checks(["database", "temporal", "api"], None, lambda _: None)}
-    assert [down[name] for name in ("database", "temporal", "api")] == ["fail"] * 3
+    names = ["database", "temporal", "api", "previews"]
+    assert [each.state for each in await run_checks(names, None, lambda _: None)] == ["fail"] * 4
 
 
 @pytest.mark.thorough
@@ -196,6 +197,11 @@ async def test_up_says_what_to_do_after_losing_only_the_file_of_temporal(directo
             brief = json.loads((EXAMPLES / "brief.json").read_text())
             project = (await http.post("/v1/projects", json={"brief": brief})).json()["id"]
             (await http.post(f"/v1/projects/{project}/builds", json={"goal": "Build it."})).raise_for_status()
+        code = running.text.partition(f"{url}/sign-in#code=")[2].split()[0]
+        page = {"Sec-Fetch-Site": "same-origin"}
+        async with httpx2.AsyncClient(base_url=url, headers=page, timeout=DEADLINE, trust_env=False) as http:
+            (await http.post("/v1/sign-ins", json={"code": code})).raise_for_status()
+            assert [each["id"] for each in (await http.get("/v1/projects")).json()["projects"]] == [project]
         running.process.send_signal(signal.SIGINT)
         assert await running.end() == 0, running.text
     for file in (data / "temporal").glob("temporal.db*"):
