@@ -31,6 +31,7 @@ FOR_ALL = {
     "limits": "limits of the whole service",
     "switches": "switched off by operators",
     "request_buckets": "numbers of requests",
+    "sign_in_attempts": "browsers of which no one knows yet whose they are",
     "dependencies": "servers that builds wait for",
     "model_buckets": "what models have left",
     "sandbox_fleet": "a count of sandboxes",
