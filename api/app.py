@@ -24,6 +24,7 @@ from api.routes import (
     health,
     keys,
     me,
+    organisations,
     pages,
     preview_entry,
     preview_links,
@@ -120,7 +121,8 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         responses=problems(401, 403, 421, 429, 503),
     )
     building = (projects, secrets, builds, steering, events, previews, preview_links, workspaces, pushes)
-    for module in (*building, usage, account, audit, me, keys, sign_ins):
+    of_users = (usage, account, organisations, me, keys, sign_ins)
+    for module in (*building, *of_users, audit):
         v1.include_router(module.router)
     app.include_router(v1)
     return app

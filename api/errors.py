@@ -24,6 +24,7 @@ from domain.errors import (
     InvalidInput,
     KeyReused,
     KillSwitchOn,
+    LastOwner,
     NeedsPerson,
     NoSecretsKey,
     NotFound,
@@ -73,6 +74,7 @@ BUILD_CLOSED = Kind("build-closed", 409, "Build closed")
 BUILD_NOT_READY = Kind("build-not-ready", 409, "Build not ready")
 ALREADY_ANSWERED = Kind("already-answered", 409, "Question already answered differently")
 RESTORE_WAITS = Kind("restore-waits", 409, "Another restore is pending")
+LAST_OWNER = Kind("last-owner", 409, "Organisation needs an owner")
 PUSH_FAILED = Kind("push-failed", 409, "Push failed")
 TOO_MANY_UNREAD = Kind("too-many-unread", 409, "Too many unread messages")
 TOO_LARGE = Kind("body-too-large", 413, "Request body too large")
@@ -108,6 +110,7 @@ _KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (  # the first that fits
     (AlreadyAnswered, ALREADY_ANSWERED),
     (RestorePending, RESTORE_WAITS),
     (SnapshotNotStored, SNAPSHOT_NOT_STORED),
+    (LastOwner, LAST_OWNER),
     (PushFailed, PUSH_FAILED),
     (Conflict, CONFLICT),
     (InvalidInput, INVALID),

@@ -10,6 +10,14 @@ _LATER = "2026-11-24T12:21:30Z"
 _PROJECT_ID = "9b2f0c1e-6a54-4a0b-9d5e-2f1f8f0f6c11"
 _BEFORE = "2026-11-24T12:00:00Z"
 
+ORGANISATION: dict[str, Any] = {
+    "id": "5c0b7b8e-3d0a-4f5f-8f0c-6a8a3a1c9d27",
+    "name": "Pantry Pal Ltd",
+    "is_personal": False,
+    "role": "owner",
+    "created_at": _BEFORE,
+}
+MEMBER: dict[str, Any] = {"user": "ada", "role": "member", "since": _BEFORE}
 BRIEF: dict[str, Any] = {
     "name": "Pantry Pal",
     "problem": "People who cook forget what they have, and it spoils.",
@@ -21,6 +29,7 @@ INTERVIEW: dict[str, Any] = {
 }
 PROJECT: dict[str, Any] = {
     "id": _PROJECT_ID,
+    "organisation_id": ORGANISATION["id"],
     "name": "Pantry Pal",
     "status": "mvp_built",
     "last_build_version": 1,
@@ -62,6 +71,7 @@ BUILD: dict[str, Any] = {
     "id": _BUILD_ID,
     "project_id": _PROJECT_ID,
     "goal": "Build the first version: a list, no login.",
+    "started_by": "ada",
     **BuildOptions().model_dump(mode="json"),
     "status": "sleeping",
     "waiting_for": None,

@@ -3,28 +3,39 @@
 A viewer first reads the past events for itself, then joins the build's reader. Event ids are the build's own sequence,
 assigned under a lock of its row, so no event appears later with a lower id. After a lost connection, to the viewer or
 to the database, reading continues after the last id.
+
+Whether a viewer may see the build was checked before the feed began, and is checked again while it lasts.
 """
 
 import asyncio
 import contextlib
 import json
+import time
 import uuid
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 
 from api.nudges import FeedNudges
+from db.builds import find_build
 from db.events import FeedPage, read_feed
 from db.models import Event
-from db.session import Sessions
+from db.session import Access, Sessions
 from db.transaction import transaction
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 5.0
 """Readers also look after this long without a nudge: a NOTIFY may be lost with its listener."""
+
+_ACCESS_SECONDS = 5.0
+"""Check viewers again after this long. A reader looks every `_POLL_SECONDS` at least, so a feed ends within the sum of
+both after its viewer may not see the build any more."""
 
 _PAGE_EVENTS = 500
 
@@ -57,6 +68,7 @@ class Batch:
 class _Viewer:
     """One viewer's queue of batches that it has not taken yet."""
 
+    user_id: str
     joined_after: int
     """Every event after this one arrives here."""
 
@@ -69,12 +81,16 @@ class _Viewer:
         """Queue the batch; False if the viewer is too far behind, which ends it."""
         self.waiting += len(batch.events)
         if self.waiting > _PENDING_EVENTS:
-            self.batches.clear()
-            self.end()
+            self.drop()
             return False
         self.batches.append(batch)
         self.arrived.set()
         return True
+
+    def drop(self) -> None:
+        """End it without the batches that it has not taken."""
+        self.batches.clear()
+        self.end()
 
     def end(self) -> None:
         self.is_over = True
@@ -98,6 +114,8 @@ class _Reader:
 
     position: int
     viewers: set[_Viewer] = field(default_factory=set)
+    checked_at: float = field(default_factory=time.monotonic)
+    """When its viewers were checked the last time."""
     task: asyncio.Task[None] | None = None
 
 
@@ -133,9 +151,15 @@ class Feeds:
         """The number of live viewers of the build."""
         return len(self._readers[build_id].viewers) if build_id in self._readers else 0
 
-    async def follow(self, build_id: uuid.UUID, after: int) -> AsyncGenerator[bytes, None]:
-        """The build's encoded events after an id, until the build is closed or the viewer is too slow."""
+    async def follow(self, build_id: uuid.UUID, after: int, user_id: str) -> AsyncGenerator[bytes, None]:
+        """The build's encoded events after an id, until the build is closed, or the viewer is too slow or may not see
+        the build any more. The caller has checked that the user may see it."""
+        checked_at = time.monotonic()
         while True:
+            if time.monotonic() - checked_at >= _ACCESS_SECONDS:
+                if not await self._who_may_see(build_id, {user_id}):
+                    return
+                checked_at = time.monotonic()
             page = await self._read_until_it_answers(build_id, after)
             if page.events:
                 batch = Batch.of(page.events)
@@ -145,7 +169,7 @@ class Feeds:
                 return
             if len(page.events) < _PAGE_EVENTS:
                 break
-        with self._joined(build_id, page.last_event_id) as viewer:
+        with self._joined(build_id, page.last_event_id, user_id) as viewer:
             while after < viewer.joined_after:  # what was added between that page and joining the reader
                 page = await self._read_until_it_answers(build_id, after)
                 if not page.events or self._is_ending:
@@ -159,13 +183,13 @@ class Feeds:
                     after = live.last
 
     @contextlib.contextmanager
-    def _joined(self, build_id: uuid.UUID, last_event_id: int) -> Iterator[_Viewer]:
+    def _joined(self, build_id: uuid.UUID, last_event_id: int, user_id: str) -> Iterator[_Viewer]:
         """A viewer of the build's reader. Starts a reader after `last_event_id` if the build has none yet."""
         reader = self._readers.get(build_id)
         if reader is None:
             reader = self._readers[build_id] = _Reader(last_event_id)
             reader.task = asyncio.create_task(self._run(build_id, reader))
-        viewer = _Viewer(reader.position)
+        viewer = _Viewer(user_id, reader.position)
         reader.viewers.add(viewer)
         try:
             yield viewer
@@ -186,6 +210,8 @@ class Feeds:
                 while True:
                     nudged.clear()  # before reading: a later announcement is read in the next round
                     page = await self._read_until_it_answers(build_id, reader.position)
+                    if time.monotonic() - reader.checked_at >= _ACCESS_SECONDS:
+                        await self._drop_who_may_not_see(build_id, reader)
                     if page.events:
                         self._hand_out(build_id, reader, Batch.of(page.events))
                     if page.is_last:
@@ -201,6 +227,17 @@ class Feeds:
             for viewer in reader.viewers:
                 viewer.end()
 
+    async def _drop_who_may_not_see(self, build_id: uuid.UUID, reader: _Reader) -> None:
+        began = time.monotonic()
+        users = {viewer.user_id for viewer in reader.viewers}
+        refused = users - await self._who_may_see(build_id, users)
+        for viewer in reader.viewers:
+            if viewer.user_id in refused:
+                viewer.drop()
+        if refused:
+            log.info("ended feeds of users who may not see the build any more", build_id=str(build_id))
+        reader.checked_at = began
+
     def _hand_out(self, build_id: uuid.UUID, reader: _Reader, batch: Batch) -> None:
         reader.position = batch.last
         slow = {viewer for viewer in reader.viewers if not viewer.offer(batch)}
@@ -213,17 +250,39 @@ class Feeds:
 
         A started stream can't answer with an error: it stays silent until the database is back.
         """
+
+        async def read() -> FeedPage:
+            async with transaction(self._sessions) as tx:
+                return await read_feed(tx, build_id, after, _PAGE_EVENTS)
+
+        page = await self._until_it_answers(build_id, read)
+        return page or FeedPage(events=[], last_event_id=after, is_last=True)
+
+    async def _who_may_see(self, build_id: uuid.UUID, users: Set[str]) -> Set[str]:
+        """Those of the users who may see the build; none if feeds are ending."""
+
+        async def find() -> Set[str]:
+            may_see = set()
+            for user_id in users:
+                async with transaction(self._sessions.acting(Access(user_id))) as tx:
+                    if await find_build(tx, user_id, build_id) is not None:
+                        may_see.add(user_id)
+            return may_see
+
+        return await self._until_it_answers(build_id, find) or set()
+
+    async def _until_it_answers(self, build_id: uuid.UUID, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """Ask the database again until it answers; None if feeds are ending."""
         has_warned = False
         while not self._is_ending:
             try:
-                async with transaction(self._sessions) as tx:
-                    return await read_feed(tx, build_id, after, _PAGE_EVENTS)
+                return await ask()
             except Exception as error:
                 if not has_warned:
                     log.warning("cannot read the feed", build_id=str(build_id), error=repr(error))
                 has_warned = True
             await asyncio.sleep(min(1.0, _POLL_SECONDS))
-        return FeedPage(events=[], last_event_id=after, is_last=True)
+        return None
 
 
 def _encode(event: Event) -> bytes:

@@ -26,6 +26,7 @@ from db.models import (
     Artifact,
     AuditEntry,
     FounderMessage,
+    Membership,
     Preview,
     PreviewLink,
     Project,
@@ -34,6 +35,7 @@ from db.models import (
     Snapshot,
     UnderstandingSession,
 )
+from db.organisations import OwnOrganisation
 from db.projects import VersionedProject
 from db.steering import AnsweredQuestion
 from db.usage import Sums, UsageOfBuild, UsageOfDay
@@ -53,6 +55,7 @@ from domain.brief import (
 from domain.budget import BudgetState, Level, next_utc_midnight
 from domain.build_options import BuildOptions
 from domain.errors import InvalidBrief, InvalidInput
+from domain.identity import Role
 from domain.judge import Judgement
 from domain.model_choice import ModelChoice
 from domain.product_secrets import MAX_VALUE_BYTES
@@ -129,6 +132,36 @@ class NewProject(Body):
     )
     interview: UnderstandingSessionIn | None = Field(
         default=None, description="The understanding session: questions, and answers by question id."
+    )
+    organisation_id: uuid.UUID | None = Field(
+        default=None, description="The organisation that owns it; by default your personal one."
+    )
+
+
+class ProjectOrganisation(Body):
+    """The organisation to which a project is moved."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"organisation_id": examples.ORGANISATION["id"]}]})
+
+    organisation_id: uuid.UUID
+
+
+class NewOrganisation(Body):
+    """An organisation to create, or its new name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Pantry Pal Ltd"}]})
+
+    name: Name
+
+
+class NewRole(Body):
+    """A member's role."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"role": "member"}]})
+
+    role: Role = Field(
+        description="owner: changes members, and all that a member may; member: changes projects and builds, and pays "
+        "for the builds that they start; viewer: reads."
     )
 
 
@@ -303,6 +336,7 @@ class ProjectOut(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [examples.WHOLE_PROJECT]})
 
     id: uuid.UUID
+    organisation_id: uuid.UUID
     name: str
     status: ProjectStatus
     last_build_version: LastVersion
@@ -317,6 +351,7 @@ class ProjectOut(BaseModel):
         """The project with its documents."""
         return cls(
             id=project.id,
+            organisation_id=project.org_id,
             name=project.name,
             status=project.status,
             last_build_version=project.last_build_version,
@@ -332,6 +367,7 @@ class ListedProject(BaseModel):
     """A project without its documents."""
 
     id: uuid.UUID
+    organisation_id: uuid.UUID
     name: str
     status: ProjectStatus
     last_build_version: LastVersion
@@ -345,6 +381,7 @@ class ListedProject(BaseModel):
         row = versioned.project
         return cls(
             id=row.id,
+            organisation_id=row.org_id,
             name=row.name,
             status=row.status,
             last_build_version=row.last_build_version,
@@ -366,6 +403,83 @@ class ProjectList(BaseModel):
 
     projects: list[ListedProject]
     next_cursor: NextCursor
+
+
+class OrganisationOut(BaseModel):
+    """An organisation that you are a member of."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.ORGANISATION]})
+
+    id: uuid.UUID
+    name: str
+    is_personal: bool = Field(description="Whether it is your own, which has no other members.")
+    role: Role = Field(description="Your role.")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, own: OwnOrganisation) -> Self:
+        """The organisation as a member sees it."""
+        row = own.organisation
+        return cls(
+            id=row.id,
+            name=row.name,
+            is_personal=row.personal_of is not None,
+            role=own.role,
+            created_at=row.created_at,
+        )
+
+
+class OrganisationList(BaseModel):
+    """Your organisations: the personal one, then the others, oldest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"organisations": [examples.ORGANISATION]}]})
+
+    organisations: list[OrganisationOut]
+
+
+class MemberOut(BaseModel):
+    """A member of an organisation."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.MEMBER]})
+
+    user: str
+    role: Role
+    since: datetime
+
+    @classmethod
+    def of(cls, row: Membership) -> Self:
+        """The member of the row."""
+        return cls(user=row.user_id, role=Role(row.role), since=row.created_at)
+
+
+class MemberList(BaseModel):
+    """An organisation's members, oldest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"members": [examples.MEMBER]}]})
+
+    members: list[MemberOut]
+
+
+class ChangedMemberOut(MemberOut):
+    """A member after a change."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.MEMBER | {"cancelled_builds": []}]})
+
+    cancelled_builds: list[uuid.UUID] = Field(
+        description="Open builds that the member has started and that end now, because viewers can't steer builds."
+    )
+
+
+class RemovedMemberOut(BaseModel):
+    """A user who is not a member any more."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user": "ada", "cancelled_builds": []}]})
+
+    user: str
+    cancelled_builds: list[uuid.UUID] = Field(
+        description="Open builds that they have started in the organisation's projects and that end now. Their "
+        "workspaces are kept as snapshots."
+    )
 
 
 class BriefOut(BaseModel):
@@ -421,7 +535,10 @@ class QuestionOut(BaseModel):
 
 
 class BudgetOut(BaseModel):
-    """How much of today's allowance is used, all builds of the user together. Amounts are in microdollars."""
+    """How much of today's allowance is used, all builds of the user together. Amounts are in microdollars.
+
+    A build's budget is that of the user who started it and pays for it; other members see its share as well.
+    """
 
     percent: int | None = Field(description="Reserved money included; null for an unlimited plan.")
     level: Level = Field(description="green up to 60 %, yellow up to 90 %, red above.")
@@ -573,6 +690,7 @@ class BuildOut(BuildOptions, _BuildIdentity):
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [examples.BUILD]})
 
+    started_by: str = Field(description="The user who started it, and whose allowance pays for it.")
     status: Status
     waiting_for: WaitingFor | None = Field(description="Who can end `needs_input`.")
     dependency: Dependency | None = Field(
@@ -612,6 +730,7 @@ class BuildOut(BuildOptions, _BuildIdentity):
             "judge_cost_microdollars": costed.judge_cost if operator else None,
             "judgement": None if costed.judgement is None else JudgementOut.of(*costed.judgement),
             "budget": budget,
+            "started_by": row.user_id,
             "sandbox_hours": round(costed.sandbox_seconds / 3600, 2),
             "question": None if costed.question is None else QuestionOut.of(costed.question),
             "agent_questions": [QuestionOut.of(AnsweredQuestion(asked, None)) for asked in costed.agent_questions],

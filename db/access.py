@@ -7,11 +7,11 @@ import uuid
 
 from sqlalchemy import ColumnElement, select
 
-from db.models import ApiKey, Build, LedgerEntry, Membership, Project, SignIn
+from db.models import ApiKey, Build, LedgerEntry, Membership, Organisation, Project, SignIn
 from db.transaction import Transaction
 from domain.identity import Role
 
-OwnedRows = type[Project] | type[Build] | type[LedgerEntry] | type[ApiKey] | type[SignIn]
+OwnedRows = type[Organisation] | type[Project] | type[Build] | type[LedgerEntry] | type[ApiKey] | type[SignIn]
 
 
 def owned(rows: OwnedRows, user_id: str) -> ColumnElement[bool]:
@@ -20,6 +20,8 @@ def owned(rows: OwnedRows, user_id: str) -> ColumnElement[bool]:
     Projects, and with them builds, belong to organisations, and each of their members sees them. Ledger entries, keys
     and sign-ins belong to one user.
     """
+    if rows is Organisation:
+        return Organisation.id.in_(select(Membership.org_id).where(Membership.user_id == user_id))
     if rows is Project:
         return Project.org_id.in_(select(Membership.org_id).where(Membership.user_id == user_id))
     if rows is Build:

@@ -182,6 +182,7 @@ class BuildFilter:
     statuses: Sequence[Status] = ()
     project_id: uuid.UUID | None = None
     is_open: bool | None = None
+    started_by: str | None = None
 
 
 async def list_builds(
@@ -193,6 +194,8 @@ async def list_builds(
         query = query.where(Build.status.in_(filters.statuses))
     if filters.project_id is not None:
         query = query.where(Build.project_id == filters.project_id)
+    if filters.started_by is not None:
+        query = query.where(Build.user_id == filters.started_by)
     if filters.is_open is not None:
         query = query.where(Build.closed_at.is_(None) if filters.is_open else Build.closed_at.is_not(None))
     rows = await tx.session.execute(page_after(query, Build, after, limit))

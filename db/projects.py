@@ -17,12 +17,17 @@ IDEA_BRIEF = "idea_brief"
 
 
 async def create_project(
-    tx: Transaction, user_id: str, name: str, brief: dict[str, Any] | None, interview: Interview | None
+    tx: Transaction,
+    user_id: str,
+    name: str,
+    brief: dict[str, Any] | None,
+    interview: Interview | None,
+    org_id: uuid.UUID | None = None,
 ) -> Project:
-    """Store a project with its brief and interview, in the user's personal organisation."""
+    """Store a project with its brief and interview. `org_id`: whose it is; by default it is the user's own."""
     project_id = uuid.uuid4()
     projects = await tx.session.scalars(
-        insert(Project).values(id=project_id, user_id=user_id, name=name).returning(Project)
+        insert(Project).values(id=project_id, org_id=org_id, user_id=user_id, name=name).returning(Project)
     )
     project = projects.one()
     if brief is not None:
@@ -55,9 +60,14 @@ _INTERVIEW_VERSION = (
 )
 
 
-async def list_projects(tx: Transaction, user_id: str, after: Position | None, limit: int) -> list[VersionedProject]:
-    """Return up to `limit` of the user's projects, newest first."""
+async def list_projects(
+    tx: Transaction, user_id: str, org_id: uuid.UUID | None, after: Position | None, limit: int
+) -> list[VersionedProject]:
+    """Return up to `limit` of the projects that the user may see, newest first; only this organisation's if one is
+    named."""
     query = select(Project, _BRIEF_VERSION, _INTERVIEW_VERSION).where(access.owned(Project, user_id))
+    if org_id is not None:
+        query = query.where(Project.org_id == org_id)
     rows = await tx.session.execute(page_after(query, Project, after, limit))
     return [VersionedProject(*row) for row in rows]
 
@@ -108,6 +118,12 @@ async def find_project(tx: Transaction, user_id: str, project_id: uuid.UUID) -> 
     return (
         await tx.session.scalars(select(Project).where(Project.id == project_id, access.owned(Project, user_id)))
     ).one_or_none()
+
+
+async def move_project(tx: Transaction, project: Project, org_id: uuid.UUID) -> None:
+    """Give a locked project to another organisation."""
+    project.org_id = org_id
+    await tx.session.flush()
 
 
 async def find_brief(tx: Transaction, project_id: uuid.UUID) -> Artifact | None:

@@ -15,6 +15,7 @@
     │   ├── AlreadyAnswered
     │   ├── RestorePending
     │   ├── SnapshotNotStored
+    │   ├── LastOwner           an organisation would have no owner
     │   └── PushFailed          a git server did not take a push, or the history can't be pushed
     ├── TokenRefused            a token of an identity provider does not prove who sends it
     ├── Refused                 well-formed, but not allowed now or for this user
@@ -123,6 +124,10 @@ class RestorePending(Conflict):
 
 class SnapshotNotStored(Conflict):
     """The snapshot is being taken, has failed or was deleted."""
+
+
+class LastOwner(Conflict):
+    """An organisation would have no owner."""
 
 
 class PushFailed(Conflict):

@@ -16,8 +16,9 @@ from clients.build_workflows import BuildToStart, BuildWorkflows
 from db import access, builds, steering, switches
 from db.builds import BuildRequest
 from db.models import Build, User
+from db.organisations import lock_members
 from db.projects import find_project
-from db.session import Sessions
+from db.session import Access, Sessions
 from db.transaction import Transaction, request_transaction
 from db.users import load_user_with_plan, require_user
 from domain.audit import Action
@@ -67,6 +68,8 @@ async def start_build(
         project = await find_project(tx, request.user_id, request.project_id)
         if project is None:
             raise NotFound(f"There is no project {request.project_id}.")
+        # Until the row is committed: the builds of a member who is removed are cancelled, and this one with them.
+        await lock_members(tx, project.org_id, shared=True)
         await require_right(tx, request.user_id, project.id, Right.CHANGE)
         user = await require_user(tx, request.user_id)
         build = await _find_by_key(tx, request)
@@ -170,7 +173,8 @@ async def start_if_unstarted(sessions: Sessions, workflows: BuildWorkflows, buil
     """
     if build.started_at is not None or build.closed_at is not None:
         return
-    async with request_transaction(sessions) as tx:
+    # Another member may be the one who pays for the build.
+    async with request_transaction(sessions.acting(Access.everything())) as tx:
         user = await require_user(tx, build.user_id)
     await _start_or_leave_to_reaper(sessions, workflows, build, user.plan)
 
@@ -208,7 +212,8 @@ async def require_right(tx: Transaction, user_id: str, project_id: uuid.UUID, ri
     if right is Right.READ or await access.find_role(tx, user_id, project_id) in CHANGING_ROLES:
         return
     raise Refused(
-        "You can look at this project, but not change it. Ask an owner of its organisation to make you a member."
+        "You are a viewer of this project: only owners and members of its organisation can change it. Ask one of its "
+        "owners to make you a member."
     )
 
 
@@ -238,6 +243,15 @@ async def cancel_build(sessions: Sessions, workflows: BuildWorkflows, user_id: s
         if not await builds.request_cancel(tx, build_id):
             raise _closed(build)
         await record(tx, Action.BUILD_CANCEL, project_id=build.project_id, build_id=build_id)
+    await signal_cancel(sessions, workflows, build)
+
+
+async def signal_cancel(sessions: Sessions, workflows: BuildWorkflows, build: Build) -> None:
+    """Ask the workflow of a build whose cancel is committed to end.
+
+    Raises:
+        TemporalUnavailable: the reaper asks again.
+    """
     await _signal(sessions, workflows, build, workflows.cancel)
 
 

@@ -1,6 +1,7 @@
 """Start, list, read, cancel and wake builds."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -12,7 +13,6 @@ from api.deps import (
     IsOperator,
     Resources,
     ResourcesDep,
-    TransactionDep,
     expensive,
     needs,
 )
@@ -20,8 +20,9 @@ from api.paging import BuildsPage, Page
 from api.responses import TAKES_BODY, problems
 from api.schemas import BudgetOut, BuildList, BuildOut, NewBuild
 from db import builds, money
-from db.builds import BuildFilter, BuildRequest
+from db.builds import BuildFilter, BuildRequest, CostedBuild
 from db.projects import find_project
+from db.session import Access
 from db.transaction import Transaction, request_transaction
 from domain.build_options import BuildOptions
 from domain.errors import NotFound
@@ -67,36 +68,39 @@ async def start(
     responses=problems(404, 422),
 )
 async def list_of_project(
-    project_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep, page: BuildsPage, operator: IsOperator
+    project_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep, page: BuildsPage, operator: IsOperator
 ) -> BuildList:
     """Newest first."""
-    if await find_project(tx, user_id, project_id) is None:
-        raise NotFound(f"There is no project {project_id}.")
-    return await _list(tx, user_id, BuildFilter(project_id=project_id), page, operator)
+    async with request_transaction(resources.sessions) as tx:
+        if await find_project(tx, user_id, project_id) is None:
+            raise NotFound(f"There is no project {project_id}.")
+    return await _list(resources, user_id, BuildFilter(project_id=project_id), page, operator)
 
 
 @router.get("/builds", dependencies=[needs(Scope.BUILDS_READ)], summary="List builds", responses=problems(422))
 async def list_of_user(
     user_id: CurrentUserId,
-    tx: TransactionDep,
+    resources: ResourcesDep,
     page: BuildsPage,
     operator: IsOperator,
     status: Annotated[list[Status], Query(description="Only builds with one of these.")] = [],  # noqa: B006
     project_id: Annotated[uuid.UUID | None, Query(description="Only this project's builds.")] = None,
     open: Annotated[bool | None, Query(description="true: only open builds; false: only ended ones.")] = None,
+    started_by_me: Annotated[bool, Query(description="true: only builds that you have started.")] = False,
 ) -> BuildList:
-    """The user's builds, newest first. A project that does not exist has none."""
-    return await _list(tx, user_id, BuildFilter(status, project_id, open), page, operator)
+    """The builds of all your projects, newest first: also those that other members have started. A project that does
+    not exist has none."""
+    only = BuildFilter(status, project_id, open, user_id if started_by_me else None)
+    return await _list(resources, user_id, only, page, operator)
 
 
-async def _list(tx: Transaction, user_id: str, only: BuildFilter, page: Page, operator: bool) -> BuildList:
-    rows = await builds.list_builds(tx, user_id, only, page.after, page.limit + 1)
-    listed = rows[: page.limit]
-    if not listed:
-        return BuildList(builds=[], next_cursor=None)
-    budget = await _budget(tx, user_id, operator)
+async def _list(resources: Resources, user_id: str, only: BuildFilter, page: Page, operator: bool) -> BuildList:
+    async with request_transaction(resources.sessions) as tx:
+        rows = await builds.list_builds(tx, user_id, only, page.after, page.limit + 1)
+        listed = rows[: page.limit]
+        budgets = await _budgets(resources, tx, user_id, listed, operator)
     return BuildList(
-        builds=[BuildOut.of(each, budget, operator=operator) for each in listed],
+        builds=[BuildOut.of(each, budgets[each.build.user_id], operator=operator) for each in listed],
         next_cursor=page.next_cursor(listed[-1].build if len(rows) > page.limit else None),
     )
 
@@ -142,10 +146,24 @@ async def _read(resources: Resources, user_id: str, build_id: uuid.UUID, operato
         build = await builds.read_build(tx, user_id, build_id)
         if build is None:
             raise NotFound(f"There is no build {build_id}.")
-        return BuildOut.of(build, await _budget(tx, user_id, operator), operator=operator)
+        budgets = await _budgets(resources, tx, user_id, [build], operator)
+        return BuildOut.of(build, budgets[build.build.user_id], operator=operator)
+
+
+async def _budgets(
+    resources: Resources, tx: Transaction, user_id: str, listed: Sequence[CostedBuild], operator: bool
+) -> dict[str, BudgetOut]:
+    """Today's budgets of those who started the builds, also of ones that ended long ago: it belongs to the user, not to
+    the build."""
+    payers = {each.build.user_id for each in listed}
+    budgets = {user_id: await _budget(tx, user_id, operator)} if user_id in payers else {}
+    if others := payers - {user_id}:
+        # The user may see these builds, and so the share of the allowance that pays for them.
+        async with request_transaction(resources.sessions.acting(Access.everything())) as every:
+            budgets |= {payer: await _budget(every, payer, operator) for payer in sorted(others)}
+    return budgets
 
 
 async def _budget(tx: Transaction, user_id: str, operator: bool) -> BudgetOut:
-    """Today's budget, also for builds that ended long ago: it belongs to the user, not to the build."""
     now = datetime.now(UTC)
     return BudgetOut.of(await money.budget_of(tx, user_id, now.date()), now, operator=operator)

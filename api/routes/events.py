@@ -79,8 +79,8 @@ async def follow(
     """Past and new events, in order, until the build is closed.
 
     `id` is the event's id, `event` its type, `data` a JSON object of `turn`, `created_at` and `data`. A comment is sent
-    every 15 seconds. A stream may end before the build does, if its viewer is too slow or the API restarts. Continue it
-    with `Last-Event-ID`: no event is lost or doubled.
+    every 15 seconds. A stream may end before the build does: if its viewer is too slow or may not see the project any
+    more, or if the API restarts. Continue it with `Last-Event-ID`: no event is lost or doubled.
     """
     start = after if last_event_id is None else last_event_id
     async with request_transaction(resources.sessions) as tx:
@@ -90,7 +90,7 @@ async def follow(
     counted = ExitStack()
     counted.enter_context(resources.limits.open_feed(limited_as(identity)))
     return _Feed(
-        resources.feeds.follow(build_id, start),
+        resources.feeds.follow(build_id, start, user_id),
         counted,
         ping=_HEARTBEAT_SECONDS,
         send_timeout=_SLOW_VIEWER_SECONDS,

@@ -3,7 +3,7 @@
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from api.deps import CurrentUserId, TransactionDep, needs, new_project
 from api.errors import VERSION_CONFLICT, Problem
@@ -17,6 +17,7 @@ from api.schemas import (
     NewInterview,
     NewProject,
     ProjectList,
+    ProjectOrganisation,
     ProjectOut,
 )
 from db import projects
@@ -29,6 +30,7 @@ from domain.errors import NotFound
 from domain.identity import Right, Scope
 from services.audit import record
 from services.builds import require_right
+from services.organisations import change_organisation, require_may_create_projects
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
@@ -46,22 +48,30 @@ IfMatch = Annotated[
     dependencies=[needs(Scope.BUILDS_WRITE), new_project],
     status_code=201,
     summary="Create a project",
-    responses=problems(*TAKES_BODY),
+    responses=problems(*TAKES_BODY, 404),
 )
 async def create(new: NewProject, user_id: CurrentUserId, tx: TransactionDep, response: Response) -> ProjectOut:
-    """Store the idea brief and the interview. A project without a brief can't be built yet."""
+    """Store the idea brief and the interview. A project without a brief can't be built yet. It belongs to an
+    organisation, and every member of it sees the project."""
     name = new.name or (new.brief or {}).get("name", "").strip() or "Untitled"
     await require_user(tx, user_id)
-    project = await projects.create_project(tx, user_id, name, new.brief, new.interview)
-    await record(tx, Action.PROJECT_CREATE, project_id=project.id)
+    if new.organisation_id is not None:
+        await require_may_create_projects(tx, user_id, new.organisation_id)
+    project = await projects.create_project(tx, user_id, name, new.brief, new.interview, new.organisation_id)
+    await record(tx, Action.PROJECT_CREATE, org_id=project.org_id, project_id=project.id)
     response.headers["Location"] = f"/v1/projects/{project.id}"
     return await _with_documents(tx, project)
 
 
 @router.get("", dependencies=[needs(Scope.BUILDS_READ)], summary="List projects", responses=problems(422))
-async def list_of_user(user_id: CurrentUserId, tx: TransactionDep, page: ProjectsPage) -> ProjectList:
-    """The user's projects, newest first, without their documents."""
-    rows = await projects.list_projects(tx, user_id, page.after, page.limit + 1)
+async def list_of_user(
+    user_id: CurrentUserId,
+    tx: TransactionDep,
+    page: ProjectsPage,
+    organisation_id: Annotated[uuid.UUID | None, Query(description="Only this organisation's projects.")] = None,
+) -> ProjectList:
+    """The projects of all the user's organisations, newest first, without their documents."""
+    rows = await projects.list_projects(tx, user_id, organisation_id, page.after, page.limit + 1)
     listed = rows[: page.limit]
     return ProjectList(
         projects=[ListedProject.of(each) for each in listed],
@@ -150,6 +160,20 @@ async def replace_interview(
     await projects.add_interview(tx, project_id, version, new.interview)
     await record(tx, Action.INTERVIEW_REPLACE, project_id=project_id, version=version)
     return await _interview(tx, project_id, response)
+
+
+@router.put(
+    "/{project_id}/organisation",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
+    summary="Move to another organisation",
+    responses=problems(*TAKES_BODY, 404, 409),
+)
+async def move(
+    project_id: uuid.UUID, new: ProjectOrganisation, user_id: CurrentUserId, tx: TransactionDep
+) -> ProjectOut:
+    """Move the project, with its builds and secrets, to another organisation, of which you are an owner as well. From
+    then on its members see the project, and those of the former one do not."""
+    return await _with_documents(tx, await change_organisation(tx, user_id, project_id, new.organisation_id))
 
 
 def _require(project_id: uuid.UUID, project: Project | None) -> Project:

@@ -11,7 +11,7 @@ from cli.doctor.check import Check, CheckResult, CheckSkipped, DoctorContext, fa
 from cli.doctor.database import check_database, check_outages
 from cli.doctor.machine import check_bubblewrap, check_chromium, check_disk
 from cli.doctor.permits import check_permits
-from cli.doctor.services import check_api, check_model, check_object_store, check_sandboxes
+from cli.doctor.services import check_api, check_model, check_object_store, check_previews, check_sandboxes
 from cli.doctor.temporal import check_reaper, check_search_attributes, check_temporal, check_worker
 from cli.doctor.tools import check_tools
 from cli.feed_state import printable
@@ -35,6 +35,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("tools", check_tools),
     ("permits", check_permits),
     ("api", check_api),
+    ("previews", check_previews),
     ("chromium", check_chromium),
     ("bubblewrap", check_bubblewrap),
     ("disk", check_disk),

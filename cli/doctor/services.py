@@ -8,12 +8,13 @@ import httpx2
 from cli.api_client import ApiClient, ApiProblem, ApiUnreachable
 from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
 from cli.exit_codes import Unreachable
-from clients.loopback import is_loopback
+from clients.loopback import is_loopback, with_address
 from clients.model.providers import check_providers
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes, sandbox_config
 from domain.errors import NeedsPerson
 from domain.models import AS_OF
+from domain.preview_address import preview_address
 from settings import Settings
 
 _ANTHROPIC = "https://api.anthropic.com"
@@ -152,3 +153,23 @@ async def check_api(context: DoctorContext) -> CheckResult:
             if error.body.get("type") not in _ACCEPTED:
                 return fail(f"{url} answers with status {error.status}: {error}", "Check that this is Cofounder's API.")
     return ok(f"{url} answers and accepts the token")
+
+
+async def check_previews(context: DoctorContext) -> CheckResult:
+    """Check that the addresses of previews lead to the API, which answers that this one is private."""
+    pattern = context.settings.preview_url
+    url, headers = with_address(preview_address(pattern, uuid.UUID(int=0)))
+    try:
+        async with httpx2.AsyncClient(trust_env=not is_loopback(url), timeout=_REQUEST_SECONDS) as http:
+            answer = await http.get(url, headers=headers)
+    except httpx2.HTTPError as error:
+        return fail(
+            f"{pattern} does not answer: {str(error) or type(error).__name__}",
+            "Start the API, and let a wildcard DNS record and certificate of PREVIEW_URL lead to it: docs/previews.md",
+        )
+    if answer.status_code != 401 or "X-Cofounder-Key" not in answer.text:
+        return fail(
+            f"{pattern} answers with status {answer.status_code}, not as the API does on the hosts of previews",
+            "Set the same PREVIEW_URL for the API and the workers, and let a proxy in front of the API pass Host on.",
+        )
+    return ok(f"{pattern} leads to the API")

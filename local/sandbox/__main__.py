@@ -60,7 +60,6 @@ def _serve(arguments: argparse.Namespace) -> int:
         api_key=arguments.api_key or os.environ.get("E2B_API_KEY") or f"e2b_{secrets.token_hex(20)}",
         port=arguments.port,
         proxy_port=arguments.proxy_port,
-        proxy_host=arguments.proxy_host,
         egress=egress,
         ca_bundle=ca_bundle,
         limits=Limits(
@@ -93,9 +92,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, help="directory of the sandboxes; one server at a time uses it")
     parser.add_argument("--port", type=int, default=0, help="port of the API; 0: any free one")
     parser.add_argument("--proxy-port", type=int, default=0, help="port of get_host names; 0: any free one")
-    parser.add_argument(
-        "--proxy-host", default="127.0.0.1", help="address that answers get_host names; in a container 0.0.0.0"
-    )
     parser.add_argument(
         "--egress", choices=["none", "proxy"], default="none", help="nothing outside, or some hosts by a proxy"
     )

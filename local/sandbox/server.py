@@ -53,8 +53,6 @@ class Options:
     api_key: str
     port: int = 0
     proxy_port: int = 0
-    proxy_host: str = LOOPBACK
-    """The address that answers `get_host` names. In a container, one that its published port leads to."""
     egress: EgressProxy | None = None
     ca_bundle: Path | None = None
     """Certificates for programs in sandboxes."""
@@ -229,7 +227,7 @@ async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) ->
         loop.add_signal_handler(number, stopping.set)
     if options.die_with_parent:
         _die_with_parent(loop, stopping)
-    with _listen(LOOPBACK, options.port) as api_socket, _listen(options.proxy_host, options.proxy_port) as proxy_socket:
+    with _listen(options.port) as api_socket, _listen(options.proxy_port) as proxy_socket:
         port, proxy_port = api_socket.getsockname()[1], proxy_socket.getsockname()[1]
         confinement = Confinement(options.root.resolve(), options.limits, ca_bundle=options.ca_bundle, node=find_node())
         oracle = None if options.oracle is None else Oracle(options.oracle)
@@ -264,13 +262,13 @@ async def serve(options: Options, announce: Callable[[dict[str, Any]], None]) ->
             await serving
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(port: int) -> socket.socket:
     # Name the protocol: asyncio switches Nagle's algorithm off only if it sees TCP, and with it a request takes 40 ms
     # longer.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
+        listener.bind((LOOPBACK, port))
         listener.listen(512)
     except BaseException:
         listener.close()

@@ -32,7 +32,7 @@ from tests.harness.api_server import (
     settings_for,
 )
 
-ADA, FOUNDER = "ada", "founder"
+ADA, BOB, FOUNDER = "ada", "bob", "founder"
 PLANTED = "zinnober-elephant"
 """What a founder writes, wherever one can write something."""
 
@@ -56,6 +56,11 @@ AUDITED: Mapping[str, Action] = {
     "DELETE /v1/sign-ins/{sign_in_id}": Action.SIGN_IN_REVOKE,
     "POST /v1/projects": Action.PROJECT_CREATE,
     "POST /v1/projects/{project_id}/builds": Action.BUILD_START,
+    "DELETE /v1/organisations/{organisation_id}/members/{user}": Action.MEMBER_REMOVE,
+    "PATCH /v1/organisations/{organisation_id}": Action.ORGANISATION_CHANGE,
+    "POST /v1/organisations": Action.ORGANISATION_CREATE,
+    "PUT /v1/organisations/{organisation_id}/members/{user}": Action.MEMBER_ADD,
+    "PUT /v1/projects/{project_id}/organisation": Action.PROJECT_MOVE,
     "PUT /v1/projects/{project_id}/brief": Action.BRIEF_REPLACE,
     "PUT /v1/projects/{project_id}/interview": Action.INTERVIEW_REPLACE,
     "PUT /v1/projects/{project_id}/secrets/{name}": Action.SECRET_SET,
@@ -220,6 +225,36 @@ async def _new_project(_: RunningApi) -> Request:
     return "/v1/projects", {"name": PLANTED, "brief": {**BRIEF, "problem": PLANTED}}
 
 
+async def _organisation(api: RunningApi) -> str:
+    made = await api.http.post("/v1/organisations", json={"name": PLANTED}, headers=as_user(ADA))
+    assert made.status_code == 201, made.text
+    return f"/v1/organisations/{made.json()['id']}"
+
+
+async def _new_organisation(_: RunningApi) -> Request:
+    return "/v1/organisations", {"name": PLANTED}
+
+
+async def _rename_organisation(api: RunningApi) -> Request:
+    return await _organisation(api), {"name": f"{PLANTED} again"}
+
+
+async def _set_member(api: RunningApi) -> Request:
+    await make_key(api.sessions, BOB)
+    return f"{await _organisation(api)}/members/{BOB}", {"role": "member"}
+
+
+async def _remove_member(api: RunningApi) -> Request:
+    path, body = await _set_member(api)
+    assert (await api.http.put(path, json=body, headers=as_user(ADA))).status_code == 201
+    return path, None
+
+
+async def _move_project(api: RunningApi) -> Request:
+    organisation = (await _organisation(api)).rpartition("/")[2]
+    return f"/v1/projects/{await _project(api)}/organisation", {"organisation_id": organisation}
+
+
 INTERVIEW = {"questions": [{"id": PLANTED, "text": PLANTED}], "answers": {PLANTED: PLANTED}}
 
 CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
@@ -234,6 +269,11 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "DELETE /v1/builds/{build_id}/preview/links/{link_id}": _revoke_link,
     "POST /v1/builds/{build_id}/restore": _restore,
     "POST /v1/builds/{build_id}/wake": _on_build("wake"),
+    "DELETE /v1/organisations/{organisation_id}/members/{user}": _remove_member,
+    "PATCH /v1/organisations/{organisation_id}": _rename_organisation,
+    "POST /v1/organisations": _new_organisation,
+    "PUT /v1/organisations/{organisation_id}/members/{user}": _set_member,
+    "PUT /v1/projects/{project_id}/organisation": _move_project,
     "POST /v1/keys": _new_key,
     "POST /v1/keys/{key_id}/rotate": _rotate_key,
     "DELETE /v1/keys/{key_id}": _revoke_key,
@@ -261,12 +301,17 @@ async def test_every_operation_is_audited_or_harmless(api: RunningApi) -> None:
             assert operation in AUDITED, "acts of operators are recorded"
 
 
+def _concerned(action: Action) -> str:
+    """Whom the entry is about."""
+    return BOB if action in (Action.MEMBER_ADD, Action.MEMBER_REMOVE) else ADA
+
+
 @pytest.mark.parametrize("operation", sorted(CASES))
 async def test_an_act_and_its_entry_are_one_transaction(api: RunningApi, operation: str) -> None:
     action = AUDITED[operation]
     method = operation.partition(" ")[0]
     path, body = await CASES[operation](api)
-    user, headers = (FOUNDER, AS_OPERATOR) if action is Action.AUDIT_READ else (ADA, for_user(ADA))
+    user, headers = (FOUNDER, AS_OPERATOR) if action is Action.AUDIT_READ else (_concerned(action), for_user(ADA))
 
     before = await _contents(api)
     async with _entries_refused(api):
@@ -298,7 +343,7 @@ async def test_a_founders_act_is_recorded_if_it_destroys_something(api: RunningA
     entries = await _entries_after(api, last)
     assert [each.action for each in entries] == ([] if action in HARMLESS else [action])
     for entry in entries:
-        assert (entry.actor, entry.how, entry.user_id) == (ADA, "api_key", ADA)
+        assert (entry.actor, entry.how, entry.user_id) == (ADA, "api_key", _concerned(action))
         assert entry.credential_id is not None
 
 

@@ -181,8 +181,8 @@ async def test_up_serves_until_ctrl_c_and_keeps_its_data(directory: Path, monkey
         assert await running.end() == 0, running.text
         await running.assert_nothing_is_left()
     assert (data / "env.sh").stat().st_mode & 0o777 == 0o600
-    down = {each.name: each.state for each in await run_checks(["database", "temporal", "api"], None, lambda _: None)}
-    assert [down[name] for name in ("database", "temporal", "api")] == ["fail"] * 3
+    names = ["database", "temporal", "api", "previews"]
+    assert [each.state for each in await run_checks(names, None, lambda _: None)] == ["fail"] * 4
 
 
 @pytest.mark.thorough

@@ -188,16 +188,17 @@ def test_doctor_works_where_nothing_does(run: Run) -> None:
         ANTHROPIC_API_KEY="k",
         E2B_API_URL=nowhere,
         E2B_API_KEY="k",
+        PREVIEW_URL="http://*.localhost:1",
         CHROMIUM_PATH="/nowhere",
     )
     assert done.exit_code == 1, done.err
     found = {each["name"]: each for each in json.loads(done.out)["checks"]}
     states = {name: each["state"] for name, each in found.items()}
-    failed = ("database", "temporal", "store", "model", "sandboxes", "api", "chromium")
+    failed = ("database", "temporal", "store", "model", "sandboxes", "api", "previews", "chromium")
     assert {name for name, state in states.items() if state == "fail"} - {"bubblewrap"} == set(failed)
     assert [states[name] for name in ("settings", "attributes", "reaper", "worker")] == ["ok", "warn", "warn", "warn"]
     variables = ["DATABASE_URL", "TEMPORAL_ADDRESS", "S3_ENDPOINT_URL", "ANTHROPIC_BASE_URL", "E2B_API_URL"]
-    for name, variable in zip(failed, [*variables, "COFOUNDER_API_URL", "CHROMIUM_PATH"], strict=True):
+    for name, variable in zip(failed, [*variables, "COFOUNDER_API_URL", "PREVIEW_URL", "CHROMIUM_PATH"], strict=True):
         assert variable in f"{found[name]['detail']} {found[name]['remedy']}", found[name]
     assert "hidden-password" not in done.out
 
