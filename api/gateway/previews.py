@@ -42,9 +42,9 @@ from db.models import Preview
 from db.previews import find_preview, upstream_of
 from db.session import Access, Sessions
 from db.transaction import request_transaction
-from domain.api_keys import PREFIX
-from domain.errors import CofounderError, DatabaseUnavailable
-from domain.identity import Identity
+from domain.api_keys import is_key
+from domain.errors import CofounderError, CredentialRefused, DatabaseUnavailable
+from domain.identity import How, Identity
 from domain.preview_address import build_of_host
 from services.preview_access import VISIT_LIFETIME, begin_visit, may_see, state_of
 from settings import Settings
@@ -218,11 +218,12 @@ class Previews:
         try:
             try:
                 identity = await identify(request, self._settings, self._sessions, token, named)
-            except Problem as problem:
-                if problem.kind is UNAUTHORIZED:
+            except (Problem, CredentialRefused) as error:
+                if isinstance(error, CredentialRefused) or error.kind is UNAUTHORIZED:
                     await self._limits.note_wrong_credentials(address)
                 raise
-            self._limits.check_address(address)
+            if identity.how in (How.API_TOKEN, How.OPERATOR_TOKEN):  # people choose these, so someone may guess them
+                self._limits.check_address(address)
         except DatabaseUnavailable:
             raise
         except Problem as problem:
@@ -280,7 +281,7 @@ class Previews:
     def _is_ours(self, text: str) -> bool:
         """Whether a text is a credential for the API."""
         tokens = (self._settings.api_token, self._settings.api_operator_token)
-        return text.startswith(PREFIX) or any(_equal(text, token) for token in tokens)
+        return is_key(text) or any(_equal(text, token) for token in tokens)
 
 
 class PreviewHosts:

@@ -62,13 +62,6 @@ async def script() -> Response:
     return Response(content, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
 
-@router.get("/preview.css")
-async def style() -> Response:
-    """The page's style."""
-    content = (_PAGES / "preview.css").read_bytes()
-    return Response(content, media_type="text/css", headers={"Cache-Control": "no-cache"})
-
-
 @router.get("/{build_id}")
 async def link(build_id: uuid.UUID, resources: ProcessResourcesDep) -> Response:
     """Keeps the secret of a preview link for this tab, and goes on to the preview."""
@@ -87,7 +80,7 @@ async def enter(
         if code is not None:
             location = _entrance(resources, build_id, code, state, to)
             return Response(status_code=303, headers={**_HEADERS, "Location": location})
-    return _page(resources, build_id, 403)
+    return _page(resources, build_id, 403, "" if identity is None else identity.user_id)
 
 
 @router.post("/{build_id}/enter", dependencies=[Depends(require_json)])
@@ -120,7 +113,10 @@ def _entrance(resources: Resources, build_id: uuid.UUID, code: str, state: str, 
     return f"{preview_address(resources.settings.preview_url, build_id)}/.cofounder/enter?{query}"
 
 
-def _page(resources: Resources, build_id: uuid.UUID, status: int) -> Response:
+def _page(resources: Resources, build_id: uuid.UUID, status: int, user: str = "") -> Response:
+    """The page. `user`: who is signed in, and may not see the preview."""
     address = preview_address(resources.settings.preview_url, build_id)
-    text = (_PAGES / "preview.html").read_text().replace("{{address}}", html.escape(address))
+    text = (_PAGES / "preview.html").read_text()
+    for name, value in (("address", address), ("user", user)):
+        text = text.replace(f"{{{{{name}}}}}", html.escape(value))
     return Response(text, status, _HEADERS, "text/html")
