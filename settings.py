@@ -199,6 +199,9 @@ def _json(value: object) -> object:
 HeaderSecret = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 """A key or token that is sent in an HTTP header. All of it is secret, as with every `SecretStr`."""
 
+Password = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+"""A password of a server of ours."""
+
 SecretsKey = Annotated[SecretStr, AfterValidator(_secrets_key), HoldsSecrets(key_texts)]
 """Keys that encrypt founders' secrets, as `id:key`, separated by commas."""
 
@@ -247,7 +250,12 @@ class Settings(BuildSettings, BaseSettings):
 
     database_url: DatabaseUrl = Field(
         default="postgresql+asyncpg://cofounder@127.0.0.1:5432/cofounder",
-        description="PostgreSQL: postgresql://user:password@host:port/name.",
+        description="PostgreSQL: postgresql://user:password@host:port/name. The API's user is `cofounder_api`.",
+    )
+    api_database_password: Password | None = Field(
+        default=None,
+        description="Password that `cofounder migrate` gives the API's database user `cofounder_api`; unset: none, or "
+        "the one that it has.",
     )
     temporal_task_queue: str = Field(
         default="cofounder", description="Temporal task queue of workflows and activities."

@@ -24,6 +24,7 @@ from domain.identity import FOUNDER_SCOPES, How, Identity, Scope
 from domain.request_limits import RequestClass
 from services.audit import record
 from services.push import Pushes
+from services.row_security import RowSecurity
 from settings import Settings
 
 
@@ -44,6 +45,7 @@ class Resources:
     feeds: Feeds
     store: ObjectReader
     pushes: Pushes
+    row_security: RowSecurity
     previews: Previews
     limits: Limits
 
@@ -95,6 +97,7 @@ async def _identity(
         resources.limits.check_address(address)
     if identity.how is How.SIGN_IN:
         check_own_page(request, resources.settings.public_url)
+    await resources.row_security.require(identity.user_id)
     return identity
 
 

@@ -23,11 +23,12 @@ from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes, sandbox_config
 from clients.temporal import connect_temporal, temporal_config
 from db.session import Access, make_engine, make_sessions, open_sessions
-from domain.errors import Misconfigured, WrongNamespace, WrongVersion
+from domain.errors import Misconfigured, NoRowSecurity, WrongNamespace, WrongVersion
 from services.deployment import check_deployment
 from services.permits import Permits
 from services.presence import check_formats
 from services.push import Pushes, PushPolicy
+from services.row_security import RowSecurity, check_row_security
 from settings import Settings, load_settings
 
 _CHECK_SECONDS = 10.0
@@ -62,6 +63,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 workflows=workflows,
                 feeds=Feeds(every, FeedNudges(sessions)),
                 store=store,
+                row_security=RowSecurity(sessions, settings.api_user),
                 pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),
                 previews=previews,
                 limits=limits,
@@ -111,7 +113,8 @@ def application(settings: Settings | None = None) -> FastAPI:
 
 
 async def check_servers(settings: Settings, environment: Mapping[str, str] | None = None) -> None:
-    """Refuse to serve a database that this program can't read, or whose builds are in another Temporal namespace.
+    """Refuse to serve a database that this program can't read, whose builds are in another Temporal namespace, or where
+    nothing but the queries keeps users apart.
 
     The API starts before its servers, so one that does not answer is not an error. Then the first start of a build
     checks this again.
@@ -120,14 +123,15 @@ async def check_servers(settings: Settings, environment: Mapping[str, str] | Non
         environment: where Temporal is; the process's environment by default.
 
     Raises:
-        WrongNamespace, WrongVersion: says what to do.
+        WrongNamespace, WrongVersion, NoRowSecurity: says what to do.
     """
     try:
         async with asyncio.timeout(_CHECK_SECONDS), open_sessions(settings.database_url, pool_size=1) as sessions:
             await check_formats(sessions)
+            await check_row_security(sessions, settings.api_user, has_issuers=False)
             client = await connect_temporal(environment, lazy=True)
             await check_deployment(sessions, BuildWorkflows(client, settings.temporal_task_queue))
-    except (WrongNamespace, WrongVersion):
+    except (WrongNamespace, WrongVersion, NoRowSecurity):
         raise
     except (Misconfigured, RPCError, TimeoutError) as error:
         _log.warning("the API starts without its servers", reason=str(error))

@@ -54,7 +54,8 @@
     ├── SecretUnreadable        a stored secret can't be decrypted with the keys of SECRETS_KEY
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
         ├── WrongNamespace      the database's builds are in another Temporal namespace
-        └── WrongVersion        the program can't read what is stored
+        ├── WrongVersion        the program can't read what is stored
+        └── NoRowSecurity       the API's database role sees every row, and it is to serve more than one user
 """
 
 from collections.abc import Mapping
@@ -349,6 +350,10 @@ class Misconfigured(CofounderError):
 
 class WrongVersion(Misconfigured):
     """The program can't read what is stored, or a migration would take away what running programs read."""
+
+
+class NoRowSecurity(Misconfigured):
+    """The API's database role sees every row, so the API may serve one user only."""
 
 
 class WrongNamespace(Misconfigured):

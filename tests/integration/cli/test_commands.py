@@ -71,7 +71,7 @@ def run(api: RunningApi, stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> 
         **stack.environment,
         "COFOUNDER_API_URL": api.url,
         "API_TOKEN": TOKEN,
-        "DATABASE_URL": api.resources.settings.database_url,
+        "DATABASE_URL": api.settings.database_url,
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -193,7 +193,7 @@ async def test_scripts_get_json_and_nothing_else(run: Run, monkeypatch: pytest.M
     assert project["id"] == build["project_id"]
     assert json.loads((await run("cancel", "last", *as_user)).stdout)["cancel_requested_at"] is not None
     assert json.loads((await run("users", "show", *as_user[:1], "json-user")).stdout)["user"] == "json-user"
-    assert json.loads((await run("migrate", "--json")).stdout) == {"migrated": True, "bound": True}
+    assert json.loads((await run("migrate", "--json")).stdout) == {"migrated": True, "bound": True, "sql": []}
     assert told(await run("show", "last", "--user", "nobody")).startswith("There is no build yet.")
 
 
