@@ -30,6 +30,7 @@ from api.routes import (
     preview_links,
     previews,
     projects,
+    provider_sign_ins,
     pushes,
     secrets,
     sign_ins,
@@ -110,6 +111,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     add_error_handlers(app)
     app.include_router(health.router)
     app.include_router(pages.router)
+    app.include_router(provider_sign_ins.router)
     app.include_router(
         sign_ins.open_router, prefix="/v1", dependencies=[Depends(require_json)], responses=problems(401, 421, 429, 503)
     )

@@ -15,6 +15,7 @@ from api.identity import identify
 from api.limits import Limits
 from api.origins import check_own_page, has_body, is_json
 from clients.build_workflows import BuildWorkflows
+from clients.oidc.provider import IdentityProviders
 from db.session import Access, Sessions
 from db.transaction import Transaction, request_transaction
 from domain import user_id
@@ -48,6 +49,7 @@ class Resources:
     row_security: RowSecurity
     previews: Previews
     limits: Limits
+    providers: IdentityProviders
 
 
 def _process_resources(request: Request) -> Resources:
@@ -85,7 +87,9 @@ async def _identity(
     token = None if credentials is None else credentials.credentials
     address = address_of(request, resources.settings)
     try:
-        identity = await identify(request, resources.settings, resources.sessions, token, x_cofounder_user)
+        identity = await identify(
+            request, resources.settings, resources.sessions, resources.providers, token, x_cofounder_user
+        )
     except CredentialRefused:
         await resources.limits.note_wrong_credentials(address)
         raise

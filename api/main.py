@@ -20,6 +20,7 @@ from api.limits import Limits
 from api.nudges import FeedNudges
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
+from clients.oidc.provider import IdentityProvider, IdentityProviders
 from clients.sandbox import Sandboxes, sandbox_config
 from clients.temporal import connect_temporal, temporal_config
 from db.session import Access, make_engine, make_sessions, open_sessions
@@ -49,10 +50,11 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
         client = await connect_temporal(environment, lazy=True)
         sessions = make_sessions(engine)
         limits = Limits(sessions, settings.request_limits)
+        providers = IdentityProviders([IdentityProvider(issuer) for issuer in settings.issuers])
         async with (
             ObjectStore(store_config(settings)) as store,
             _open_sandboxes(settings) as sandboxes,
-            open_previews(settings, sessions, limits) as previews,
+            open_previews(settings, sessions, limits, providers) as previews,
         ):
             workflows = BuildWorkflows(client, settings.temporal_task_queue)
             every = sessions.acting(Access.everything())
@@ -67,6 +69,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),
                 previews=previews,
                 limits=limits,
+                providers=providers,
             )
     finally:
         await engine.dispose()

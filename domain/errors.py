@@ -17,7 +17,6 @@
     │   ├── SnapshotNotStored
     │   ├── LastOwner           an organisation would have no owner
     │   └── PushFailed          a git server did not take a push, or the history can't be pushed
-    ├── TokenRefused            a token of an identity provider does not prove who sends it
     ├── Refused                 well-formed, but not allowed now or for this user
     │   ├── AccountSuspended
     │   ├── KillSwitchOn
@@ -138,10 +137,6 @@ class PushFailed(Conflict):
         super().__init__(message, {"reason": reason})
 
 
-class TokenRefused(CofounderError):
-    """A token of an identity provider does not prove who sends it. The message says why, then what to do."""
-
-
 class Refused(CofounderError):
     """Not allowed now, or not for this user."""
 
@@ -170,6 +165,13 @@ class CredentialRefused(CofounderError):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.details = {"reason": reason}
+
+
+class TokenRefused(CredentialRefused):
+    """A token of an identity provider does not prove who sends it. The message says why, then what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "token")
 
 
 class SignInLinkRefused(CredentialRefused):

@@ -100,7 +100,12 @@ async def _identity(request: Request, resources: Resources) -> Identity | None:
     kept = [each for each in request.scope["headers"] if not each[0].startswith(b"sec-fetch-") and each[0] != b"origin"]
     try:
         return await identify(
-            Request({**request.scope, "headers": kept}), resources.settings, resources.sessions, None, None
+            Request({**request.scope, "headers": kept}),
+            resources.settings,
+            resources.sessions,
+            resources.providers,
+            None,
+            None,
         )
     except DatabaseUnavailable:
         raise

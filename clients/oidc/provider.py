@@ -229,6 +229,11 @@ class IdentityProviders:
     def __init__(self, providers: Sequence[IdentityProvider]) -> None:
         self._providers = providers
 
+    @property
+    def take_bearer_tokens(self) -> bool:
+        """Whether bearer tokens of any of them are accepted."""
+        return any(each.issuer.audience for each in self._providers)
+
     def for_sign_in(self) -> Sequence[Issuer]:
         """Those through which people can sign in with a browser."""
         return [each.issuer for each in self._providers if each.issuer.client_id is not None]

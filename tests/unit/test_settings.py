@@ -57,6 +57,8 @@ def prices(model: str, **changes: Any) -> str:
         ("ANTHROPIC_API_KEY", "geheim\nheim", "ANTHROPIC_API_KEY: has a line break"),
         ("E2B_API_KEY", "geheim ", "E2B_API_KEY: has a line break, a space"),
         ("API_TOKEN", "geheimer schlüssel", "API_TOKEN: has a line break, a space at an end or a character"),
+        ("OIDC_ISSUERS", "acme", "OIDC_ISSUERS: is not JSON"),
+        ("OIDC_ISSUERS", '[{"name": "acme", "client_secret": "geheim"}]', "OIDC_ISSUERS: 0.issuer: Field required"),
         ("FALLBACK_MODEL", "gpt", "FALLBACK_MODEL: gpt has no price; set it to one of claude-fable-5-2, "),
         ("MODEL_PRICES", "{", "MODEL_PRICES: is not JSON"),
         ("MODEL_PRICES", "[]", "MODEL_PRICES: Input should be a valid dictionary"),
@@ -172,6 +174,15 @@ def test_the_password_of_a_mirror_is_a_secret(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("SANDBOX_PIP_INDEX_URL", "https://u:geheim%2Fund%20lang@h/simple")
     settings = load_settings()
     assert {"geheim%2Fund%20lang", "geheim/und lang"} <= set(settings.secret_values())
+    assert "geheim" not in repr(settings)
+
+
+def test_client_secrets_of_issuers_are_blanked(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"name": "acme", "issuer": "https://id.acme.example", "client_id": "c", "client_secret": "geheim/und lang"}
+    monkeypatch.setenv("OIDC_ISSUERS", json.dumps([entry]))
+    settings = load_settings()
+    assert {"geheim/und lang", "geheim%2Fund%20lang"} <= set(settings.secret_values())
+    assert [issuer.name for issuer in settings.issuers] == ["acme"]
     assert "geheim" not in repr(settings)
 
 
