@@ -53,7 +53,8 @@ Programs send an API key as `Authorization: Bearer …`. Browsers have the cooki
 only on pages of this address.
 
 Every error is an `application/problem+json` (RFC 9457). Its `type` never changes and its `detail` says what to do. If
-the request is not valid, `errors` names each field.
+the request is not valid, `errors` names each field. Every response has an `X-Request-Id`, which logs and the audit
+name. A request too many is answered with 429, and `Retry-After` says in how many seconds to repeat it.
 
 {kinds}
 """

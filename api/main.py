@@ -16,8 +16,10 @@ from api.app import create_app
 from api.deps import Resources
 from api.feeds import Feeds
 from api.gateway.previews import open_previews
+from api.hosts import is_loopback
 from api.limits import Limits
 from api.nudges import FeedNudges
+from api.origins import host_of
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
 from clients.oidc.provider import IdentityProvider, IdentityProviders
@@ -25,6 +27,7 @@ from clients.sandbox import Sandboxes, sandbox_config
 from clients.temporal import connect_temporal, temporal_config
 from db.session import Access, make_engine, make_sessions, open_sessions
 from domain.errors import Misconfigured, NoRowSecurity, WrongNamespace, WrongVersion
+from domain.preview_address import is_related
 from services.deployment import check_deployment
 from services.permits import Permits
 from services.presence import check_formats
@@ -111,6 +114,13 @@ def application(settings: Settings | None = None) -> FastAPI:
         raise Misconfigured(
             "API_OPERATOR_TOKEN equals API_TOKEN, so every founder would be an operator. Change one of them."
         )
+    if is_related(settings.preview_url, settings.public_url):
+        raise Misconfigured(
+            f"PREVIEW_URL and PUBLIC_URL share a domain, so a product could set cookies for {settings.public_url}. "
+            "Give previews a domain of their own (docs/previews.md)."
+        )
+    if host_of(settings.preview_url).endswith(".localhost") and not is_loopback(host_of(settings.public_url)):
+        _log.warning("previews open on this machine only; set PREVIEW_URL", preview_url=settings.preview_url)
     temporal_config()  # check it now: here an error is one sentence, at start-up it would be a traceback
     return create_app(open_resources(settings))
 

@@ -299,3 +299,36 @@ def test_limits_are_assumed_by_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_RATES", '{"a-model": {"requests": 0}}')
     with pytest.raises(Misconfigured, match="at least 1"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ("HTTPS://Cofounder.Example.COM/", "https://cofounder.example.com"),
+        ("https://cofounder.example.com:443", "https://cofounder.example.com"),
+        ("http://127.0.0.1:80", "http://127.0.0.1"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_the_public_url_is_what_browsers_call_an_origin(
+    monkeypatch: pytest.MonkeyPatch, given: str, origin: str
+) -> None:
+    monkeypatch.setenv("PUBLIC_URL", given)
+    assert load_settings().public_url == origin
+
+
+@pytest.mark.parametrize(
+    "given", ["https://a.example/console", "https://a@b.example", "b.example", "https://b.example?x"]
+)
+def test_a_public_url_with_more_than_an_origin_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("PUBLIC_URL", given)
+    with pytest.raises(Misconfigured, match="PUBLIC_URL"):
+        load_settings()
+
+
+def test_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8, 127.0.0.1")
+    assert load_settings().trusted_proxies == ["10.0.0.0/8", "127.0.0.1/32"]
+    monkeypatch.setenv("TRUSTED_PROXIES", "the proxy")
+    with pytest.raises(Misconfigured, match="neither an address nor a network"):
+        load_settings()
