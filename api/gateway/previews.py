@@ -285,7 +285,7 @@ class Previews:
     def _is_ours(self, text: str) -> bool:
         """Whether a text is a credential for the API."""
         tokens = (self._settings.api_token, self._settings.api_operator_token)
-        return is_key(text) or any(_equal(text, token) for token in tokens)
+        return is_key(text) or self._providers.is_for_us(text) or any(_equal(text, token) for token in tokens)
 
 
 class PreviewHosts:
