@@ -38,12 +38,13 @@ from api.gateway.visitor import (
 )
 from api.identity import identify
 from api.limits import Limits
+from clients.oidc.provider import IdentityProviders
 from db.models import Preview
 from db.previews import find_preview, upstream_of
 from db.session import Access, Sessions
 from db.transaction import request_transaction
 from domain.api_keys import is_key
-from domain.errors import CofounderError, CredentialRefused, DatabaseUnavailable
+from domain.errors import CofounderError, CredentialRefused, DatabaseUnavailable, IssuerUnavailable, Refused
 from domain.identity import How, Identity
 from domain.preview_address import build_of_host
 from services.preview_access import VISIT_LIFETIME, begin_visit, may_see, state_of
@@ -64,9 +65,10 @@ _MOST_REQUESTS = 200
 class Previews:
     """Serves the previews of this process. Closed with its `close`."""
 
-    def __init__(self, settings: Settings, sessions: Sessions, limits: Limits) -> None:
+    def __init__(self, settings: Settings, sessions: Sessions, limits: Limits, providers: IdentityProviders) -> None:
         self._settings = settings
         self._limits = limits
+        self._providers = providers
         self._sessions = sessions
         self._every = sessions.acting(Access.everything())
         self._secure = is_secure(settings.preview_url)
@@ -217,7 +219,7 @@ class Previews:
         named = Headers(raw=scope["headers"]).get("x-cofounder-user")
         try:
             try:
-                identity = await identify(request, self._settings, self._sessions, token, named)
+                identity = await identify(request, self._settings, self._sessions, self._providers, token, named)
             except (Problem, CredentialRefused) as error:
                 if isinstance(error, CredentialRefused) or error.kind is UNAUTHORIZED:
                     await self._limits.note_wrong_credentials(address)
@@ -228,8 +230,10 @@ class Previews:
             raise
         except Problem as problem:
             raise _Denied(problem.kind.status, problem.detail) from problem
+        except IssuerUnavailable as error:
+            raise _Denied(503, str(error)) from error
         except CofounderError as error:
-            raise _Denied(401, str(error)) from error
+            raise _Denied(403 if isinstance(error, Refused) else 401, str(error)) from error
         return identity
 
     async def _preview(self, build_id: uuid.UUID) -> Preview | None:
@@ -281,7 +285,7 @@ class Previews:
     def _is_ours(self, text: str) -> bool:
         """Whether a text is a credential for the API."""
         tokens = (self._settings.api_token, self._settings.api_operator_token)
-        return is_key(text) or any(_equal(text, token) for token in tokens)
+        return is_key(text) or self._providers.is_for_us(text) or any(_equal(text, token) for token in tokens)
 
 
 class PreviewHosts:
@@ -301,9 +305,11 @@ class PreviewHosts:
 
 
 @asynccontextmanager
-async def open_previews(settings: Settings, sessions: Sessions, limits: Limits) -> AsyncIterator[Previews]:
+async def open_previews(
+    settings: Settings, sessions: Sessions, limits: Limits, providers: IdentityProviders
+) -> AsyncIterator[Previews]:
     """Serve previews; close their connections at the end of the block."""
-    previews = Previews(settings, sessions, limits)
+    previews = Previews(settings, sessions, limits, providers)
     try:
         yield previews
     finally:

@@ -13,13 +13,13 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from api.deps import ProcessResourcesDep, Resources, require_json
+from api.deps import ProcessResourcesDep, Resources, address_of, require_json
 from api.errors import Problem
 from api.identity import identify
 from api.security_headers import OWN_PAGE, POLICY
 from db.session import Access
 from db.transaction import request_transaction
-from domain.errors import CofounderError, DatabaseUnavailable
+from domain.errors import CofounderError, DatabaseUnavailable, Refused
 from domain.identity import Identity
 from domain.preview_address import preview_address
 from services.preview_access import code_for, code_for_link
@@ -84,10 +84,16 @@ async def enter(
 
 
 @router.post("/{build_id}/enter", dependencies=[Depends(require_json)])
-async def enter_by_link(build_id: uuid.UUID, link: LinkSecret, resources: ProcessResourcesDep) -> Entrance:
+async def enter_by_link(
+    build_id: uuid.UUID, link: LinkSecret, request: Request, resources: ProcessResourcesDep
+) -> Entrance:
     """Let a browser in that has the secret of a preview link."""
-    async with request_transaction(resources.sessions.acting(Access.everything())) as tx:
-        code = await code_for_link(tx, build_id, link.secret, link.state)
+    try:
+        async with request_transaction(resources.sessions.acting(Access.everything())) as tx:
+            code = await code_for_link(tx, build_id, link.secret, link.state)
+    except Refused:
+        await resources.limits.note_wrong_credentials(address_of(request, resources.settings))
+        raise
     return Entrance(location=_entrance(resources, build_id, code, link.state, link.to))
 
 
@@ -100,7 +106,12 @@ async def _identity(request: Request, resources: Resources) -> Identity | None:
     kept = [each for each in request.scope["headers"] if not each[0].startswith(b"sec-fetch-") and each[0] != b"origin"]
     try:
         return await identify(
-            Request({**request.scope, "headers": kept}), resources.settings, resources.sessions, None, None
+            Request({**request.scope, "headers": kept}),
+            resources.settings,
+            resources.sessions,
+            resources.providers,
+            None,
+            None,
         )
     except DatabaseUnavailable:
         raise

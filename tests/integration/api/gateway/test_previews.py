@@ -421,3 +421,14 @@ async def test_a_stopping_api_ends_the_streams_of_previews(stack: LocalStack, pr
     with pytest.raises(httpx2.RemoteProtocolError):
         await read_to_the_end(pieces)
     await browser.aclose()
+
+
+async def test_wrong_keys_and_links_count_as_wrong_credentials(stack: LocalStack) -> None:
+    settings = settings_for(await new_database(stack), stack.environment, failed_sign_ins_per_minute=2)
+    async with running_api(settings, stack.environment) as api:
+        [build] = await builds_of(api.sessions, "founder", 1)
+        body = {"secret": "wrong", "state": state_of("x")}
+        async with Gateway(api, build, "founder").browser() as browser:
+            statuses = [(await browser.get("/", headers={"X-Cofounder-Key": "wrong"})).status_code]
+            statuses += [(await api.http.post(f"/previews/{build}/enter", json=body)).status_code for _ in range(2)]
+    assert statuses == [401, 403, 429]
