@@ -1,4 +1,5 @@
-"""Builds that the previous version began go on with this one: in the middle of a turn, waiting, and beside the new schema.
+"""Builds that the previous version began go on with this one: in the middle of a turn, waiting, and begun beside the
+new schema.
 
 Each stays with its owner."""
 
