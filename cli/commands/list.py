@@ -62,14 +62,14 @@ def list_(
         async def projects_page(size: int, after: str | None) -> Json:
             return await api.list_projects(limit=size, cursor=after)
 
-        organisations = (await api.list_organisations())["organisations"] if projects and not output.as_json else []
+        organisations = await _organisation_names(api) if projects and not output.as_json else {}
         count = None if everything else limit
         kind, page = ("projects", projects_page) if projects else ("builds", builds_page)
         result = await _read_pages(page, kind, count, cursor)
 
         def show(console: "Console") -> None:
             if projects:
-                _print_projects(console, result[kind], {each["id"]: each["name"] for each in organisations})
+                _print_projects(console, result[kind], organisations)
             else:
                 _print_builds(console, result[kind])
 
@@ -81,6 +81,17 @@ def list_(
             _print_remark(f"{remark} Start a build: cofounder build --idea …")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)
+
+
+async def _organisation_names(api: "ApiClient") -> dict[str, str]:
+    """The names of the user's organisations by id; none if the key may not read them, or the API is an older one."""
+    from cli.api_client import ApiProblem
+
+    try:
+        listed = (await api.list_organisations())["organisations"]
+    except ApiProblem:
+        return {}
+    return {each["id"]: each["name"] for each in listed}
 
 
 async def _read_pages(
