@@ -8,7 +8,7 @@ unset.
 import json
 import re
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from domain.build_settings import BuildSettings
 from domain.egress import DEFAULT_SETS, EGRESS_SETS, hosts_of
 from domain.errors import Misconfigured
+from domain.issuers import Issuer, client_secrets, parse_issuers
 from domain.models import default_prices
 from domain.preview_address import PLACEHOLDER
 from domain.pricing import ModelPrice
@@ -81,6 +82,11 @@ def _fits_a_header(value: SecretStr) -> SecretStr:
 
 def _secrets_key(value: SecretStr) -> SecretStr:
     parse_keys(value.get_secret_value())
+    return value
+
+
+def _oidc_issuers(value: SecretStr) -> SecretStr:
+    parse_issuers(value.get_secret_value())
     return value
 
 
@@ -199,8 +205,14 @@ def _json(value: object) -> object:
 HeaderSecret = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 """A key or token that is sent in an HTTP header. All of it is secret, as with every `SecretStr`."""
 
+Password = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+"""A password of a server of ours."""
+
 SecretsKey = Annotated[SecretStr, AfterValidator(_secrets_key), HoldsSecrets(key_texts)]
 """Keys that encrypt founders' secrets, as `id:key`, separated by commas."""
+
+OidcIssuers = Annotated[SecretStr, AfterValidator(_oidc_issuers), HoldsSecrets(client_secrets)]
+"""A JSON list of identity providers. Only their client secrets are blanked in texts."""
 
 HttpUrl = Annotated[str, AfterValidator(_http_url), HoldsSecrets(_url_secrets)]
 """The URL of a server that Cofounder itself talks to. No sandbox reaches its host."""
@@ -247,7 +259,12 @@ class Settings(BuildSettings, BaseSettings):
 
     database_url: DatabaseUrl = Field(
         default="postgresql+asyncpg://cofounder@127.0.0.1:5432/cofounder",
-        description="PostgreSQL: postgresql://user:password@host:port/name.",
+        description="PostgreSQL: postgresql://user:password@host:port/name. The API's user is `cofounder_api`.",
+    )
+    api_database_password: Password | None = Field(
+        default=None,
+        description="Password that `cofounder migrate` gives the API's database user `cofounder_api`; unset: none, or "
+        "the one that it has.",
     )
     temporal_task_queue: str = Field(
         default="cofounder", description="Temporal task queue of workflows and activities."
@@ -403,6 +420,11 @@ class Settings(BuildSettings, BaseSettings):
         description="Names under which the API answers, in addition to PUBLIC_URL's; comma-separated, without "
         "ports. On loopback 127.0.0.1, localhost and ::1 are among them.",
     )
+    oidc_issuers: OidcIssuers | None = Field(
+        default=None,
+        description="Identity providers as a JSON list: their JWTs are accepted, and people sign in through them "
+        "(docs/operating.md). Unset: none.",
+    )
     preview_url: PreviewUrl = Field(
         default="http://*.localhost:8000",
         description="URL of previews, with `*` in the place of a build's id. The API serves them. In production a "
@@ -459,6 +481,11 @@ class Settings(BuildSettings, BaseSettings):
     log_level: str = Field(
         default="INFO", pattern="(?i)^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
     )
+
+    @property
+    def issuers(self) -> Sequence[Issuer]:
+        """The identity providers of OIDC_ISSUERS."""
+        return () if self.oidc_issuers is None else parse_issuers(self.oidc_issuers.get_secret_value())
 
     @property
     def reachable_hosts(self) -> list[str] | None:

@@ -7,7 +7,7 @@ import sys
 
 from api.main import application, check_servers
 from api.server import Server, exit_cleanly_on_signals
-from domain.errors import Misconfigured, WrongNamespace, WrongVersion
+from domain.errors import Misconfigured, NoRowSecurity, WrongNamespace, WrongVersion
 from logs import configure_logs
 from settings import load_settings
 
@@ -34,7 +34,7 @@ def main() -> int:
     exit_cleanly_on_signals()
     try:
         asyncio.run(check_servers(settings))
-    except (WrongNamespace, WrongVersion) as error:
+    except (WrongNamespace, WrongVersion, NoRowSecurity) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     server = Server(app, arguments.host, arguments.port)

@@ -30,6 +30,7 @@ from api.routes import (
     preview_links,
     previews,
     projects,
+    provider_sign_ins,
     pushes,
     secrets,
     sign_ins,
@@ -49,7 +50,8 @@ _DESCRIPTION = """
 Money is in microdollars (1 µ$ = 0.000001 USD), times are UTC. Bodies are JSON of at most 256 KB.
 
 Every error is an `application/problem+json` (RFC 9457). Its `type` never changes and its `detail` says what to do. If
-the request is not valid, `errors` names each field.
+the request is not valid, `errors` names each field. Every response has an `X-Request-Id`, which logs and the audit
+name. A request too many is answered with 429, and `Retry-After` says in how many seconds to repeat it.
 
 {kinds}
 """
@@ -107,6 +109,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     add_error_handlers(app)
     app.include_router(health.router)
     app.include_router(pages.router)
+    app.include_router(provider_sign_ins.router)
     app.include_router(
         sign_ins.open_router, prefix="/v1", dependencies=[Depends(require_json)], responses=problems(401, 421, 429, 503)
     )

@@ -15,6 +15,7 @@ from api.identity import identify
 from api.limits import Limits
 from api.origins import check_own_page, has_body, is_json
 from clients.build_workflows import BuildWorkflows
+from clients.oidc.provider import IdentityProviders
 from db.session import Access, Sessions
 from db.transaction import Transaction, request_transaction
 from domain import user_id
@@ -24,6 +25,7 @@ from domain.identity import FOUNDER_SCOPES, How, Identity, Scope
 from domain.request_limits import RequestClass
 from services.audit import record
 from services.push import Pushes
+from services.row_security import RowSecurity
 from settings import Settings
 
 
@@ -44,8 +46,10 @@ class Resources:
     feeds: Feeds
     store: ObjectReader
     pushes: Pushes
+    row_security: RowSecurity
     previews: Previews
     limits: Limits
+    providers: IdentityProviders
 
 
 def _process_resources(request: Request) -> Resources:
@@ -83,7 +87,9 @@ async def _identity(
     token = None if credentials is None else credentials.credentials
     address = address_of(request, resources.settings)
     try:
-        identity = await identify(request, resources.settings, resources.sessions, token, x_cofounder_user)
+        identity = await identify(
+            request, resources.settings, resources.sessions, resources.providers, token, x_cofounder_user
+        )
     except CredentialRefused:
         await resources.limits.note_wrong_credentials(address)
         raise
@@ -95,6 +101,7 @@ async def _identity(
         resources.limits.check_address(address)
     if identity.how is How.SIGN_IN:
         check_own_page(request, resources.settings.public_url)
+    await resources.row_security.require(identity.user_id)
     return identity
 
 

@@ -26,6 +26,7 @@ from domain.errors import (
     KillSwitchOn,
     LastOwner,
     NeedsPerson,
+    NoRowSecurity,
     NoSecretsKey,
     NotFound,
     OpenBuildExists,
@@ -84,6 +85,7 @@ FOREIGN_HOST = Kind("foreign-host", 421, "Host not served here")
 INVALID = Kind("invalid-request", 422, "Invalid request")
 TOO_MANY_REQUESTS = Kind("too-many-requests", 429, "Too many requests")
 KILL_SWITCH = Kind("autonomous-agent-off", 503, "Builds are switched off")
+SINGLE_USER = Kind("single-user", 503, "Served for one user only")
 UNAVAILABLE = Kind("unavailable", 503, "A server behind the API is unavailable")
 INTERNAL = Kind("internal", 500, "Internal error")
 METHOD = Kind("method-not-allowed", 405, "Method not allowed")
@@ -114,6 +116,7 @@ _KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (  # the first that fits
     (PushFailed, PUSH_FAILED),
     (Conflict, CONFLICT),
     (InvalidInput, INVALID),
+    (NoRowSecurity, SINGLE_USER),
     (DependencyUnavailable, UNAVAILABLE),
     (StoreUnavailable, UNAVAILABLE),
     (NeedsPerson, UNAVAILABLE),

@@ -1,7 +1,7 @@
 """Find out who makes a request. `api/deps.py` asks here once per request.
 
-A request is identified by `Authorization: Bearer …`, with one of the static tokens or an API key; without that header,
-by the cookie of a sign-in.
+A request is identified by `Authorization: Bearer …`, with one of the static tokens, an API key, or a
+JWT of an identity provider; without that header, by the cookie of a sign-in.
 """
 
 import secrets
@@ -11,12 +11,15 @@ from pydantic import SecretStr
 
 from api.errors import AUTHENTICATE, REFUSED, UNAUTHORIZED, Problem
 from api.sign_in_cookie import cookie_name, read_cookie
+from clients.oidc.provider import IdentityProviders
 from db.session import Access, Sessions
 from db.transaction import request_transaction
 from db.users import ensure_user
 from domain.api_keys import is_key
 from domain.identity import FOUNDER_SCOPES, OPERATOR_SCOPES, How, Identity, Scope
+from domain.tokens import looks_like_token
 from services.api_keys import identify_key
+from services.identities import token_scopes, user_of_token
 from services.sign_ins import identify_sign_in
 from settings import Settings
 
@@ -27,7 +30,12 @@ _WHAT_TO_SEND = (
 
 
 async def identify(
-    request: Request, settings: Settings, sessions: Sessions, token: str | None, named_user: str | None
+    request: Request,
+    settings: Settings,
+    sessions: Sessions,
+    providers: IdentityProviders,
+    token: str | None,
+    named_user: str | None,
 ) -> Identity:
     """Who makes the request.
 
@@ -37,13 +45,19 @@ async def identify(
 
     Raises:
         Problem: no one that this API knows.
-        CredentialRefused: a key or a sign-in that does not work.
+        CredentialRefused: a key, a token or a sign-in that does not work.
+        Refused: someone whom an identity provider knows, who may not become a user.
+        IssuerUnavailable: the identity provider of the token can't be asked for its keys.
         DatabaseUnavailable: that can't be found out now.
     """
     every = sessions.acting(Access.everything())
     identity = None
     if token is not None:
-        identity = await _of_static_token(request, settings, every, token) or await _of_api_key(every, token)
+        identity = (
+            await _of_static_token(request, settings, every, token)
+            or await _of_api_key(every, token)
+            or await _of_provider(every, providers, token)
+        )
     elif "authorization" not in request.headers:
         identity = await _of_sign_in(request, settings, every)
     if identity is None:
@@ -81,6 +95,15 @@ async def _of_api_key(every: Sessions, token: str) -> Identity | None:
         return None
     async with request_transaction(every) as tx:
         return await identify_key(tx, token)
+
+
+async def _of_provider(every: Sessions, providers: IdentityProviders, token: str) -> Identity | None:
+    if not providers.take_bearer_tokens or not looks_like_token(token):
+        return None
+    claims = await providers.verify_bearer(token)
+    async with request_transaction(every) as tx:
+        user_id = await user_of_token(tx, claims)
+    return Identity(user_id, token_scopes(claims), How.JWT, user_id, f"{claims.issuer.name}:{claims.subject}")
 
 
 async def _of_sign_in(request: Request, settings: Settings, every: Sessions) -> Identity | None:

@@ -16,18 +16,23 @@ from api.app import create_app
 from api.deps import Resources
 from api.feeds import Feeds
 from api.gateway.previews import open_previews
+from api.hosts import is_loopback
 from api.limits import Limits
 from api.nudges import FeedNudges
+from api.origins import host_of
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
+from clients.oidc.provider import IdentityProvider, IdentityProviders
 from clients.sandbox import Sandboxes, sandbox_config
 from clients.temporal import connect_temporal, temporal_config
 from db.session import Access, make_engine, make_sessions, open_sessions
-from domain.errors import Misconfigured, WrongNamespace, WrongVersion
+from domain.errors import Misconfigured, NoRowSecurity, WrongNamespace, WrongVersion
+from domain.preview_address import is_related
 from services.deployment import check_deployment
 from services.permits import Permits
 from services.presence import check_formats
 from services.push import Pushes, PushPolicy
+from services.row_security import RowSecurity, check_row_security
 from settings import Settings, load_settings
 
 _CHECK_SECONDS = 10.0
@@ -48,10 +53,11 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
         client = await connect_temporal(environment, lazy=True)
         sessions = make_sessions(engine)
         limits = Limits(sessions, settings.request_limits)
+        providers = IdentityProviders([IdentityProvider(issuer) for issuer in settings.issuers])
         async with (
             ObjectStore(store_config(settings)) as store,
             _open_sandboxes(settings) as sandboxes,
-            open_previews(settings, sessions, limits) as previews,
+            open_previews(settings, sessions, limits, providers) as previews,
         ):
             workflows = BuildWorkflows(client, settings.temporal_task_queue)
             every = sessions.acting(Access.everything())
@@ -62,9 +68,11 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 workflows=workflows,
                 feeds=Feeds(every, FeedNudges(sessions)),
                 store=store,
+                row_security=RowSecurity(sessions, settings.api_user),
                 pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),
                 previews=previews,
                 limits=limits,
+                providers=providers,
             )
     finally:
         await engine.dispose()
@@ -106,12 +114,20 @@ def application(settings: Settings | None = None) -> FastAPI:
         raise Misconfigured(
             "API_OPERATOR_TOKEN equals API_TOKEN, so every founder would be an operator. Change one of them."
         )
+    if is_related(settings.preview_url, settings.public_url):
+        raise Misconfigured(
+            f"PREVIEW_URL and PUBLIC_URL share a domain, so a product could set cookies for {settings.public_url}. "
+            "Give previews a domain of their own (docs/previews.md)."
+        )
+    if host_of(settings.preview_url).endswith(".localhost") and not is_loopback(host_of(settings.public_url)):
+        _log.warning("previews open on this machine only; set PREVIEW_URL", preview_url=settings.preview_url)
     temporal_config()  # check it now: here an error is one sentence, at start-up it would be a traceback
     return create_app(open_resources(settings))
 
 
 async def check_servers(settings: Settings, environment: Mapping[str, str] | None = None) -> None:
-    """Refuse to serve a database that this program can't read, or whose builds are in another Temporal namespace.
+    """Refuse to serve a database that this program can't read, whose builds are in another Temporal namespace, or where
+    nothing but the queries keeps users apart.
 
     The API starts before its servers, so one that does not answer is not an error. Then the first start of a build
     checks this again.
@@ -120,14 +136,15 @@ async def check_servers(settings: Settings, environment: Mapping[str, str] | Non
         environment: where Temporal is; the process's environment by default.
 
     Raises:
-        WrongNamespace, WrongVersion: says what to do.
+        WrongNamespace, WrongVersion, NoRowSecurity: says what to do.
     """
     try:
         async with asyncio.timeout(_CHECK_SECONDS), open_sessions(settings.database_url, pool_size=1) as sessions:
             await check_formats(sessions)
+            await check_row_security(sessions, settings.api_user, has_issuers=False)
             client = await connect_temporal(environment, lazy=True)
             await check_deployment(sessions, BuildWorkflows(client, settings.temporal_task_queue))
-    except (WrongNamespace, WrongVersion):
+    except (WrongNamespace, WrongVersion, NoRowSecurity):
         raise
     except (Misconfigured, RPCError, TimeoutError) as error:
         _log.warning("the API starts without its servers", reason=str(error))

@@ -9,9 +9,9 @@ from fastapi import Request, Response
 
 from db.deployment import read_deployment_id
 from db.session import Access, Sessions
-from db.transaction import request_transaction
+from db.transaction import Transaction, request_transaction
 from domain.errors import CredentialRefused
-from services.sign_ins import LIFETIME
+from services.sign_ins import LIFETIME, sign_out
 from settings import Settings
 
 _SECURE_NAME = "__Host-cofounder"
@@ -25,7 +25,7 @@ async def cookie_name(request: Request, settings: Settings, sessions: Sessions) 
     Raises:
         DatabaseUnavailable: it does not answer, and has not been asked before.
     """
-    if _is_secure(settings):
+    if is_secure(settings):
         return _SECURE_NAME
     state = request.app.state
     if not hasattr(state, "deployment_id"):
@@ -61,7 +61,7 @@ def set_cookie(response: Response, name: str, token: str, settings: Settings) ->
         token,
         max_age=int(LIFETIME.total_seconds()),
         path="/",
-        secure=_is_secure(settings),
+        secure=is_secure(settings),
         httponly=True,
         samesite="lax",
     )
@@ -69,8 +69,19 @@ def set_cookie(response: Response, name: str, token: str, settings: Settings) ->
 
 def delete_cookie(response: Response, name: str, settings: Settings) -> None:
     """Let the browser forget the token."""
-    response.delete_cookie(name, path="/", secure=_is_secure(settings), httponly=True, samesite="lax")
+    response.delete_cookie(name, path="/", secure=is_secure(settings), httponly=True, samesite="lax")
 
 
-def _is_secure(settings: Settings) -> bool:
+async def end_sign_in_of_browser(tx: Transaction, request: Request, name: str) -> None:
+    """End the sign-in whose token the browser sends, if it sends one: it signs out, or signs in again."""
+    try:
+        token = read_cookie(request, name)
+    except CredentialRefused:
+        return
+    if token is not None:
+        await sign_out(tx, token)
+
+
+def is_secure(settings: Settings) -> bool:
+    """Whether browsers reach the API over https."""
     return settings.public_url.startswith("https:")

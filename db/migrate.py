@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.api_role import ApiRole, make_api_role
 from db.errors import sqlstate
 from db.formats import older_processes, own_formats, readable_from, record_schema
 from db.seed import seed
@@ -33,17 +34,18 @@ _NO_LOCK = {"55P03", "40P01"}
 """PostgreSQL's codes for a lock that was not free in time, and for a deadlock."""
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, api_password: str | None) -> ApiRole:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
     scripts = ScriptDirectory.from_config(config)
     if _is_newer(connection, scripts):
-        return
+        return ApiRole()
     for needs, revision in _contracts(scripts.iterate_revisions("head", _current(connection) or "base")):
         if older := older_processes(connection, needs):
             raise WrongVersion(refusal_of_contract(revision, older))
     command.upgrade(config, "head")
+    return make_api_role(connection, api_password)
 
 
 def _is_newer(connection: Connection, scripts: ScriptDirectory) -> bool:
@@ -77,19 +79,27 @@ def record_version(connection: Connection, scripts: ScriptDirectory) -> None:
         record_schema(connection, int(current), max(needs, default=0))
 
 
-async def _migrate_once(engine: AsyncEngine) -> None:
+async def _migrate_once(engine: AsyncEngine, api_password: str | None) -> ApiRole:
     """Migrate in one transaction: either all of it or nothing happens."""
     async with engine.begin() as connection:
         await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         await connection.execute(text(f"set local lock_timeout = '{_LOCK_SECONDS * 1000:.0f}ms'"))
-        await connection.run_sync(_upgrade)
+        role = await connection.run_sync(_upgrade, api_password)
         await seed(connection)
+    return role
 
 
-async def migrate(database_url: str) -> None:
-    """Run pending migrations, and insert missing plans. Does nothing if a later version has migrated the database.
+async def migrate(database_url: str, api_password: str | None = None) -> ApiRole:
+    """Run pending migrations, insert missing plans, and make the API's role. Does nothing if a later version has
+    migrated the database.
 
     Programs that run go on meanwhile: if a migration can't have a lock soon, it lets them through and starts over.
+
+    Args:
+        api_password: the password to give the API's role; None leaves it as it is.
+
+    Returns:
+        What is left to do for the API's role, by someone who may.
 
     Raises:
         WrongVersion: a migration would stop running processes, or the database needs a later version.
@@ -99,12 +109,12 @@ async def migrate(database_url: str) -> None:
     try:
         for start in range(1, _STARTS + 1):
             try:
-                await _migrate_once(engine)
-                break
+                return await _migrate_once(engine, api_password)
             except DBAPIError as error:
                 if sqlstate(error) not in _NO_LOCK or start == _STARTS:
                     raise
             await asyncio.sleep(random.uniform(1, 2))
+        raise AssertionError("the last start returns or raises")
     except (OSError, SQLAlchemyError) as error:
         cause = str(error).splitlines()[0]
         raise Misconfigured(

@@ -275,6 +275,20 @@ class UserIdentity(Base):
     __table_args__ = (PrimaryKeyConstraint("issuer", "subject"),)
 
 
+class SignInAttempt(Base):
+    """A browser that was sent to an identity provider, until it comes back. Only the hash of its state is stored."""
+
+    __tablename__ = "sign_in_attempts"
+
+    state_hash: Mapped[bytes] = mapped_column(LargeBinary(), primary_key=True, comment="SHA-256")
+    issuer: Mapped[str] = mapped_column(comment="its name in OIDC_ISSUERS")
+    return_to: Mapped[str] = mapped_column(comment="a path of ours")
+    created_at: Mapped[datetime] = _now()
+    expires_at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_sign_in_attempts_expires_at", "expires_at"),)
+
+
 class ApiKey(Base):
     """A key with which a program acts for a user. Only the hash of its secret is stored."""
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 
 from db import access
-from db.models import Build, PreviewLink, PreviewVisit, SignIn
+from db.models import ApiKey, Build, PreviewLink, PreviewVisit, SignIn
 from db.transaction import Transaction
 
 
@@ -82,6 +82,7 @@ async def may_visit(tx: Transaction, build_id: uuid.UUID, token_hash: bytes) -> 
             select(PreviewVisit)
             .outerjoin(PreviewLink, PreviewLink.id == PreviewVisit.link_id)
             .outerjoin(SignIn, SignIn.id == PreviewVisit.sign_in_id)
+            .outerjoin(ApiKey, ApiKey.id == SignIn.api_key_id)
             .where(
                 PreviewVisit.token_hash == token_hash,
                 PreviewVisit.build_id == build_id,
@@ -91,6 +92,8 @@ async def may_visit(tx: Transaction, build_id: uuid.UUID, token_hash: bytes) -> 
                     PreviewVisit.sign_in_id.is_(None),
                     SignIn.revoked_at.is_(None) & (SignIn.expires_at > func.now()),
                 ),
+                ApiKey.revoked_at.is_(None),  # the key with which the sign-in was made
+                or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),
             )
         )
     ).one_or_none()

@@ -19,6 +19,8 @@ class Action(StrEnum):
     BUILD_START = "build.start"
     BUILD_WAKE = "build.wake"
     BUILD_SETTINGS = "build.settings"
+    IDENTITY_LINK = "identity.link"
+    """A person whom an identity provider knows becomes a user who exists."""
     INTERVIEW_REPLACE = "interview.replace"
     KEY_CREATE = "key.create"
     KEY_REVOKE = "key.revoke"

@@ -17,7 +17,6 @@
     │   ├── SnapshotNotStored
     │   ├── LastOwner           an organisation would have no owner
     │   └── PushFailed          a git server did not take a push, or the history can't be pushed
-    ├── TokenRefused            a token of an identity provider does not prove who sends it
     ├── Refused                 well-formed, but not allowed now or for this user
     │   ├── AccountSuspended
     │   ├── KillSwitchOn
@@ -54,7 +53,8 @@
     ├── SecretUnreadable        a stored secret can't be decrypted with the keys of SECRETS_KEY
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
         ├── WrongNamespace      the database's builds are in another Temporal namespace
-        └── WrongVersion        the program can't read what is stored
+        ├── WrongVersion        the program can't read what is stored
+        └── NoRowSecurity       the API's database role sees every row, and it is to serve more than one user
 """
 
 from collections.abc import Mapping
@@ -137,10 +137,6 @@ class PushFailed(Conflict):
         super().__init__(message, {"reason": reason})
 
 
-class TokenRefused(CofounderError):
-    """A token of an identity provider does not prove who sends it. The message says why, then what to do."""
-
-
 class Refused(CofounderError):
     """Not allowed now, or not for this user."""
 
@@ -169,6 +165,13 @@ class CredentialRefused(CofounderError):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.details = {"reason": reason}
+
+
+class TokenRefused(CredentialRefused):
+    """A token of an identity provider does not prove who sends it. The message says why, then what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "token")
 
 
 class SignInLinkRefused(CredentialRefused):
@@ -349,6 +352,10 @@ class Misconfigured(CofounderError):
 
 class WrongVersion(Misconfigured):
     """The program can't read what is stored, or a migration would take away what running programs read."""
+
+
+class NoRowSecurity(Misconfigured):
+    """The API's database role sees every row, so the API may serve one user only."""
 
 
 class WrongNamespace(Misconfigured):

@@ -22,3 +22,15 @@ def build_of_host(pattern: str, host: str) -> uuid.UUID | None:
     name = host.lower().partition(":")[0].removesuffix(".")
     match = re.fullmatch(f"{re.escape(before)}([0-9a-f]{{32}}){re.escape(after)}", name)
     return None if match is None else uuid.UUID(match[1])
+
+
+def is_related(pattern: str, public_url: str) -> bool:
+    """Whether one of the domains of previews and of the API lies below the other, or they are the same.
+
+    Then a script of a product can set cookies that browsers send to the API. Names below `localhost` share none.
+    """
+    previews = (urlsplit(pattern).hostname or "").partition(".")[2]
+    public = (urlsplit(public_url).hostname or "").rstrip(".")
+    if previews in ("", "localhost"):
+        return False
+    return f".{public}".endswith(f".{previews}") or f".{previews}".endswith(f".{public}")

@@ -10,6 +10,7 @@ The home stays closed, the data stays in the checkout, and neither mounts nor us
 containers forbid.
 """
 
+import hmac
 import os
 import pwd
 import shutil
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import asyncpg
 
+from domain.api_role import API_ROLE, scram_verifier
 from local.errors import PartFailed
 from local.ports import LOOPBACK
 from local.process import Account, Command, Run
@@ -95,9 +97,13 @@ class Postgres:
         )
 
     async def is_ready(self) -> bool:
-        """Connect, and create the database if there is none."""
+        """Connect, and create the database and the API's role if there are none."""
         connection = await self._connect("postgres")
         try:
+            if not await connection.fetchval("SELECT true FROM pg_authid WHERE rolname = $1", API_ROLE):
+                await connection.execute(f"CREATE ROLE {API_ROLE}")
+            verifier = scram_verifier(_api_password(self._password))
+            await connection.execute(f"ALTER ROLE {API_ROLE} WITH LOGIN PASSWORD '{verifier}'")
             if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
                 await connection.execute(f'CREATE DATABASE "{DATABASE}"')
         finally:
@@ -128,6 +134,19 @@ class Postgres:
             environment={"LC_ALL": "C", "PATH": os.defpath},
             account=self._account,
         )
+
+
+def api_database_url(database_url: str) -> str:
+    """Return the URL with which the API uses the database of this server's DATABASE_URL."""
+    scheme, _, rest = database_url.partition("://")
+    owner, at, address = rest.rpartition("@")
+    assert at, "this server always asks for a password"
+    return f"{scheme}://{API_ROLE}:{_api_password(owner.partition(':')[2])}@{address}"
+
+
+def _api_password(password: str) -> str:
+    """The password of the API's role, the same for each data directory, and no way to the owner's."""
+    return hmac.digest(password.encode(), API_ROLE.encode(), "sha256").hex()
 
 
 def postgres_binaries() -> Path:

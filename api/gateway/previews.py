@@ -38,13 +38,14 @@ from api.gateway.visitor import (
 )
 from api.identity import identify
 from api.limits import Limits
+from clients.oidc.provider import IdentityProviders
 from db.models import Preview
 from db.previews import find_preview, upstream_of
 from db.session import Access, Sessions
 from db.transaction import request_transaction
-from domain.api_keys import PREFIX
-from domain.errors import CofounderError, DatabaseUnavailable
-from domain.identity import Identity
+from domain.api_keys import is_key
+from domain.errors import CofounderError, CredentialRefused, DatabaseUnavailable, IssuerUnavailable, Refused
+from domain.identity import How, Identity
 from domain.preview_address import build_of_host
 from services.preview_access import VISIT_LIFETIME, begin_visit, may_see, state_of
 from settings import Settings
@@ -64,9 +65,10 @@ _MOST_REQUESTS = 200
 class Previews:
     """Serves the previews of this process. Closed with its `close`."""
 
-    def __init__(self, settings: Settings, sessions: Sessions, limits: Limits) -> None:
+    def __init__(self, settings: Settings, sessions: Sessions, limits: Limits, providers: IdentityProviders) -> None:
         self._settings = settings
         self._limits = limits
+        self._providers = providers
         self._sessions = sessions
         self._every = sessions.acting(Access.everything())
         self._secure = is_secure(settings.preview_url)
@@ -217,18 +219,21 @@ class Previews:
         named = Headers(raw=scope["headers"]).get("x-cofounder-user")
         try:
             try:
-                identity = await identify(request, self._settings, self._sessions, token, named)
-            except Problem as problem:
-                if problem.kind is UNAUTHORIZED:
+                identity = await identify(request, self._settings, self._sessions, self._providers, token, named)
+            except (Problem, CredentialRefused) as error:
+                if isinstance(error, CredentialRefused) or error.kind is UNAUTHORIZED:
                     await self._limits.note_wrong_credentials(address)
                 raise
-            self._limits.check_address(address)
+            if identity.how in (How.API_TOKEN, How.OPERATOR_TOKEN):  # people choose these, so someone may guess them
+                self._limits.check_address(address)
         except DatabaseUnavailable:
             raise
         except Problem as problem:
             raise _Denied(problem.kind.status, problem.detail) from problem
+        except IssuerUnavailable as error:
+            raise _Denied(503, str(error)) from error
         except CofounderError as error:
-            raise _Denied(401, str(error)) from error
+            raise _Denied(403 if isinstance(error, Refused) else 401, str(error)) from error
         return identity
 
     async def _preview(self, build_id: uuid.UUID) -> Preview | None:
@@ -280,7 +285,7 @@ class Previews:
     def _is_ours(self, text: str) -> bool:
         """Whether a text is a credential for the API."""
         tokens = (self._settings.api_token, self._settings.api_operator_token)
-        return text.startswith(PREFIX) or any(_equal(text, token) for token in tokens)
+        return is_key(text) or self._providers.is_for_us(text) or any(_equal(text, token) for token in tokens)
 
 
 class PreviewHosts:
@@ -300,9 +305,11 @@ class PreviewHosts:
 
 
 @asynccontextmanager
-async def open_previews(settings: Settings, sessions: Sessions, limits: Limits) -> AsyncIterator[Previews]:
+async def open_previews(
+    settings: Settings, sessions: Sessions, limits: Limits, providers: IdentityProviders
+) -> AsyncIterator[Previews]:
     """Serve previews; close their connections at the end of the block."""
-    previews = Previews(settings, sessions, limits)
+    previews = Previews(settings, sessions, limits, providers)
     try:
         yield previews
     finally:

@@ -4,14 +4,14 @@
 
 const [, , build, step] = location.pathname.split("/");
 const KEPT = `preview-link ${build}`;
-const preview = document.getElementById("open").href;
+const preview = document.getElementById("open").href; // before it changes
 
-/** Show a title and paragraphs; a paragraph in an array is a command to type. */
+/** Show a title and paragraphs. */
 function show(title, ...paragraphs) {
   document.getElementById("title").textContent = title;
   document.getElementById("message").replaceChildren(
     ...paragraphs.map((text) => {
-      const element = document.createElement(Array.isArray(text) ? "pre" : "p");
+      const element = document.createElement("p");
       element.textContent = text;
       return element;
     }),
@@ -34,13 +34,25 @@ function begin() {
 async function enter() {
   const secret = sessionStorage.getItem(KEPT);
   sessionStorage.removeItem(KEPT);
+  const { user } = document.documentElement.dataset;
+  if (!secret && user) {
+    show(
+      "You can't see this preview",
+      `You are signed in as ${user}, who does not work on this product.`,
+      "Ask the person who sent you here for a preview link, or to add you to the product's organisation.",
+    );
+    return;
+  }
   if (!secret) {
     show(
       "This preview is private",
-      "Is it your product? Sign in: make a sign-in link on the machine where you use Cofounder, open it, then open the preview again.",
-      ["cofounder open"],
+      "Is it your product? Sign in, and you come back here.",
       "Has someone sent you a preview link? Open that link again, all of it.",
     );
+    const next = document.getElementById("open");
+    next.textContent = "Sign in";
+    next.href = `/sign-in#${new URLSearchParams({ to: `/previews/${build}` })}`;
+    document.getElementById("next").hidden = false;
     return;
   }
   const query = new URLSearchParams(location.search);

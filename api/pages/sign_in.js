@@ -7,6 +7,7 @@ const COMMAND = "cofounder open";
 const fragment = new URLSearchParams(location.hash.slice(1));
 history.replaceState(null, "", location.pathname);
 const next = ownPath(fragment.get("to"));
+const providers = document.getElementById("providers");
 
 /** The path if it is one of this address, else "/". */
 function ownPath(path) {
@@ -31,6 +32,7 @@ function show(title, ...paragraphs) {
 }
 
 function offerToContinue() {
+  providers.hidden = true;
   const paragraph = document.getElementById("next");
   paragraph.querySelector("a").href = next;
   paragraph.hidden = false;
@@ -78,6 +80,7 @@ async function signIn(code) {
 }
 
 async function start() {
+  for (const link of providers.querySelectorAll("a")) link.search = new URLSearchParams({ to: next });
   const code = fragment.get("code");
   if (code) {
     await signIn(code);
@@ -87,6 +90,8 @@ async function start() {
   if (user !== null) {
     show("You are signed in", `You are signed in as ${user}.`);
     offerToContinue();
+  } else if (providers.childElementCount > 0) {
+    show("Sign in", "Choose a way below, or open a sign-in link. You make one on the machine where you use Cofounder:", [COMMAND]);
   } else {
     show("Sign in", "Open a sign-in link. You make one on the machine where you use Cofounder:", [COMMAND]);
   }

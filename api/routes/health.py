@@ -8,7 +8,8 @@ from api.deps import ProcessResourcesDep, Resources
 from api.schemas import Live, Readiness, ServerState
 from db.builds import check_builds_table
 from db.transaction import request_transaction
-from domain.errors import DatabaseUnavailable
+from domain.errors import DatabaseUnavailable, Misconfigured
+from services.row_security import check_row_security
 
 router = APIRouter(tags=["health"])
 
@@ -21,9 +22,11 @@ async def live() -> Live:
 
 async def _database(resources: Resources) -> ServerState:
     try:
-        async with asyncio.timeout(5), request_transaction(resources.sessions) as tx:
-            await check_builds_table(tx)
-    except DatabaseUnavailable as error:
+        async with asyncio.timeout(5):
+            async with request_transaction(resources.sessions) as tx:
+                await check_builds_table(tx)
+            await check_row_security(resources.sessions, resources.settings.api_user, has_issuers=False)
+    except (DatabaseUnavailable, Misconfigured) as error:
         return ServerState(ok=False, detail=str(error))
     except TimeoutError:
         return ServerState(ok=False, detail="The database did not answer in 5 seconds.")

@@ -1,11 +1,15 @@
 """The pages for people: signing in, and who is signed in. Plain HTML with script and style from our own origin."""
 
+from html import escape
 from pathlib import Path
+from string import Template
 
 from fastapi import APIRouter, Response
 
+from api.deps import ProcessResourcesDep
 from api.errors import NOT_FOUND, Problem
 from api.security_headers import OWN_PAGE, POLICY
+from domain.issuers import Issuer
 
 router = APIRouter(include_in_schema=False)
 
@@ -15,20 +19,21 @@ _FILES = {"pages.css": "text/css", "sign_in.js": "text/javascript", "home.js": "
 """The files that pages load, with their media types."""
 
 # A page of ours may load nothing from elsewhere. No cache has it, so that an update shows at once.
-_HEADERS = {POLICY: OWN_PAGE, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+HEADERS = {POLICY: OWN_PAGE, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
 @router.get("/sign-in")
-async def sign_in() -> Response:
-    """Signs in with the code in the address's fragment. Loading the page does not use the code up."""
-    return _page("sign_in.html")
+async def sign_in(resources: ProcessResourcesDep) -> Response:
+    """Signs in with the code in the address's fragment. Loading the page does not use the code up. Lists the identity
+    providers."""
+    return page("sign_in.html", providers="".join(map(_choice, resources.providers.for_sign_in())))
 
 
 @router.get("/")
 @router.get("/builds/{build_id}")
 async def home() -> Response:
     """Who is signed in, and the build in the address."""
-    return _page("home.html")
+    return page("home.html")
 
 
 @router.get("/pages/{name}")
@@ -40,5 +45,11 @@ async def file(name: str) -> Response:
     return Response(content, media_type=_FILES[name], headers={"Cache-Control": "no-cache"})
 
 
-def _page(name: str) -> Response:
-    return Response((_PAGES / name).read_bytes(), media_type="text/html", headers=_HEADERS)
+def page(name: str, status: int = 200, **parts: str) -> Response:
+    """A page of ours, with the parts that stand for `$name` in it, in HTML."""
+    content = Template((_PAGES / name).read_text()).substitute(parts)
+    return Response(content, status, HEADERS, "text/html")
+
+
+def _choice(issuer: Issuer) -> str:
+    return f'<li><a class="button" href="/sign-in/{issuer.name}">Sign in with {escape(issuer.label)}</a></li>'

@@ -13,13 +13,13 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from api.deps import ProcessResourcesDep, Resources, require_json
+from api.deps import ProcessResourcesDep, Resources, address_of, require_json
 from api.errors import Problem
 from api.identity import identify
 from api.security_headers import OWN_PAGE, POLICY
 from db.session import Access
 from db.transaction import request_transaction
-from domain.errors import CofounderError, DatabaseUnavailable
+from domain.errors import CofounderError, DatabaseUnavailable, Refused
 from domain.identity import Identity
 from domain.preview_address import preview_address
 from services.preview_access import code_for, code_for_link
@@ -62,13 +62,6 @@ async def script() -> Response:
     return Response(content, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
 
-@router.get("/preview.css")
-async def style() -> Response:
-    """The page's style."""
-    content = (_PAGES / "preview.css").read_bytes()
-    return Response(content, media_type="text/css", headers={"Cache-Control": "no-cache"})
-
-
 @router.get("/{build_id}")
 async def link(build_id: uuid.UUID, resources: ProcessResourcesDep) -> Response:
     """Keeps the secret of a preview link for this tab, and goes on to the preview."""
@@ -87,14 +80,20 @@ async def enter(
         if code is not None:
             location = _entrance(resources, build_id, code, state, to)
             return Response(status_code=303, headers={**_HEADERS, "Location": location})
-    return _page(resources, build_id, 403)
+    return _page(resources, build_id, 403, "" if identity is None else identity.user_id)
 
 
 @router.post("/{build_id}/enter", dependencies=[Depends(require_json)])
-async def enter_by_link(build_id: uuid.UUID, link: LinkSecret, resources: ProcessResourcesDep) -> Entrance:
+async def enter_by_link(
+    build_id: uuid.UUID, link: LinkSecret, request: Request, resources: ProcessResourcesDep
+) -> Entrance:
     """Let a browser in that has the secret of a preview link."""
-    async with request_transaction(resources.sessions.acting(Access.everything())) as tx:
-        code = await code_for_link(tx, build_id, link.secret, link.state)
+    try:
+        async with request_transaction(resources.sessions.acting(Access.everything())) as tx:
+            code = await code_for_link(tx, build_id, link.secret, link.state)
+    except Refused:
+        await resources.limits.note_wrong_credentials(address_of(request, resources.settings))
+        raise
     return Entrance(location=_entrance(resources, build_id, code, link.state, link.to))
 
 
@@ -107,7 +106,12 @@ async def _identity(request: Request, resources: Resources) -> Identity | None:
     kept = [each for each in request.scope["headers"] if not each[0].startswith(b"sec-fetch-") and each[0] != b"origin"]
     try:
         return await identify(
-            Request({**request.scope, "headers": kept}), resources.settings, resources.sessions, None, None
+            Request({**request.scope, "headers": kept}),
+            resources.settings,
+            resources.sessions,
+            resources.providers,
+            None,
+            None,
         )
     except DatabaseUnavailable:
         raise
@@ -120,7 +124,10 @@ def _entrance(resources: Resources, build_id: uuid.UUID, code: str, state: str, 
     return f"{preview_address(resources.settings.preview_url, build_id)}/.cofounder/enter?{query}"
 
 
-def _page(resources: Resources, build_id: uuid.UUID, status: int) -> Response:
+def _page(resources: Resources, build_id: uuid.UUID, status: int, user: str = "") -> Response:
+    """The page. `user`: who is signed in, and may not see the preview."""
     address = preview_address(resources.settings.preview_url, build_id)
-    text = (_PAGES / "preview.html").read_text().replace("{{address}}", html.escape(address))
+    text = (_PAGES / "preview.html").read_text()
+    for name, value in (("address", address), ("user", user)):
+        text = text.replace(f"{{{{{name}}}}}", html.escape(value))
     return Response(text, status, _HEADERS, "text/html")

@@ -23,10 +23,10 @@ from api.identity_schemas import (
 )
 from api.origins import check_own_page
 from api.responses import TAKES_BODY, problems
-from api.sign_in_cookie import cookie_name, delete_cookie, read_cookie, set_cookie
+from api.sign_in_cookie import cookie_name, delete_cookie, end_sign_in_of_browser, set_cookie
 from db.session import Access
-from db.transaction import Transaction, request_transaction
-from domain.errors import CredentialRefused, SignInLinkRefused
+from db.transaction import request_transaction
+from domain.errors import SignInLinkRefused
 from domain.identity import Scope
 from services import sign_ins
 
@@ -68,7 +68,7 @@ async def sign_in(
     try:
         async with request_transaction(resources.sessions.acting(Access.everything())) as tx:
             new = await sign_ins.sign_in_with_code(tx, given.code)
-            await _forget(tx, request, name)
+            await end_sign_in_of_browser(tx, request, name)
     except SignInLinkRefused:
         await resources.limits.note_wrong_credentials(address)
         raise
@@ -83,7 +83,7 @@ async def sign_out(request: Request, resources: ProcessResourcesDep) -> Response
     check_own_page(request, settings.public_url)
     name = await cookie_name(request, settings, resources.sessions)
     async with request_transaction(resources.sessions.acting(Access.everything())) as tx:
-        await _forget(tx, request, name)
+        await end_sign_in_of_browser(tx, request, name)
     response = Response(status_code=204)
     delete_cookie(response, name, settings)
     return response
@@ -107,12 +107,3 @@ async def end(sign_in_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep)
     """Sign a browser of the user out. Its next request is refused."""
     await sign_ins.end_sign_in(tx, user_id, sign_in_id)
     return Response(status_code=204)
-
-
-async def _forget(tx: Transaction, request: Request, name: str) -> None:
-    try:
-        token = read_cookie(request, name)
-    except CredentialRefused:
-        return
-    if token is not None:
-        await sign_ins.sign_out(tx, token)

@@ -10,6 +10,11 @@ from domain.errors import Misconfigured, WrongNamespace
 
 app = typer.Typer()
 
+_NO_ROLE = (
+    "DATABASE_URL's user may not make the API's database user. As a user who may, run this with a password of your "
+    "choice, then run `cofounder migrate` again without API_DATABASE_PASSWORD:"
+)
+
 _TEMPORAL_SECONDS = 10.0
 """Leave binding the database to the first worker if Temporal does not answer within this many seconds."""
 
@@ -18,22 +23,25 @@ _TEMPORAL_SECONDS = 10.0
 def migrate(as_json: AsJson = False) -> None:
     """Migrate the database at DATABASE_URL to this version. Safe to run at every start.
 
-    A new database is bound to the Temporal namespace that the environment names, if that answers.
+    Makes the API's database user, `cofounder_api`, or prints the SQL with which someone else can make it. A new
+    database is bound to the Temporal namespace that the environment names, if that answers.
     """
     from cli.output import Output
     from db.migrate import migrate as migrate_database
-    from settings import load_settings
+    from settings import load_settings, secret_text
 
     settings = load_settings()
     try:
-        asyncio.run(migrate_database(settings.database_url))
+        role = asyncio.run(migrate_database(settings.database_url, secret_text(settings.api_database_password)))
     except Misconfigured as error:
         raise (Unreachable(str(error)) if isinstance(error.__cause__, OSError) else error) from error
     bound = asyncio.run(_bind(settings.database_url, settings.temporal_task_queue))
     unbound = " Temporal does not answer, so the first worker binds it to its namespace."
-    Output(as_json).print_result(
-        {"migrated": True, "bound": bound}, "The database is up to date." + ("" if bound else unbound)
-    )
+    statements = [f"{each};" for each in role.statements]
+    lines = ["The database is up to date." + ("" if bound else unbound)]
+    if statements:
+        lines += [_NO_ROLE, *(f"  {each}" for each in statements)]
+    Output(as_json).print_result({"migrated": True, "bound": bound, "sql": statements}, "\n".join(lines))
 
 
 async def _bind(database_url: str, task_queue: str) -> bool:

@@ -95,6 +95,35 @@ def show(user_id: _UserId, as_json: AsJson = False) -> None:
     Output(as_json).print_result(to_json(account), lambda console: print_account(console, account))
 
 
+@app.command(epilog="Example: cofounder users link ada https://id.example.com/realms/acme 7f1c9a")
+def link(
+    user_id: _UserId,
+    issuer: Annotated[
+        str, typer.Argument(metavar="ISSUER", help="The identity provider: its `iss`, or its name in OIDC_ISSUERS.")
+    ],
+    subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="The person's `sub` there.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let a person whom an identity provider knows be a user who exists."""
+    from cli.accounts import in_database
+    from cli.output import Output
+    from services.identities import link_user
+    from settings import load_settings
+
+    settings = load_settings()
+    known = {each.name: each.issuer for each in settings.issuers}
+    url = known.get(issuer, issuer)
+
+    async def run(tx: "Transaction") -> None:
+        await link_user(tx, user_id, url, subject)
+
+    in_database(settings, run)
+    Output(as_json).print_result(
+        {"user": user_id, "issuer": url, "subject": subject},
+        lambda console: console.print(f"{subject} of {url} is now the user {user_id}.", markup=False),
+    )
+
+
 def _notify_and_print(settings: "Settings", account: "Account", as_json: bool, *, notify: bool = True) -> None:
     """Signal the open builds after the change is committed, and print the account."""
     from cli.accounts import as_json as to_json

@@ -29,6 +29,7 @@ from domain.egress import DEFAULT_SETS
 from domain.errors import CofounderError
 from local.operator_network import operator_network
 from local.ports import LOOPBACK
+from local.postgres import api_database_url
 from local.process import Command, GuardedProcess
 from local.stack import PARTS, LocalStack, PartName, Progress
 from services.deployment import check_deployment
@@ -155,8 +156,9 @@ async def running_programs(
         watchers = [asyncio.create_task(stack.wait())]
         closing.callback(watchers[0].cancel)
         for name, arguments in commands.items():
+            own = {"DATABASE_URL": api_database_url(environment["DATABASE_URL"])} if name == "api" else {}
             # -P: do not import modules from the working directory
-            command = Command([sys.executable, "-P", *arguments], environment, grace=20.0)
+            command = Command([sys.executable, "-P", *arguments], {**environment, **own}, grace=20.0)
             log = (logs / f"{name}.log").absolute()
             process = await stack.start_beside(command, log=log)
             process.has_served = True  # so that stop() asks it to end instead of killing it

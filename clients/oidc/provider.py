@@ -17,7 +17,7 @@ from clients.oidc.documents import DocumentCache, Unreadable, check_server, fetc
 from clients.oidc.keys import is_signed, keys_for, public_keys
 from domain.errors import TokenRefused
 from domain.issuers import LEEWAY_SECONDS, Issuer, VerifiedClaims, is_safe_url, is_subject
-from domain.tokens import UnverifiedToken, read_token
+from domain.tokens import UnverifiedToken, looks_like_token, read_token
 
 _log = structlog.get_logger(__name__)
 
@@ -229,6 +229,11 @@ class IdentityProviders:
     def __init__(self, providers: Sequence[IdentityProvider]) -> None:
         self._providers = providers
 
+    @property
+    def take_bearer_tokens(self) -> bool:
+        """Whether bearer tokens of any of them are accepted."""
+        return any(each.issuer.audience for each in self._providers)
+
     def for_sign_in(self) -> Sequence[Issuer]:
         """Those through which people can sign in with a browser."""
         return [each.issuer for each in self._providers if each.issuer.client_id is not None]
@@ -237,6 +242,19 @@ class IdentityProviders:
         """The provider of that name, if people can sign in through it."""
         found = (each for each in self._providers if each.issuer.name == name and each.issuer.client_id is not None)
         return next(found, None)
+
+    def is_for_us(self, text: str) -> bool:
+        """Whether a text says that it is a token of one of them for this API. Its signature is not checked."""
+        if not looks_like_token(text):
+            return False
+        try:
+            token = read_token(text)
+        except ValueError:
+            return False
+        claimed = token.claims.get("aud")
+        audience = {each for each in (claimed if isinstance(claimed, list) else [claimed]) if isinstance(each, str)}
+        issuers = [each.issuer for each in self._providers if each.issuer.issuer == token.issuer]
+        return any(audience & {*each.audience, each.client_id} for each in issuers)
 
     async def verify_bearer(self, text: str) -> VerifiedClaims:
         """Verify a token that a program sends in `Authorization: Bearer`. Its `iss` says by whose keys.

@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 
 from local.ports import Ports
+from local.postgres import api_database_url
 from tests.harness.faults import SECRET, FaultHarness, Front
 from tests.harness.planted import PLANTED_KEY
 from tests.harness.wait import DEADLINE
@@ -27,8 +28,10 @@ class ApiProcess:
     def __init__(self, faults: FaultHarness, front: Front, task_queue: str, name: str = "api") -> None:
         self._ports = Ports()
         self._port = self._ports.choose(set())
+        environment = faults.process_environment(front)
         self._environment = {
-            **faults.process_environment(front),
+            **environment,
+            "DATABASE_URL": api_database_url(environment["DATABASE_URL"]),
             "API_TOKEN": f"{SECRET}-of-founders",
             "API_OPERATOR_TOKEN": SECRET,  # an operator acts for the users
             "SECRETS_KEY": PLANTED_KEY,

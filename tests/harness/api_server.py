@@ -31,6 +31,7 @@ from db.users import ensure_user
 from domain.api_keys import ID_DIGITS, ApiKeyText
 from domain.identity import FOUNDER_SCOPES
 from domain.user_id import is_user_id
+from local.postgres import api_database_url
 from local.stack import LocalStack
 from settings import Settings
 from tests.harness.wait import DEADLINE
@@ -54,6 +55,9 @@ class RunningApi:
     url: str
     http: httpx2.AsyncClient
     sessions: Sessions
+    """Transactions of the tables' owner, who sees all rows. The API itself has a role of its own."""
+    settings: Settings
+    """What it was started with; DATABASE_URL is the owner's."""
     resources: Resources
     temporal: Client
 
@@ -161,8 +165,11 @@ def settings_for(database_url: str, environment: Mapping[str, str] | None = None
 
 
 @asynccontextmanager
-async def running_api(settings: Settings, environment: Mapping[str, str], port: int = 0) -> AsyncIterator[RunningApi]:
-    """Serve the API on the given port or a free one, with the Temporal of the environment.
+async def running_api(
+    settings: Settings, environment: Mapping[str, str], port: int = 0, *, as_owner: bool = False
+) -> AsyncIterator[RunningApi]:
+    """Serve the API on the given port or a free one, with the Temporal of the environment, under its own database role
+    or that of the tables' owner.
 
     Its PUBLIC_URL and PREVIEW_URL have the port that it gets, unless the settings name others.
     """
@@ -172,7 +179,8 @@ async def running_api(settings: Settings, environment: Mapping[str, str], port: 
     url = f"http://127.0.0.1:{port}"
     own = {"public_url": url, "preview_url": f"http://*.localhost:{port}"}
     settings = settings.model_copy(update={name: own[name] for name in own if name not in settings.model_fields_set})
-    app = create_app(open_resources(settings, environment))
+    api_url = settings.database_url if as_owner else api_database_url(settings.database_url)
+    app = create_app(open_resources(settings.model_copy(update={"database_url": api_url}), environment))
     server = Server(app, "127.0.0.1", port)
     serving = asyncio.create_task(server.serve([listening]))
     while not server.started:
@@ -184,7 +192,7 @@ async def running_api(settings: Settings, environment: Mapping[str, str], port: 
         sessions = make_sessions(engine)
         async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=DEADLINE, trust_env=False) as http:
             http.event_hooks["request"] = [_users_before_requests(sessions)]
-            yield RunningApi(url, http, sessions, app.state.resources, temporal)
+            yield RunningApi(url, http, sessions, settings, app.state.resources, temporal)
     finally:
         server.should_exit = True
         await serving

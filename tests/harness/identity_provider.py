@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import parse_qsl
 
 from joserfc import jws
 from joserfc.jwk import Key, RSAKey
@@ -57,6 +58,10 @@ class TestProvider:
         self.location: str | None = None
         self.asked: list[str] = []
         """The paths of all requests so far."""
+        self.answer: dict[str, Any] = {}
+        """What it answers to a code."""
+        self.exchanged: list[tuple[dict[str, str], str | None]] = []
+        """The forms with which codes were exchanged, each with its `Authorization`."""
 
     def issuer(self, **changes: Any) -> Issuer:
         """The entry of OIDC_ISSUERS for it."""
@@ -75,9 +80,21 @@ class TestProvider:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         path = head.split()[1]
+        headers = dict(line.split(": ", 1) for line in head.lower().splitlines()[1:] if line)
         self.asked.append(path)
+        if path == "/token":
+            form = parse_qsl((await reader.readexactly(int(headers["content-length"]))).decode())
+            spelled = [line for line in head.splitlines() if line.lower().startswith("authorization:")]
+            self.exchanged.append((dict(form), spelled[0].split(": ")[1] if spelled else None))
+        endpoints = {
+            "issuer": self.url,
+            "jwks_uri": f"{self.url}/keys",
+            "authorization_endpoint": f"{self.url}/authorize?hint=1",
+            "token_endpoint": f"{self.url}/token",
+        }
         documents = {
-            "/.well-known/openid-configuration": {"issuer": self.url, "jwks_uri": f"{self.url}/keys"} | self.document,
+            "/token": self.answer,
+            "/.well-known/openid-configuration": endpoints | self.document,
             "/keys": {"keys": [key if isinstance(key, dict) else key.as_dict(private=False) for key in self.keys]},
         }
         body = json.dumps(documents.get(path, {})).encode()

@@ -57,6 +57,8 @@ def prices(model: str, **changes: Any) -> str:
         ("ANTHROPIC_API_KEY", "geheim\nheim", "ANTHROPIC_API_KEY: has a line break"),
         ("E2B_API_KEY", "geheim ", "E2B_API_KEY: has a line break, a space"),
         ("API_TOKEN", "geheimer schlüssel", "API_TOKEN: has a line break, a space at an end or a character"),
+        ("OIDC_ISSUERS", "acme", "OIDC_ISSUERS: is not JSON"),
+        ("OIDC_ISSUERS", '[{"name": "acme", "client_secret": "geheim"}]', "OIDC_ISSUERS: 0.issuer: Field required"),
         ("FALLBACK_MODEL", "gpt", "FALLBACK_MODEL: gpt has no price; set it to one of claude-fable-5-2, "),
         ("MODEL_PRICES", "{", "MODEL_PRICES: is not JSON"),
         ("MODEL_PRICES", "[]", "MODEL_PRICES: Input should be a valid dictionary"),
@@ -175,6 +177,15 @@ def test_the_password_of_a_mirror_is_a_secret(monkeypatch: pytest.MonkeyPatch) -
     assert "geheim" not in repr(settings)
 
 
+def test_client_secrets_of_issuers_are_blanked(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"name": "acme", "issuer": "https://id.acme.example", "client_id": "c", "client_secret": "geheim/und lang"}
+    monkeypatch.setenv("OIDC_ISSUERS", json.dumps([entry]))
+    settings = load_settings()
+    assert {"geheim/und lang", "geheim%2Fund%20lang"} <= set(settings.secret_values())
+    assert [issuer.name for issuer in settings.issuers] == ["acme"]
+    assert "geheim" not in repr(settings)
+
+
 @pytest.mark.parametrize("variable", [name.upper() for name in Settings.fields_of(LOCAL_SANDBOX_ONLY)])
 def test_clouds_sandboxes_refuse_what_is_for_those_of_this_machine(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
@@ -287,4 +298,37 @@ def test_limits_are_assumed_by_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().model_rates == {"a-model": AssumedRates(requests=5)}
     monkeypatch.setenv("MODEL_RATES", '{"a-model": {"requests": 0}}')
     with pytest.raises(Misconfigured, match="at least 1"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ("HTTPS://Cofounder.Example.COM/", "https://cofounder.example.com"),
+        ("https://cofounder.example.com:443", "https://cofounder.example.com"),
+        ("http://127.0.0.1:80", "http://127.0.0.1"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_the_public_url_is_what_browsers_call_an_origin(
+    monkeypatch: pytest.MonkeyPatch, given: str, origin: str
+) -> None:
+    monkeypatch.setenv("PUBLIC_URL", given)
+    assert load_settings().public_url == origin
+
+
+@pytest.mark.parametrize(
+    "given", ["https://a.example/console", "https://a@b.example", "b.example", "https://b.example?x"]
+)
+def test_a_public_url_with_more_than_an_origin_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("PUBLIC_URL", given)
+    with pytest.raises(Misconfigured, match="PUBLIC_URL"):
+        load_settings()
+
+
+def test_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8, 127.0.0.1")
+    assert load_settings().trusted_proxies == ["10.0.0.0/8", "127.0.0.1/32"]
+    monkeypatch.setenv("TRUSTED_PROXIES", "the proxy")
+    with pytest.raises(Misconfigured, match="neither an address nor a network"):
         load_settings()

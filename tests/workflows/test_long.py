@@ -1,6 +1,6 @@
 """A build that is much longer than its model's window goes on as if there were none.
 
-In `make test` it takes 60 turns, in `make long` 400. LONG_WINDOW sets the window.
+In `make test` it takes 44 turns, in `make long` 400. LONG_WINDOW sets the window.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from tests.harness.history import chain_of, shares_of
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness, changed_prices, worker_harness
 
-TURNS = int(os.environ.get("LONG_TURNS", "60"))
+TURNS = int(os.environ.get("LONG_TURNS", "44"))
 WINDOW = int(os.environ.get("LONG_WINDOW", "60000"))
 OUTPUT_BYTES = 8000
 LEAST_SHARE = 0.95 if WINDOW >= 200_000 else 0.85

@@ -422,7 +422,7 @@ async def test_commands_on_the_database_are_recorded(
 ) -> None:
     for name, value in stack.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("DATABASE_URL", api.resources.settings.database_url.replace("+asyncpg", ""))
+    monkeypatch.setenv("DATABASE_URL", api.settings.database_url.replace("+asyncpg", ""))
     key = f"main:{base64.b64encode(b'k' * 32).decode()}"
     monkeypatch.setenv("SECRETS_KEY", key)
 

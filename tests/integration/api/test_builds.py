@@ -264,7 +264,7 @@ async def test_suspended_user_is_refused(api: RunningApi) -> None:
 
 async def test_kill_switch_refuses_and_says_so(api: RunningApi, stack: LocalStack) -> None:
     project = await api.project()
-    off = settings_for(api.resources.settings.database_url, autonomous_agent=False)
+    off = settings_for(api.settings.database_url, autonomous_agent=False)
     async with running_api(off, stack.environment) as switched_off:
         before = await api.rows()
         answer = await _start(switched_off, project)
@@ -284,7 +284,7 @@ async def test_a_switch_refuses_the_builds_that_it_is_for(api: RunningApi, scope
         SwitchScope.USER: "sue",
         SwitchScope.MODEL: "claude-opus-5-5",
     }
-    async with transaction(api.resources.sessions) as tx:
+    async with transaction(api.sessions) as tx:
         await change_user(tx, "sue", UserChange(plan="partner"), datetime.now(UTC).date())
         await switch_off(tx, scope, keys[scope], reason="a test", by="a test")
     try:
@@ -297,14 +297,14 @@ async def test_a_switch_refuses_the_builds_that_it_is_for(api: RunningApi, scope
         answer = await api.http.post(f"/v1/projects/{other}/builds", json={"goal": "x"}, headers=as_user("tom"))
         assert answer.status_code == (503 if scope is SwitchScope.FLEET else 201)
     finally:
-        async with transaction(api.resources.sessions) as tx:
+        async with transaction(api.sessions) as tx:
             assert await switch_on(tx, scope, keys[scope])
 
 
 async def test_unreachable_temporal_refuses_before_there_is_a_row(api: RunningApi) -> None:
     project = await api.project()
     nowhere = {"TEMPORAL_ADDRESS": "127.0.0.1:1"}
-    async with running_api(api.resources.settings, nowhere) as alone:
+    async with running_api(api.settings, nowhere) as alone:
         before = await api.rows()
         answer = await _start(alone, project)
         assert answer.status_code == 503
@@ -323,7 +323,7 @@ async def test_temporal_that_goes_away_leaves_a_queued_build(api: RunningApi, st
             return True
 
     project = await api.project()
-    async with running_api(api.resources.settings, {"TEMPORAL_ADDRESS": "127.0.0.1:1"}) as alone:
+    async with running_api(api.settings, {"TEMPORAL_ADDRESS": "127.0.0.1:1"}) as alone:
         workflows = GoesAwayAfterTheCheck(alone.temporal, "api-tests")
         object.__setattr__(alone.resources, "workflows", workflows)
         answer = await _start(alone, project, key="late")

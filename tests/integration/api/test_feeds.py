@@ -176,7 +176,7 @@ async def test_reader_survives_an_api_that_goes_and_comes_back(api: RunningApi, 
     ids: list[int] = []
     ports = Ports()  # reserve it while the API is away
     port = ports.choose(set())
-    async with running_api(api.resources.settings, stack.environment, port=port) as first:
+    async with running_api(api.settings, stack.environment, port=port) as first:
         client = ApiClient(first.url, TOKEN)
 
         async def read() -> None:
@@ -188,7 +188,7 @@ async def test_reader_survives_an_api_that_goes_and_comes_back(api: RunningApi, 
         await wait_until(lambda: ids)
     await _say(api, build, "two")
     await wait_until(lambda: any(troubles))
-    async with running_api(api.resources.settings, stack.environment, port=port):
+    async with running_api(api.settings, stack.environment, port=port):
         await _close(api, build)
         await reading
     ports.release()

@@ -11,7 +11,10 @@ from sqlalchemy import delete, func, select, update
 
 from cli.api_client import ApiClient
 from db.models import RequestBucket
-from db.transaction import transaction
+from db.request_buckets import take_token
+from db.session import Sessions, open_sessions
+from db.transaction import autocommit, transaction
+from domain.request_limits import RequestClass, RequestLimit
 from local.stack import LocalStack
 from tests.harness.api_server import (
     AS_OPERATOR,
@@ -26,12 +29,12 @@ from tests.harness.wait import wait_until
 
 UNKNOWN = "/v1/builds/00000000-0000-0000-0000-000000000000"
 SLOW: dict[str, Any] = {
-    # An hour's requests would refill one bucket in a minute; what is counted here takes seconds.
-    "reads_per_minute": 3,
-    "writes_per_minute": 2,
+    # One a minute: the next one comes long before that, on a busy machine too.
+    "reads_per_minute": 1,
+    "writes_per_minute": 1,
     "expensive_requests_per_minute": 1,
     "new_projects_per_day": 2,
-    "failed_sign_ins_per_minute": 2,
+    "failed_sign_ins_per_minute": 1,
     "open_feeds_per_user": 2,
     "api_operator_token": OPERATORS,
 }
@@ -60,13 +63,13 @@ def assert_too_many(answer: httpx2.Response, at_most: int = 60) -> None:
 
 async def test_requests_are_counted_by_class_over_all_apis(stack: LocalStack, database: str) -> None:
     async with limited_api(stack, database) as api, running_api(settings_for(database, **SLOW), {}) as other:
-        assert [(await each.http.get("/v1/builds")).status_code for each in (api, other, api)] == [200] * 3
-        assert_too_many(await other.http.get("/v1/builds"), at_most=20)
-        assert_too_many(await api.http.get(UNKNOWN), at_most=20)
+        assert (await api.http.get("/v1/builds")).status_code == 200
+        assert_too_many(await other.http.get("/v1/builds"))
+        assert_too_many(await api.http.get(UNKNOWN))
         assert (await api.http.get("/healthz")).status_code == 200
 
-        assert [(await api.http.post("/v1/projects", json={"x": 1})).status_code for _ in range(2)] == [422] * 2
-        assert_too_many(await api.http.post(f"{UNKNOWN}/wake"), at_most=30)
+        assert (await api.http.post("/v1/projects", json={"x": 1})).status_code == 422
+        assert_too_many(await api.http.post(f"{UNKNOWN}/wake"))
         assert (await api.http.get("/v1/builds", headers=AS_OPERATOR)).status_code == 200, "is someone else"
 
         async with transaction(api.sessions) as tx:
@@ -74,10 +77,17 @@ async def test_requests_are_counted_by_class_over_all_apis(stack: LocalStack, da
         assert (await api.http.get("/v1/builds")).status_code == 200
 
 
-async def test_one_of_many_requests_at_once_passes_for_each_token(stack: LocalStack, database: str) -> None:
-    async with limited_api(stack, database, reads_per_minute=5) as api:
-        answers = await asyncio.gather(*[api.http.get("/v1/builds") for _ in range(20)])
-        assert sorted(each.status_code for each in answers) == [200] * 5 + [429] * 15
+async def test_of_many_requests_at_once_as_many_pass_as_there_are_tokens(database: str) -> None:
+    limit = RequestLimit(5, seconds=1e9)
+
+    async def take(sessions: Sessions) -> int | None:
+        async with autocommit(sessions) as tx:
+            return await take_token(tx, "many", RequestClass.READ, limit)
+
+    async with open_sessions(database) as sessions:
+        waits = await asyncio.gather(*[take(sessions) for _ in range(20)])
+    assert waits.count(None) == 5
+    assert all(wait is None or wait > 1e8 for wait in waits)
 
 
 async def test_costly_requests_and_new_projects_have_limits_of_their_own(stack: LocalStack, database: str) -> None:
@@ -111,10 +121,9 @@ async def test_wrong_credentials_are_counted_by_address(stack: LocalStack, datab
     wrong = {"Authorization": "Bearer wrong"}
     async with limited_api(stack, database, trusted_proxies=["127.0.0.1/32"]) as api:
         there = {"X-Forwarded-For": "203.0.113.9"}
-        answers = [await api.http.get("/v1/builds", headers={**wrong, **there}) for _ in range(2)]
-        assert [each.status_code for each in answers] == [401, 401]
-        assert_too_many(await api.http.get("/v1/builds", headers={**wrong, **there}), at_most=30)
-        assert_too_many(await api.http.get("/v1/builds", headers=there), at_most=31)
+        assert (await api.http.get("/v1/builds", headers={**wrong, **there})).status_code == 401
+        assert_too_many(await api.http.get("/v1/builds", headers={**wrong, **there}))
+        assert_too_many(await api.http.get("/v1/builds", headers=there), at_most=61)
         assert (await api.http.get("/v1/builds", headers={"X-Forwarded-For": "203.0.113.8"})).status_code == 200
         assert (await api.http.get("/v1/builds", headers=wrong)).status_code == 401, "another address"
 

@@ -138,7 +138,7 @@ async def test_a_client_that_goes_away_ends_the_push(
 
 
 async def test_an_api_without_access_to_sandboxes_says_so(stack: LocalStack, api: RunningApi, build: str) -> None:
-    settings = settings_for(api.resources.settings.database_url, stack.environment, e2b_api_key=None)
+    settings = settings_for(api.settings.database_url, stack.environment, e2b_api_key=None)
     async with running_api(settings, stack.environment) as without:
         answer = await push(without, build, "https://8.8.8.8/ada/x.git")
     assert answer.status_code == 503
@@ -150,7 +150,7 @@ async def test_an_api_that_stops_ends_its_pushes_and_says_so(
 ) -> None:
     server.hold.clear()
     server.requests.clear()
-    settings = settings_for(api.resources.settings.database_url, stack.environment, push_private_hosts=["127.0.0.1"])
+    settings = settings_for(api.settings.database_url, stack.environment, push_private_hosts=["127.0.0.1"])
     async with AsyncExitStack() as stopping:
         stops = await stopping.enter_async_context(running_api(settings, stack.environment))
         wanted = {"url": server.url_of(server.repository("slow/stopped")), "token": TOKEN}

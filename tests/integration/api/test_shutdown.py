@@ -16,6 +16,7 @@ from db.feed import append_events
 from db.transaction import transaction
 from domain.events import NarrationEvent
 from local.ports import Ports
+from local.postgres import api_database_url
 from local.stack import LocalStack
 from tests.harness.api_server import TOKEN, RunningApi, new_database, running_api, settings_for
 from tests.harness.wait import DEADLINE, wait_until
@@ -33,10 +34,11 @@ async def _api_process(stack: LocalStack, database_url: str) -> AsyncIterator[tu
     ports = Ports()
     port = ports.choose(set())
     ports.release()
+    own = {"DATABASE_URL": api_database_url(database_url), "API_TOKEN": TOKEN}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "api", "--port", str(port)),
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **stack.environment, "DATABASE_URL": database_url, "API_TOKEN": TOKEN},
+        env={"PATH": os.environ["PATH"], **stack.environment, **own},
         stderr=asyncio.subprocess.PIPE,
     )
 

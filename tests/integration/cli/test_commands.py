@@ -27,6 +27,7 @@ from cli.main import app
 from clients.cipher import cipher_of
 from clients.object_store import ObjectStore
 from db.feed import append_events
+from db.identities import find_user_of
 from db.models import Build, Question, Snapshot
 from db.project_secrets import list_secrets
 from db.steering import add_agent_question, close_question
@@ -71,7 +72,7 @@ def run(api: RunningApi, stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> 
         **stack.environment,
         "COFOUNDER_API_URL": api.url,
         "API_TOKEN": TOKEN,
-        "DATABASE_URL": api.resources.settings.database_url,
+        "DATABASE_URL": api.settings.database_url,
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -193,7 +194,7 @@ async def test_scripts_get_json_and_nothing_else(run: Run, monkeypatch: pytest.M
     assert project["id"] == build["project_id"]
     assert json.loads((await run("cancel", "last", *as_user)).stdout)["cancel_requested_at"] is not None
     assert json.loads((await run("users", "show", *as_user[:1], "json-user")).stdout)["user"] == "json-user"
-    assert json.loads((await run("migrate", "--json")).stdout) == {"migrated": True, "bound": True}
+    assert json.loads((await run("migrate", "--json")).stdout) == {"migrated": True, "bound": True, "sql": []}
     assert told(await run("show", "last", "--user", "nobody")).startswith("There is no build yet.")
 
 
@@ -475,6 +476,24 @@ async def test_users_are_changed_and_shown(run: Run, api: RunningApi) -> None:
     allowed = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "x"}, headers=as_user("ada"))
     assert allowed.status_code == 201
     assert "unlimited" in (await run("users", "show", "ada")).output
+
+
+async def test_a_person_is_linked_to_a_user_who_exists(run: Run, api: RunningApi) -> None:
+    """A person is linked once, and by what a token can have as `iss` and `sub`."""
+    issuer = "https://id.acme.example/"
+    for arguments, says in (
+        (("ida", issuer, "7"), "There is no user ida"),
+        (("ida", "acme", "7"), "acme is not an issuer"),
+        (("ida", issuer, " "), "can't be a `sub`"),
+    ):
+        assert says in told(await run("users", "link", *arguments))
+    for user in ("ida", "eva"):
+        assert (await run("users", "set", user, "--plan", "partner")).exit_code == 0
+    for _ in range(2):
+        assert f"7 of {issuer} is now the user ida." in (await run("users", "link", "ida", issuer, "7")).output
+    assert f"7 of {issuer} is the user ida already" in told(await run("users", "link", "eva", issuer, "7"))
+    async with transaction(api.sessions) as tx:
+        assert await find_user_of(tx, issuer, "7") == "ida"
 
 
 async def test_builds_are_switched_off_and_on(run: Run, api: RunningApi) -> None:

@@ -19,6 +19,7 @@ from db.users import ensure_user
 from domain.errors import WrongNamespace
 from domain.names import build_workflow_id
 from domain.verdicts import WorkflowFate
+from local.postgres import api_database_url
 from local.stack import LocalStack
 from services.builds import start_build
 from services.deployment import check_deployment, rebind
@@ -98,6 +99,7 @@ async def test_neither_a_worker_nor_the_api_starts_on_a_wrong_namespace(
     with pytest.raises(WrongNamespace):
         async with wired_worker(settings, client, browser):
             pass
+    settings = settings.model_copy(update={"database_url": api_database_url(database_url)})
     with pytest.raises(WrongNamespace):
         await check_servers(settings, environment)
     nowhere = {**stack.environment, "TEMPORAL_ADDRESS": "127.0.0.1:1"}

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from domain.preview_address import build_of_host, preview_address
+from domain.preview_address import build_of_host, is_related, preview_address
 
 BUILD = uuid.UUID("01234567-89ab-cdef-0123-456789abcdef")
 
@@ -40,3 +40,19 @@ def test_an_address_names_its_build(pattern: str, address: str) -> None:
 )
 def test_other_hosts_are_no_previews(host: str) -> None:
     assert build_of_host("http://*.localhost:8000", host) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "public_url", "related"),
+    [
+        ("http://*.localhost:8000", "http://127.0.0.1:8000", False),
+        ("http://*.localhost:8000", "http://localhost:8000", False),
+        ("https://*.preview-example.com", "https://cofounder.example.com", False),
+        ("https://*.xexample.com", "https://example.com", False),
+        ("https://*.example.com", "https://example.com", True),
+        ("https://*.example.com", "https://cofounder.example.com", True),
+        ("https://p-*.preview.cofounder.example.com", "https://cofounder.example.com", True),
+    ],
+)
+def test_domains_that_share_cookies(pattern: str, public_url: str, related: bool) -> None:
+    assert is_related(pattern, public_url) is related

@@ -133,7 +133,8 @@ def test_what_is_passed_to_the_program_are_good_settings(
                 patch.setenv(key, _interpolated(value))
             settings = load_settings()
             assert temporal_config()["target_host"] == "temporal:7233"
-        assert settings.database_url == f"postgresql+asyncpg://cofounder:{'0f' * 24}@database:5432/cofounder"
+        user = "cofounder_api" if name.endswith("api") else "cofounder"
+        assert settings.database_url == f"postgresql+asyncpg://{user}:{'0f' * 24}@database:5432/cofounder"
         assert settings.s3_endpoint_url == "http://s3:8333"
         assert settings.preview_url == "http://*.localhost:8000"
         assert settings.rehearsal_model is (name == "rehearsal-worker")

@@ -133,7 +133,7 @@ async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
 async def context() -> AsyncIterator[BrowserContext]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=find_chromium(None), args=["--no-sandbox"])
-        made = await browser.new_context()
+        made = await browser.new_context(bypass_csp=True)  # the tests' own scripts in our pages
         yield made
         await browser.close()
 
@@ -176,3 +176,72 @@ async def test_a_hostile_product_gets_nothing_and_changes_nothing(api: RunningAp
         for cookie in cookies
         if cookie["domain"] != urlsplit(f"//{gateway.host}").hostname
     )
+
+
+async def _signed_in(api: RunningApi, context: BrowserContext) -> Page:
+    """A page of ours in which the founder is signed in."""
+    made = await api.http.post("/v1/sign-in-links", json={})
+    page = await context.new_page()
+    await page.goto(made.json()["url"])
+    await page.wait_for_url(f"{api.url}/")
+    return page
+
+
+async def test_a_preview_page_can_do_nothing_with_the_founders_sign_in(
+    api: RunningApi, context: BrowserContext
+) -> None:
+    """Requests across sites from a real preview, in the browser in which its founder is signed in."""
+    hostile = Hostile()
+    [build] = await builds_of(api.sessions, "founder", 1)
+    gateway = Gateway(api, build, "founder")
+    async with serving(hostile.app(), ws="none") as port:
+        await open_preview(api, build, f"http://3000-box.localhost:{port}")
+        own = await _signed_in(api, context)
+        [token] = [each["value"] for each in await context.cookies(api.url)]
+        page = await context.new_page()
+        await page.goto(f"http://{gateway.host}/a?b=1")
+        assert page.url == f"http://{gateway.host}/a?b=1"  # by the sign-in, without a page in between
+        assert await page.inner_text("p") == "hostile"
+        before = await api.rows()
+        tried = await page.evaluate(ATTACK, api.url)
+        field = """<input name='{"name":"h","x":"' value='"}'>"""
+        form = f'<form method="post" enctype="text/plain" action="{api.url}/v1/projects">{field}</form>'
+        await page.evaluate("form => { document.body.innerHTML = form; document.forms[0].submit(); }", form)
+        await page.wait_for_url(f"{api.url}/v1/projects")
+        assert "problem" in await page.content()
+        after = await api.rows()
+        still = await own.evaluate("fetch('/v1/me').then((answer) => answer.status)")
+    assert tried["cors read"] == tried["cors write"] == "TypeError"
+    assert (tried["websocket"], tried["frame"]) == ("refused", "hidden")
+    assert tried["opened"] in ("SecurityError", "blocked")
+    changes = {name for name in before if before[name] != after[name]}
+    assert changes <= {"request_buckets"}
+    assert still == 200
+    assert [each["value"] for each in await context.cookies(api.url) if each["httpOnly"]] == [token]
+    assert token not in str(hostile.seen)
+
+
+async def test_a_page_of_ours_shows_a_preview_in_a_frame(api: RunningApi, context: BrowserContext) -> None:
+    hostile = Hostile()
+    [build] = await builds_of(api.sessions, "founder", 1)
+    gateway = Gateway(api, build, "founder")
+    async with serving(hostile.app(), ws="none") as port:
+        await open_preview(api, build, f"http://3000-box.localhost:{port}")
+        own = await _signed_in(api, context)
+        await own.evaluate(
+            "url => { const frame = document.createElement('iframe'); frame.src = url; document.body.append(frame); }",
+            f"http://{gateway.host}/",
+        )
+        await own.frame_locator("iframe").locator("p").filter(has_text="hostile").wait_for()
+        # Its cookie is for that frame; the preview's own tab gets another.
+        page = await context.new_page()
+        await page.goto(f"http://{gateway.host}/")
+        assert await page.inner_text("p") == "hostile"
+
+
+async def test_a_founder_is_told_why_anothers_preview_does_not_show(api: RunningApi, context: BrowserContext) -> None:
+    [build] = await builds_of(api.sessions, f"other-{uuid.uuid4().hex[:8]}", 1)
+    await _signed_in(api, context)
+    page = await context.new_page()
+    await page.goto(f"http://{Gateway(api, build, '').host}/")
+    await page.get_by_text("You are signed in as founder, who does not work on this product.").wait_for()

@@ -18,7 +18,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from api.gateway import visitor
-from db.models import Membership, PreviewLink, PreviewVisit, SignIn
+from db.models import ApiKey, Membership, PreviewLink, PreviewVisit, SignIn
 from db.transaction import transaction
 from domain.identity import FOUNDER_SCOPES
 from local.stack import LocalStack
@@ -216,12 +216,20 @@ async def test_a_link_shows_its_own_build_only(gateway: Gateway) -> None:
     assert (await gateway.api.http.post(f"/previews/{other}/enter", json=body)).status_code == 403
 
 
-@pytest.mark.parametrize("loss", ["link expired", "signed out", "sign-in ended", "removed", "visit expired"])
+@pytest.mark.parametrize(
+    "loss", ["link expired", "signed out", "sign-in ended", "key revoked", "removed", "visit expired"]
+)
 async def test_a_visit_ends_with_what_made_it(gateway: Gateway, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(visitor, "_TRUSTED_SECONDS", 0)
     past = func.now() - timedelta(seconds=1)
     sign_in = sign_in_of(gateway.user)
+    key = ApiKey(
+        id=uuid.uuid4().hex, user_id=gateway.user, name="a key", secret_hash=b"", scopes=[], created_by=gateway.user
+    )
     async with transaction(gateway.api.sessions) as tx:
+        tx.session.add(key)
+        await tx.session.flush()
+        sign_in.api_key_id = key.id
         tx.session.add(sign_in)
     async with gateway.browser() as browser:
         if loss == "link expired":
@@ -233,6 +241,7 @@ async def test_a_visit_ends_with_what_made_it(gateway: Gateway, loss: str, monke
             "link expired": update(PreviewLink).where(PreviewLink.build_id == gateway.build).values(expires_at=past),
             "signed out": delete(SignIn).where(SignIn.id == sign_in.id),
             "sign-in ended": update(SignIn).where(SignIn.id == sign_in.id).values(revoked_at=past),
+            "key revoked": update(ApiKey).where(ApiKey.id == key.id).values(revoked_at=past),
             "removed": delete(Membership).where(Membership.user_id == gateway.user),
             "visit expired": update(PreviewVisit).where(PreviewVisit.build_id == gateway.build).values(expires_at=past),
         }[loss]
@@ -412,3 +421,14 @@ async def test_a_stopping_api_ends_the_streams_of_previews(stack: LocalStack, pr
     with pytest.raises(httpx2.RemoteProtocolError):
         await read_to_the_end(pieces)
     await browser.aclose()
+
+
+async def test_wrong_keys_and_links_count_as_wrong_credentials(stack: LocalStack) -> None:
+    settings = settings_for(await new_database(stack), stack.environment, failed_sign_ins_per_minute=2)
+    async with running_api(settings, stack.environment) as api:
+        [build] = await builds_of(api.sessions, "founder", 1)
+        body = {"secret": "wrong", "state": state_of("x")}
+        async with Gateway(api, build, "founder").browser() as browser:
+            statuses = [(await browser.get("/", headers={"X-Cofounder-Key": "wrong"})).status_code]
+            statuses += [(await api.http.post(f"/previews/{build}/enter", json=body)).status_code for _ in range(2)]
+    assert statuses == [401, 403, 429]

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
@@ -81,61 +82,68 @@ class Product:
         return Response(str(self.read_bytes))
 
 
-@asynccontextmanager
-async def proxied(upstream: str, lost: asyncio.Event | None = None) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a server that serves the product at this URL."""
+@dataclass
+class Gate:
+    """A server that passes requests on. Tests set where to, and when the visitor loses access."""
+
+    client: httpx2.AsyncClient
+    upstream: str = ""
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    product: Product = field(default_factory=Product)
+
+
+@pytest.fixture(scope="module")
+async def servers() -> AsyncIterator[tuple[Gate, str]]:
+    """The gate, and the URL of a server that serves its product."""
     upstreams = Upstreams()
     proxy = Proxy(upstreams, lambda text: text == "ours")
-    lost = lost or asyncio.Event()
+    gates: list[Gate] = []
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def passing(scope: Scope, receive: Receive, send: Send) -> None:
+        gate = gates[0]
+        route = Route("http://b.localhost:8000", gate.upstream, "traffic")
+        lost = gate.lost
+
         async def wait_for_loss() -> None:
             await lost.wait()
 
         try:
-            await proxy.serve(
-                scope, receive, send, Route("http://b.localhost:8000", upstream, "traffic"), wait_for_loss
-            )
+            await proxy.serve(scope, receive, send, route, wait_for_loss)
         except ProductDown as down:
             await Response("down", down.status)(scope, receive, send)
         except AccessLost:
             await Response("lost", 403)(scope, receive, send)
 
+    async def serving_product(scope: Scope, receive: Receive, send: Send) -> None:
+        await gates[0].product.app(scope, receive, send)
+
     async with (
-        serving(app, http=Protocol, server_header=False) as port,
+        serving(serving_product, ws="none", date_header=False) as product_port,
+        serving(passing, http=Protocol, server_header=False) as port,
         httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE, trust_env=False) as client,
     ):
-        yield client
+        gates.append(Gate(client))
+        yield gates[0], f"http://3000-box.localhost:{product_port}"
     await upstreams.close()
 
 
-@pytest.fixture(scope="module")
-async def servers() -> AsyncIterator[tuple[dict[str, Product], str, httpx2.AsyncClient]]:
-    """A server for each test's own product in turn, and a client of it behind the proxy."""
-    current: dict[str, Product] = {}
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await current["product"].app(scope, receive, send)
-
-    async with serving(app, ws="none", date_header=False) as port:
-        url = f"http://3000-box.localhost:{port}"
-        async with proxied(url) as client:
-            yield current, url, client
-
-
-Servers = tuple[dict[str, Product], str, httpx2.AsyncClient]
+@pytest.fixture
+def gate(servers: tuple[Gate, str]) -> Iterator[Gate]:
+    made = servers[0]
+    made.upstream = servers[1]
+    made.lost, made.product = asyncio.Event(), Product()
+    yield made
+    made.product.may_go_on.set()
 
 
 @pytest.fixture
-def product(servers: Servers) -> Iterator[tuple[Product, str]]:
-    made = servers[0]["product"] = Product()
-    yield made, servers[1]
-    made.may_go_on.set()
+def product(gate: Gate) -> tuple[Product, str]:
+    return gate.product, gate.upstream
 
 
 @pytest.fixture
-def client(servers: Servers, product: tuple[Product, str]) -> httpx2.AsyncClient:
-    return servers[2]
+def client(gate: Gate) -> httpx2.AsyncClient:
+    return gate.client
 
 
 async def test_a_request_arrives_whole_and_without_anything_of_ours(
@@ -230,15 +238,14 @@ async def test_a_slow_product_slows_an_upload_down(client: httpx2.AsyncClient, p
     assert (await upload).text == str(40 << 20)
 
 
-async def test_a_visitor_who_loses_access_is_cut_off(product: tuple[Product, str]) -> None:
-    lost = asyncio.Event()
-    async with proxied(product[1], lost) as client, client.stream("GET", "/events") as answer:
+async def test_a_visitor_who_loses_access_is_cut_off(gate: Gate) -> None:
+    async with gate.client.stream("GET", "/events") as answer:
         pieces = answer.aiter_raw()
         await anext(pieces)
-        lost.set()
+        gate.lost.set()
         with pytest.raises(httpx2.RemoteProtocolError):
             await anext(pieces)
-        await asyncio.wait_for(product[0].gone.wait(), DEADLINE)
+        await asyncio.wait_for(gate.product.gone.wait(), DEADLINE)
 
 
 @asynccontextmanager
@@ -271,25 +278,24 @@ async def raw_product(answer: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
         (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", 200),
     ],
 )
-async def test_odd_answers(answer: bytes, status: int) -> None:
-    async with raw_product(answer) as (url, _), proxied(url) as client:
-        got = await client.post("/", content=b"")
+async def test_odd_answers(gate: Gate, answer: bytes, status: int) -> None:
+    async with raw_product(answer) as (gate.upstream, _):
+        got = await gate.client.post("/", content=b"")
         assert got.status_code == status
         assert got.text == ("down" if status == 502 else answer.decode().rpartition("\r\n\r\n")[2])
 
 
-async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one() -> None:
+async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(gate: Gate) -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
-    async with raw_product(chunked) as (url, _), proxied(url) as client:
+    async with raw_product(chunked) as (gate.upstream, _):
         with pytest.raises(httpx2.RemoteProtocolError):
-            await client.get("/")
+            await gate.client.get("/")
 
 
-async def test_a_product_that_does_not_listen() -> None:
-    async with raw_product(b"") as (url, _):
+async def test_a_product_that_does_not_listen(gate: Gate) -> None:
+    async with raw_product(b"") as (gate.upstream, _):
         pass
-    async with proxied(url) as client:
-        assert (await client.get("/")).status_code == 502
+    assert (await gate.client.get("/")).status_code == 502
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes:
@@ -300,7 +306,7 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-async def test_a_stale_connection_is_replaced() -> None:
+async def test_a_stale_connection_is_replaced(gate: Gate) -> None:
     """Products close connections that are idle, just as the next request may be sent."""
     seen: list[bytes] = []
 
@@ -313,10 +319,10 @@ async def test_a_stale_connection_is_replaced() -> None:
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with proxied(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
-        assert (await client.get("/")).status_code == 200
-        assert (await client.get("/")).status_code == 200
-        assert len(seen) == 3
+    gate.upstream = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    assert (await gate.client.get("/")).status_code == 200
+    assert (await gate.client.get("/")).status_code == 200
+    assert len(seen) == 3
     server.close()
 
 
@@ -346,8 +352,8 @@ async def test_two_products_on_one_address_never_share_a_connection() -> None:
     server.close()
 
 
-async def test_the_visitor_can_read_an_early_refusal_of_a_large_upload() -> None:
+async def test_the_visitor_can_read_an_early_refusal_of_a_large_upload(gate: Gate) -> None:
     answer = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig"
-    async with raw_product(answer) as (url, _), proxied(url) as client:
-        got = await client.post("/", content=MEGABYTE * 20)
+    async with raw_product(answer) as (gate.upstream, _):
+        got = await gate.client.post("/", content=MEGABYTE * 20)
         assert got.status_code in (413, 502)  # the product may reset the connection before its answer is read
