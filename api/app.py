@@ -49,6 +49,9 @@ _MODELS = vars(schemas) | vars(identity_schemas)
 _DESCRIPTION = """
 Money is in microdollars (1 µ$ = 0.000001 USD), times are UTC. Bodies are JSON of at most 256 KB.
 
+Programs send an API key as `Authorization: Bearer …`. Browsers have the cookie that `POST /v1/sign-ins` sets; it works
+only on pages of this address.
+
 Every error is an `application/problem+json` (RFC 9457). Its `type` never changes and its `detail` says what to do. If
 the request is not valid, `errors` names each field. Every response has an `X-Request-Id`, which logs and the audit
 name. A request too many is answered with 429, and `Retry-After` says in how many seconds to repeat it.

@@ -204,7 +204,6 @@ READINESS: dict[str, Any] = {
     "degraded": False,
     "dependencies": {"database": {"ok": True, "detail": "answers"}},
 }
-MEMBERSHIP: dict[str, Any] = {"id": "0b8a3a52-6d0e-4c38-9c7e-2f5a3d9d6b11", "name": "ada", "role": "owner"}
 ME: dict[str, Any] = {
     "user": "ada",
     "name": "Ada Lovelace",
@@ -213,7 +212,7 @@ ME: dict[str, Any] = {
     "actor": "ada",
     "credential_id": "0123456789abcdef",
     "scopes": ["account:read", "builds:read"],
-    "organisations": [MEMBERSHIP],
+    "organisations": [ORGANISATION],
 }
 API_KEY: dict[str, Any] = {
     "id": "0123456789abcdef",

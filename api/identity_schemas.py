@@ -8,22 +8,13 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import examples
-from api.schemas import Body
+from api.schemas import Body, OrganisationOut
 from db.models import ApiKey, SignIn, User
+from db.organisations import OwnOrganisation
 from domain.api_keys import LIFETIME, LONGEST_LIFETIME, LONGEST_OVERLAP, NAME_MAX_CHARACTERS, OVERLAP
-from domain.identity import How, Identity, Role, Scope
+from domain.identity import How, Identity, Scope
 
 _DAY = timedelta(days=1)
-
-
-class MembershipOut(BaseModel):
-    """One of the user's organisations."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.MEMBERSHIP]})
-
-    id: uuid.UUID
-    name: str
-    role: Role
 
 
 class MeOut(BaseModel):
@@ -38,11 +29,11 @@ class MeOut(BaseModel):
     actor: str = Field(description="Who makes the request: the user, or `operator` if an operator acts for them.")
     credential_id: str | None = Field(description="The id of the API key or the sign-in.")
     scopes: list[Scope]
-    organisations: list[MembershipOut]
+    organisations: list[OrganisationOut]
 
     @classmethod
-    def of(cls, identity: Identity, user: User, memberships: Iterable[tuple[uuid.UUID, str, str]]) -> Self:
-        """The identity, with its user's row and organisations as (id, name, role)."""
+    def of(cls, identity: Identity, user: User, organisations: Iterable[OwnOrganisation]) -> Self:
+        """The identity, with its user's row and organisations."""
         return cls(
             user=user.id,
             name=user.name,
@@ -51,7 +42,7 @@ class MeOut(BaseModel):
             actor=identity.actor,
             credential_id=identity.credential_id,
             scopes=sorted(identity.scopes),
-            organisations=[MembershipOut(id=each, name=name, role=Role(role)) for each, name, role in memberships],
+            organisations=[OrganisationOut.of(each) for each in organisations],
         )
 
 

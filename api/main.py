@@ -141,7 +141,7 @@ async def check_servers(settings: Settings, environment: Mapping[str, str] | Non
     try:
         async with asyncio.timeout(_CHECK_SECONDS), open_sessions(settings.database_url, pool_size=1) as sessions:
             await check_formats(sessions)
-            await check_row_security(sessions, settings.api_user, has_issuers=False)
+            await check_row_security(sessions, settings.api_user, has_issuers=bool(settings.issuers))
             client = await connect_temporal(environment, lazy=True)
             await check_deployment(sessions, BuildWorkflows(client, settings.temporal_task_queue))
     except (WrongNamespace, WrongVersion, NoRowSecurity):

@@ -33,6 +33,7 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "user_identities": (*_ADD, "DELETE"),
     "api_keys": _CHANGE,
     "sign_in_codes": _ALL,
+    "sign_in_attempts": (*_ADD, "DELETE"),
     "sign_ins": _ALL,
     "audit": _ADD,
     "request_buckets": _ALL,

@@ -46,8 +46,12 @@ async def find_code(tx: Transaction, code_hash: bytes) -> SignInCode | None:
     return (await tx.session.scalars(select(SignInCode).where(SignInCode.code_hash == code_hash))).one_or_none()
 
 
-async def add_sign_in(tx: Transaction, sign_in: SignIn) -> SignIn:
-    """Insert a sign-in."""
+async def add_sign_in(tx: Transaction, sign_in: SignIn, idle: timedelta, forget_after: timedelta) -> SignIn:
+    """Insert a sign-in. Deletes sign-ins of the user that ended that long ago, by age, being idle or being ended."""
+    ended_at = func.least(SignIn.expires_at, SignIn.last_used_at + idle, SignIn.revoked_at)
+    await tx.session.execute(
+        delete(SignIn).where(SignIn.user_id == sign_in.user_id, ended_at < func.now() - forget_after)
+    )
     tx.session.add(sign_in)
     await tx.session.flush()
     await tx.session.refresh(sign_in)

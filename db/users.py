@@ -1,7 +1,5 @@
 """User rows: made by a sign-in or an operator, and changed by operators."""
 
-import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -10,7 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db import money
-from db.models import Membership, Organisation, PlanTier, User
+from db.models import PlanTier, User
 from db.transaction import Transaction
 from domain.errors import NotFound
 
@@ -51,17 +49,6 @@ async def require_user(tx: Transaction, user_id: str) -> User:
 async def find_user(tx: Transaction, user_id: str) -> User | None:
     """Return the user's row, if it exists."""
     return (await tx.session.scalars(select(User).where(User.id == user_id))).one_or_none()
-
-
-async def memberships_of(tx: Transaction, user_id: str) -> Sequence[tuple[uuid.UUID, str, str]]:
-    """The user's organisations, each as id, name and the user's role. The user's own comes first."""
-    query = (
-        select(Organisation.id, Organisation.name, Membership.role)
-        .join(Membership, Membership.org_id == Organisation.id)
-        .where(Membership.user_id == user_id)
-        .order_by((Organisation.personal_of == user_id).desc().nulls_last(), Organisation.name, Organisation.id)
-    )
-    return [(each, name, role) for each, name, role in await tx.session.execute(query)]
 
 
 async def list_plans(tx: Transaction) -> list[PlanTier]:

@@ -35,8 +35,8 @@ NOTE_USE_EVERY = timedelta(minutes=1)
 LINK = "link"
 """`method` of a sign-in with a link."""
 
-_FORGET_CODES_AFTER = timedelta(days=1)
-"""Until then a link that does not work any more says why."""
+_FORGET_AFTER = timedelta(days=1)
+"""Until then a link or a sign-in that does not work any more says why."""
 
 _ANOTHER_LINK = "Make another on the machine where you use Cofounder: `cofounder open`."
 
@@ -79,7 +79,7 @@ async def make_code(tx: Transaction, maker: Identity, scopes: Iterable[Scope] | 
         scopes=sorted(wanted),
         api_key_id=maker.credential_id if maker.how is How.API_KEY else None,
     )
-    await sign_ins.add_code(tx, row, _FORGET_CODES_AFTER)
+    await sign_ins.add_code(tx, row, _FORGET_AFTER)
     await record(tx, Action.SIGN_IN_LINK)
     return NewCode(code, expires_at)
 
@@ -127,7 +127,7 @@ async def create(
         expires_at=datetime.now(UTC) + LIFETIME,
         api_key_id=api_key_id,
     )
-    return NewSignIn(await sign_ins.add_sign_in(tx, row), token)
+    return NewSignIn(await sign_ins.add_sign_in(tx, row, IDLE, _FORGET_AFTER), token)
 
 
 async def identify_sign_in(tx: Transaction, token: str) -> Identity:

@@ -25,7 +25,8 @@ async def _database(resources: Resources) -> ServerState:
         async with asyncio.timeout(5):
             async with request_transaction(resources.sessions) as tx:
                 await check_builds_table(tx)
-            await check_row_security(resources.sessions, resources.settings.api_user, has_issuers=False)
+            settings = resources.settings
+            await check_row_security(resources.sessions, settings.api_user, has_issuers=bool(settings.issuers))
     except (DatabaseUnavailable, Misconfigured) as error:
         return ServerState(ok=False, detail=str(error))
     except TimeoutError:

@@ -45,7 +45,7 @@ def open_(
         made = await api.make_sign_in_link([str(scope) for scope in Scope] if operator else None)
         made["url"] = sign_in_url(made, None if build is None else await resolve_build_id(api, build))
         if not (only_print or as_json) and _has_browser():
-            await _open_in_browser(made["url"])
+            await open_in_browser(made["url"])
 
         def show(console: "Console") -> None:
             console.print(made["url"])
@@ -62,7 +62,7 @@ def _has_browser() -> bool:
     return sys.stdout.isatty() and has_display
 
 
-async def _open_in_browser(url: str) -> None:
+async def open_in_browser(url: str) -> None:
     """Let the browser read the link from a file: every user of a machine can see command lines."""
     import asyncio
     import html

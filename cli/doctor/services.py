@@ -126,6 +126,10 @@ async def check_sandboxes(context: DoctorContext) -> CheckResult:
     return ok(f"{config.api_url or 'E2B'} answers and accepts the key")
 
 
+_ACCEPTED = ("urn:cofounder:problem:not-found", "urn:cofounder:problem:insufficient-scope")
+"""The problems with which the API answers someone it knows."""
+
+
 async def check_api(context: DoctorContext) -> CheckResult:
     """Check the API and its token."""
     settings = context.settings
@@ -133,7 +137,8 @@ async def check_api(context: DoctorContext) -> CheckResult:
     if settings.api_token is None:
         return fail(
             "API_TOKEN is not set",
-            "Set it to the token that the API was started with; for `cofounder up`: . .cofounder/up/env.sh",
+            "Set it to an API key, or to the token that the API was started with; for `cofounder up`: "
+            ". .cofounder/up/env.sh",
         )
     async with ApiClient(url, settings.api_token.get_secret_value()) as api:
         try:
@@ -145,7 +150,7 @@ async def check_api(context: DoctorContext) -> CheckResult:
         except ApiProblem as error:
             if error.status == 401:
                 return fail(str(error))
-            if error.body.get("type") != "urn:cofounder:problem:not-found":
+            if error.body.get("type") not in _ACCEPTED:
                 return fail(f"{url} answers with status {error.status}: {error}", "Check that this is Cofounder's API.")
     return ok(f"{url} answers and accepts the token")
 

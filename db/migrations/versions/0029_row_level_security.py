@@ -35,9 +35,17 @@ FUNCTIONS = (
                 >= array_position(array['viewer', 'member', 'owner'], at_least);
     end
     """,
+    """
+    create function app_founds(org uuid) returns boolean language sql stable security definer
+    begin atomic
+        select exists (
+            select from organisations where id = org and personal_of is null and xmin = pg_current_xact_id()::xid
+        );
+    end
+    """,
 )
-"""`app_orgs`: the organisations in which the user has at least this role. It runs as the owner, to whom the policy of
-`memberships` shows all of them, or that policy would ask for itself.
+"""`app_founds`: whether this transaction has inserted the organisation, whose first owner it may then add. `app_orgs`: the organisations in which the user has at least this role. Both run as the owner, to whom the
+policies of the tables that they read show all rows, or the policy of `memberships` would ask for itself.
 """
 
 
@@ -84,10 +92,15 @@ def _policies() -> dict[str, tuple[str, ...]]:
             "id = app_user_id()",
             _NOBODY,
         ),
-        "organisations": (_orgs("id", "viewer"), _NOBODY, _orgs("id", "owner"), _orgs("id", "owner")),
+        "organisations": (
+            f"(select app_owns_tables()) or {_orgs('id', 'viewer')}",
+            "personal_of is null and app_user_id() is not null",
+            _orgs("id", "owner"),
+            _orgs("id", "owner"),
+        ),
         "memberships": (
             f"(select app_owns_tables()) or {_orgs('org_id', 'viewer')}",
-            _orgs("org_id", "owner"),
+            f"{_orgs('org_id', 'owner')} or ({_SELF} and role = 'owner' and app_founds(org_id))",
             _orgs("org_id", "owner"),
             f"{_orgs('org_id', 'owner')} or {_SELF}",
         ),
@@ -118,7 +131,7 @@ def upgrade() -> None:
     for function in FUNCTIONS:
         op.execute(function)
     for table, conditions in _policies().items():
-        read, insert, update, delete = (f"(select app_every_row()) or {condition}" for condition in conditions)
+        read, insert, update, delete = (f"(select app_every_row()) or ({condition})" for condition in conditions)
         op.execute(f"create policy {table}_select on {table} for select using ({read})")
         op.execute(f"create policy {table}_insert on {table} for insert with check ({insert})")
         op.execute(f"create policy {table}_update on {table} for update using ({read}) with check ({update})")
@@ -131,6 +144,7 @@ def downgrade() -> None:
         for command in ("select", "insert", "update", "delete"):
             op.execute(f"drop policy {table}_{command} on {table}")
         op.execute(f"alter table {table} no force row level security, disable row level security")
+    op.execute("drop function app_founds(uuid)")
     op.execute("drop function app_orgs(text)")
     op.execute("drop function app_every_row()")
     op.execute("drop function app_owns_tables()")

@@ -41,9 +41,9 @@ class Visitor:
         """Wait for this title."""
         await expect(self.page.locator("h1")).to_have_text(title, timeout=DEADLINE * 1000)
 
-    @property
-    async def text(self) -> str:
-        return await self.page.locator("main").inner_text()
+    async def says(self, text: str) -> None:
+        """Wait until the page shows this text."""
+        await expect(self.page.locator("main")).to_contain_text(text, timeout=DEADLINE * 1000)
 
 
 @asynccontextmanager
@@ -70,7 +70,7 @@ async def test_a_link_in_a_browser(api: RunningApi) -> None:
         visitor = Visitor(await context.new_page())
         await visitor.opens(f"{api.url}/", "You are signed out")
         await visitor.opens(f"{api.url}/sign-in", "Sign in")
-        assert "cofounder open" in await visitor.text
+        await visitor.says("cofounder open")
 
         link = await _link(api)
         code = link.partition("#code=")[2]
@@ -81,12 +81,12 @@ async def test_a_link_in_a_browser(api: RunningApi) -> None:
 
         # A second time: nothing is lost, and the page says so.
         await visitor.opens(link, "You are signed in")
-        assert "does not work any more, but this browser is signed in as founder" in await visitor.text
+        await visitor.says("does not work any more, but this browser is signed in as founder")
         assert code not in visitor.page.url
         assert history < 50
         await visitor.opens(await _link(api, build), "Signed in as founder")
         assert visitor.page.url == f"{api.url}/builds/{build}"
-        assert f"Build {build} is queued." in await visitor.text
+        await visitor.says(f"Build {build} is queued.")
         await visitor.opens(f"{await _link(api)}&to=https%3A%2F%2Fevil.example%2F", "Signed in as founder")
         assert visitor.page.url == f"{api.url}/"
         await visitor.opens(f"{await _link(api)}&to=%2F%2Fevil.example", "Signed in as founder")
@@ -96,7 +96,7 @@ async def test_a_link_in_a_browser(api: RunningApi) -> None:
         await visitor.shows("Sign in")
         assert await context.cookies() == []
         await visitor.opens(link, "This link was used before")
-        assert "cofounder open" in await visitor.text
+        await visitor.says("cofounder open")
         await visitor.opens(link[:-3], "This link does not work")
 
         assert visitor.errors == []

@@ -234,6 +234,23 @@ async def test_a_sign_in_expires(api: RunningApi, change: dict[str, Any]) -> Non
         assert row not in (await api.http.get("/v1/sign-ins", headers=for_user("ada"))).text
 
 
+async def test_what_ended_long_ago_is_deleted_at_the_next_sign_in(api: RunningApi) -> None:
+    async with browser_of(api) as http:
+        rows = [(await sign_in(http, await code_for(api))).json()["sign_in"]["id"]]
+    async with browser_of(api) as http:
+        rows.append((await sign_in(http, await code_for(api))).json()["sign_in"]["id"])
+    long_ago = func.now() - timedelta(days=2)
+    await _set(api, update(SignIn).where(SignIn.id == rows[0]).values(revoked_at=long_ago))
+    await _set(api, update(SignInCode).where(SignInCode.used_at.is_not(None)).values(expires_at=long_ago))
+    async with browser_of(api) as http:
+        await sign_in(http, await code_for(api))
+    async with transaction(api.sessions) as tx:
+        left = [str(each) for each in await tx.session.scalars(select(SignIn.id).where(SignIn.id.in_(rows)))]
+        old = SignInCode.user_id == "ada", SignInCode.expires_at < func.now() - timedelta(days=1)
+        codes = await tx.session.scalar(select(func.count()).select_from(SignInCode).where(*old))
+    assert (left, codes) == ([rows[1]], 0)
+
+
 async def test_use_is_noted_at_most_once_a_minute(api: RunningApi) -> None:
     async with browser_of(api) as http:
         row = (await sign_in(http, await code_for(api))).json()["sign_in"]["id"]

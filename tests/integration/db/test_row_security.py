@@ -13,6 +13,7 @@ from db.api_role import PRIVILEGES, make_api_role
 from db.errors import sqlstate
 from db.migrate import migrate
 from db.models import Base
+from db.organisations import delete_member, insert_organisation
 from db.projects import create_project
 from db.session import Access, Sessions, make_engine, open_sessions
 from db.transaction import transaction
@@ -30,6 +31,7 @@ FOR_ALL = {
     "limits": "limits of the whole service",
     "switches": "switched off by operators",
     "request_buckets": "numbers of requests",
+    "sign_in_attempts": "browsers of which no one knows yet whose they are",
     "dependencies": "servers that builds wait for",
     "model_buckets": "what models have left",
     "sandbox_fleet": "a count of sandboxes",
@@ -218,3 +220,20 @@ async def test_the_password_is_set_without_being_sent(stack: LocalStack, monkeyp
             await connection.execute(text(f"drop owned by {name}"))
             await connection.execute(text(f"drop role {name}"))
         await engine.dispose()
+
+
+async def test_only_who_creates_an_organisation_becomes_its_first_owner(owner: Sessions, api: Sessions) -> None:
+    ada, bob = f"ada-{uuid.uuid4()}", f"bob-{uuid.uuid4()}"
+    await _project_of(owner, ada)
+    await _project_of(owner, bob)
+    org_id = uuid.uuid4()
+    async with transaction(api.acting(Access(ada))) as tx:
+        await insert_organisation(tx, org_id, "ours", ada)
+    assert org_id in await _names(api.acting(Access(ada)), "select id from organisations")
+    assert await _names(api.acting(Access(bob)), f"select id from organisations where id = '{org_id}'") == []
+    async with transaction(owner) as tx:
+        await delete_member(tx, org_id, ada)
+    join = f"insert into memberships (org_id, user_id, role) values ('{org_id}', '{bob}', 'owner')"
+    with pytest.raises(DBAPIError) as refusal:
+        await _names(api.acting(Access(bob)), join)
+    assert sqlstate(refusal.value) == _FORBIDDEN
