@@ -7,18 +7,19 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
-from api import identity_schemas, schemas
+from api import conversation_schemas, identity_schemas, schemas
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
 from api.gateway.previews import PreviewHosts
 from api.hosts import HostCheck
 from api.request_ids import RequestIds
-from api.responses import event_schemas, kinds_table, problems
+from api.responses import event_schemas, kinds_table, past_event_kinds, problems
 from api.routes import (
     account,
     audit,
     builds,
+    conversation,
     docs,
     events,
     health,
@@ -43,7 +44,7 @@ from api.security_headers import SecurityHeaders
 
 BODY_MAX_BYTES = 256 * 1024
 
-_MODELS = vars(schemas) | vars(identity_schemas)
+_MODELS = vars(schemas) | vars(identity_schemas) | vars(conversation_schemas)
 """The models of bodies, by name."""
 
 _DESCRIPTION = """
@@ -73,6 +74,7 @@ class _Api(FastAPI):
                     [kind] = [kind for kind in kinds if kind != {"type": "null"}]
                     schema.update(kind)
             described["components"]["schemas"] |= event_schemas()
+            described["components"]["schemas"]["EventOut"]["oneOf"] = past_event_kinds()
             for name, schema in described["components"]["schemas"].items():
                 if "examples" in schema:
                     schema["examples"] = examples_of(_MODELS[name])  # FastAPI drops nulls
@@ -123,7 +125,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         dependencies=[identified, limited, recorded, Depends(require_json)],
         responses=problems(401, 403, 421, 429, 503),
     )
-    building = (projects, secrets, builds, steering, events, previews, preview_links, workspaces, pushes)
+    building = (projects, secrets, builds, conversation, steering, events, previews, preview_links, workspaces, pushes)
     of_users = (usage, account, organisations, me, keys, sign_ins)
     for module in (*building, *of_users, audit):
         v1.include_router(module.router)

@@ -70,6 +70,7 @@ ACCOUNT: dict[str, Any] = {
 BUILD: dict[str, Any] = {
     "id": _BUILD_ID,
     "project_id": _PROJECT_ID,
+    "project_name": "Pantry Pal",
     "goal": "Build the first version: a list, no login.",
     "started_by": "ada",
     **BuildOptions().model_dump(mode="json"),
@@ -93,6 +94,7 @@ BUILD: dict[str, Any] = {
     },
     "budget": _BUDGET | {"percent": 97, "level": "red"},
     "phases_completed": 3,
+    "turn": 41,
     "sandbox_hours": 0.42,
     "sandbox_id": "i2c9c1d3f8e7b",
     "preview_url": None,

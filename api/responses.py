@@ -73,6 +73,20 @@ def feed_item_schema() -> dict[str, Any]:
     return {"oneOf": [*items, _item("an event of a later version", later, {"type": "object"})]}
 
 
+def past_event_kinds() -> list[dict[str, Any]]:
+    """The JSON schemas of the kinds of an event in a page: its `type`, with the model of that type in `data`."""
+    later = {"type": "string", "not": {"enum": list(EVENTS)}}
+    kinds = [
+        _kind(kind, {"const": kind}, {"$ref": f"#/components/schemas/{model.__name__}"})
+        for kind, model in EVENTS.items()
+    ]
+    return [*kinds, _kind("an event of a later version", later, {"type": "object"})]
+
+
+def _kind(title: str, kind: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    return {"title": title, "type": "object", "properties": {"type": kind, "data": data}, "required": ["type", "data"]}
+
+
 def _item(title: str, event: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     content = {
         "type": "object",

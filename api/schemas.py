@@ -690,6 +690,7 @@ class BuildOut(BuildOptions, _BuildIdentity):
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [examples.BUILD]})
 
+    project_name: str
     started_by: str = Field(description="The user who started it, and whose allowance pays for it.")
     status: Status
     waiting_for: WaitingFor | None = Field(description="Who can end `needs_input`.")
@@ -709,6 +710,7 @@ class BuildOut(BuildOptions, _BuildIdentity):
     judgement: JudgementOut | None = Field(description="Null until a gate has come to its judge.")
     budget: BudgetOut
     phases_completed: int
+    turn: int = Field(description="The number of its last turn; 0 before the first.")
     sandbox_hours: float = Field(description="Hours that a sandbox has run for it today (UTC), previews aside.")
     sandbox_id: str | None
     preview_url: str | None
@@ -731,6 +733,8 @@ class BuildOut(BuildOptions, _BuildIdentity):
             "judgement": None if costed.judgement is None else JudgementOut.of(*costed.judgement),
             "budget": budget,
             "started_by": row.user_id,
+            "project_name": costed.project_name,
+            "turn": costed.turn,
             "sandbox_hours": round(costed.sandbox_seconds / 3600, 2),
             "question": None if costed.question is None else QuestionOut.of(costed.question),
             "agent_questions": [QuestionOut.of(AnsweredQuestion(asked, None)) for asked in costed.agent_questions],

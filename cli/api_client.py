@@ -115,6 +115,14 @@ class ApiClient:
         """Read a build."""
         return await self._json("GET", f"/v1/builds/{build_id}")
 
+    async def list_turns(self, build_id: str, *, before: int | None = None, limit: int | None = None) -> Json:
+        """Read a page of a build's turns, the newest first; `next_before` leads to the next page."""
+        return await self._json("GET", f"/v1/builds/{build_id}/turns", query={"before": before, "limit": limit})
+
+    async def read_tool_call(self, build_id: str, tool_use_id: str) -> Json:
+        """Read a tool call with its input and result."""
+        return await self._json("GET", f"/v1/builds/{build_id}/tool-calls/{quote(tool_use_id, safe='')}")
+
     async def wake(self, build_id: str) -> Json:
         """Make a build check again whether it can continue."""
         return await self._json("POST", f"/v1/builds/{build_id}/wake")

@@ -17,6 +17,7 @@ from cli.commands import (
     download,
     keys,
     limits,
+    logs,
     me,
     migrate,
     preview,
@@ -45,7 +46,7 @@ from local.errors import StackError
 # In the order of the help. `keys`, `sign-ins`, `users`, `secrets`, `switch`, `limits` and `local` are groups.
 _COMMANDS = (
     *(up, demo, doctor),
-    *(build, watch, list_builds, show),
+    *(build, watch, list_builds, show, logs),
     *(say, answer, restore, wake, cancel),
     *(preview, download, push),
     *(open_browser, me),

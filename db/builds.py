@@ -20,6 +20,7 @@ from db.models import (
     Project,
     Question,
     Snapshot,
+    Turn,
     UnderstandingSession,
     User,
 )
@@ -66,6 +67,9 @@ class CostedBuild:
     """What of the cost is the judge's, in µ$."""
     judgement: tuple[int, Judgement] | None = None
     """How its last judge has judged, and the number of that gate."""
+    project_name: str = ""
+    turn: int = 0
+    """The number of its last turn; 0 before the first."""
     agent_questions: Sequence[Question] = ()
     """What its agent has asked without waiting, as long as that can be answered."""
 
@@ -139,8 +143,13 @@ _LAST_JUDGED = (
 
 _SANDBOX_SECONDS = func.sandbox_seconds(Build.id, func.date(func.timezone("UTC", func.clock_timestamp())))
 
+_LAST_TURN = (
+    select(func.coalesce(func.max(Turn.number), 0)).where(Turn.build_id == Build.id).correlate(Build).scalar_subquery()
+)
+
 _COSTED = (
-    select(Build, _COST, _SANDBOX_SECONDS, Question, FounderMessage, _JUDGE_COST, GateRun)
+    select(Build, _COST, _SANDBOX_SECONDS, Question, FounderMessage, _JUDGE_COST, GateRun, Project.name, _LAST_TURN)
+    .join(Project, Project.id == Build.project_id)
     .outerjoin(Question, and_(Question.build_id == Build.id, Question.closed_at.is_(None)))
     .outerjoin(FounderMessage, FounderMessage.question_id == Question.id)
     .outerjoin(GateRun, and_(GateRun.build_id == Build.id, GateRun.number == _LAST_JUDGED))
@@ -155,10 +164,12 @@ def _costed(
     answer: FounderMessage | None,
     judge_cost: int,
     judged: GateRun | None,
+    project_name: str,
+    turn: int,
 ) -> CostedBuild:
     asked = None if question is None else AnsweredQuestion(question, answer)
     judgement = None if judged is None else (judged.number, Judgement.model_validate(judged.judgement))
-    return CostedBuild(build, int(cost), asked, int(seconds), int(judge_cost), judgement)
+    return CostedBuild(build, int(cost), asked, int(seconds), int(judge_cost), judgement, project_name, int(turn))
 
 
 async def read_build(tx: Transaction, user_id: str, build_id: uuid.UUID) -> CostedBuild | None:

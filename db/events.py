@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,21 @@ async def read_feed(tx: Transaction, build_id: uuid.UUID, after: int, limit: int
     events = [event for _, _, event in rows if event is not None]
     closed_at, last_event_id, _ = rows[0]
     return FeedPage(events, last_event_id, is_last=closed_at is not None and len(events) < limit)
+
+
+async def read_past(
+    tx: Transaction, build_id: uuid.UUID, before: int | None, types: Sequence[str], limit: int
+) -> list[Event]:
+    """Up to `limit` events before the one with the id `before`, the newest first.
+
+    `types`: only events of these types; empty means all.
+    """
+    query = select(Event).where(Event.build_id == build_id)
+    if before is not None:
+        query = query.where(Event.id < before)
+    if types:
+        query = query.where(Event.type.in_(types))
+    return list(await tx.session.scalars(query.order_by(Event.id.desc()).limit(limit)))
 
 
 async def last_event_data(tx: Transaction, build_id: uuid.UUID, event_type: str) -> dict[str, Any] | None:

@@ -2,21 +2,27 @@
 
 import uuid
 from collections.abc import AsyncGenerator
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Header, Query, Response
+from pydantic import StringConstraints
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Send
 from starlette.types import Scope as ConnectionScope
 
-from api.deps import CurrentIdentity, CurrentUserId, ResourcesDep, limited_as, needs
+from api.conversation_schemas import EventList, EventOut
+from api.deps import CurrentIdentity, CurrentUserId, ResourcesDep, TransactionDep, limited_as, needs
 from api.responses import events_table, feed_item_schema, problems
+from db.events import read_past
 from db.transaction import request_transaction
 from domain.identity import Scope
 from services.builds import require_build
+
+PAGE_MOST = 500
+"""Events in one page at most."""
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +31,8 @@ router = APIRouter(tags=["events"])
 _HEARTBEAT_SECONDS = 15.0
 _SLOW_VIEWER_SECONDS = 30.0
 """Drop a viewer that has taken nothing for this long; it comes back with its Last-Event-ID."""
+_RETRY = b"retry: 2000\n\n"
+"""How long a browser waits before it reconnects, in milliseconds. Each stream begins with it."""
 _ENDING_SECONDS = 4.0
 """A feed ends by itself when the server stops. One that has not after this many seconds is cut short."""
 
@@ -90,10 +98,44 @@ async def follow(
     counted = ExitStack()
     counted.enter_context(resources.limits.open_feed(limited_as(identity)))
     return _Feed(
-        resources.feeds.follow(build_id, start, user_id),
+        _with_retry(resources.feeds.follow(build_id, start, user_id)),
         counted,
         ping=_HEARTBEAT_SECONDS,
         send_timeout=_SLOW_VIEWER_SECONDS,
         shutdown_grace_period=_ENDING_SECONDS,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
+
+
+async def _with_retry(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
+        yield _RETRY
+        async for batch in events:
+            yield batch
+
+
+@router.get(
+    "/builds/{build_id}/past-events",
+    dependencies=[needs(Scope.BUILDS_READ)],
+    summary="List past events",
+    responses=problems(404, 422),
+)
+async def past(
+    build_id: uuid.UUID,
+    user_id: CurrentUserId,
+    tx: TransactionDep,
+    before: Annotated[
+        int | None, Query(ge=1, le=2**63 - 1, description="Only events before this one; left out for the newest.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MOST, description="The number of events at most.")] = 100,
+    type: Annotated[
+        list[Annotated[str, StringConstraints(pattern="^[a-z_]{1,50}$")]],
+        Query(max_length=50, description="Only events with one of these types."),
+    ] = [],  # noqa: B006
+) -> EventList:
+    """A page of the build's feed, the newest event first. Read the past backwards from here, and follow the stream from
+    the newest event on."""
+    await require_build(tx, user_id, build_id)
+    rows = await read_past(tx, build_id, before, type, limit + 1)
+    listed = [EventOut.of(row) for row in rows[:limit]]
+    return EventList(events=listed, next_before=listed[-1].id if len(rows) > limit else None)

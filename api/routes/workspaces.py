@@ -1,18 +1,16 @@
 """A build's files in the object store: snapshots of its workspace, and the gate's screenshots."""
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
 from api.deps import CurrentUserId, Resources, ResourcesDep, TransactionDep, expensive, needs
+from api.file_response import bytes_of, stream_file
 from api.responses import problems
 from api.schemas import ScreenshotList, ScreenshotOut, SnapshotList, SnapshotOut, Viewport
-from api.security_headers import FILE, POLICY
 from clients.zip_stream import as_zip
 from db.builds import find_snapshot, list_snapshots
 from db.gate_runs import find_screenshots
@@ -38,13 +36,7 @@ _MEDIA_TYPES = {ArchiveFormat.TAR_GZ: "application/gzip", ArchiveFormat.ZIP: "ap
 Format = Annotated[ArchiveFormat, Query(alias="format", description="tar.gz is the archive as stored.")]
 
 
-def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
-    """How OpenAPI describes a response that is a file."""
-    content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
-    return {200: {"description": "The file.", "content": content}}
-
-
-_ARCHIVE = _bytes_of(*_MEDIA_TYPES.values())
+_ARCHIVE = bytes_of(*_MEDIA_TYPES.values())
 
 
 @router.get(
@@ -129,7 +121,7 @@ async def screenshots(build_id: uuid.UUID, user_id: CurrentUserId, tx: Transacti
     dependencies=[needs(Scope.BUILDS_READ)],
     summary="Download a screenshot",
     response_class=StreamingResponse,
-    responses=problems(404, 422) | _bytes_of("image/webp"),
+    responses=problems(404, 422) | bytes_of("image/webp"),
 )
 async def screenshot(
     build_id: uuid.UUID, viewport: Viewport, user_id: CurrentUserId, resources: ResourcesDep
@@ -141,7 +133,7 @@ async def screenshot(
     if viewport not in keys:
         raise NotFound(f"Build {build_id} has no {viewport} screenshot yet. The evidence gate takes them.")
     headers = {"Content-Disposition": f'inline; filename="{viewport}-{build_id}.webp"'}
-    return await _stream(resources.store.stream(keys[viewport]), "image/webp", headers)
+    return await stream_file(resources.store.stream(keys[viewport]), "image/webp", headers)
 
 
 async def _download(resources: Resources, snapshot: Snapshot, archive_format: ArchiveFormat) -> StreamingResponse:
@@ -154,17 +146,4 @@ async def _download(resources: Resources, snapshot: Snapshot, archive_format: Ar
     if archive_format is ArchiveFormat.TAR_GZ and snapshot.archive_bytes is not None:
         headers["Content-Length"] = str(snapshot.archive_bytes)
     content = as_zip(archive) if archive_format is ArchiveFormat.ZIP else archive
-    return await _stream(content, _MEDIA_TYPES[archive_format], headers)
-
-
-async def _stream(content: AsyncGenerator[bytes, None], media_type: str, headers: dict[str, str]) -> StreamingResponse:
-    """Stream the content. Read its first piece here, while an error can still become a problem."""
-    first = await anext(content, b"")
-
-    async def pieces() -> AsyncIterator[bytes]:
-        async with aclosing(content):
-            yield first
-            async for piece in content:
-                yield piece
-
-    return StreamingResponse(pieces(), media_type=media_type, headers={**headers, POLICY: FILE})
+    return await stream_file(content, _MEDIA_TYPES[archive_format], headers)

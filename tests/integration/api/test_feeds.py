@@ -18,7 +18,7 @@ from db.transaction import transaction
 from domain.events import BuildEvent, NarrationEvent, StatusEvent
 from local.ports import Ports
 from local.stack import LocalStack
-from tests.harness.api_server import TOKEN, RunningApi, new_database, running_api, settings_for
+from tests.harness.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.wait import wait_until
 
 
@@ -66,6 +66,7 @@ async def test_replay_from_anywhere_and_end(api: RunningApi) -> None:
     assert whole.status_code == 200
     assert whole.headers["content-type"].startswith("text/event-stream")
     blocks = [block.splitlines() for block in whole.text.replace("\r\n", "\n").strip().split("\n\n")]
+    assert blocks.pop(0) == ["retry: 2000"]
     assert [block[0] for block in blocks] == ["id: 1", "id: 2", "id: 3", "id: 4"]
     assert [block[1] for block in blocks] == ["event: narration"] * 3 + ["event: status"]
     assert '"turn":1' in blocks[1][2]
@@ -74,9 +75,9 @@ async def test_replay_from_anywhere_and_end(api: RunningApi) -> None:
     by_header = await api.http.get(path, headers={"Last-Event-ID": "2"})
     by_query = await api.http.get(path, params={"after": 2})
     assert by_header.text == by_query.text
-    assert by_header.text.startswith("id: 3")
+    assert by_header.text.partition("\n\n")[2].startswith("id: 3")
     header_wins = await api.http.get(path, params={"after": 0}, headers={"Last-Event-ID": "3"})
-    assert header_wins.text.startswith("id: 4")
+    assert header_wins.text.partition("\n\n")[2].startswith("id: 4")
     for last in (4, 5000):
         over = await api.http.get(path, headers={"Last-Event-ID": str(last)})
         assert (over.status_code, over.text) == (204, "")
@@ -100,6 +101,24 @@ async def test_an_event_of_a_later_version_is_passed_on(api: RunningApi, client:
     assert (later.type, later.turn, later.data) == ("of_tomorrow", 3, {"text": "New.", "parts": [1]})
     [*_, line] = FeedState().apply(later).lines
     assert line.text == "of_tomorrow: text New."
+
+
+async def test_past_events_come_in_pages_backwards(api: RunningApi) -> None:
+    build = await api.build()
+    path = f"/v1/builds/{build}/past-events"
+    assert (await api.http.get(path)).json() == {"events": [], "next_before": None}
+    await _say(api, build, "one", "two", "three")
+    await _close(api, build)
+    first = (await api.http.get(path, params={"limit": 2})).json()
+    assert ([each["id"] for each in first["events"]], first["next_before"]) == ([4, 3], 3)
+    assert first["events"][1]["data"] == {"text": "three"}
+    rest = (await api.http.get(path, params={"limit": 2, "before": 3})).json()
+    assert ([each["id"] for each in rest["events"]], rest["next_before"]) == ([2, 1], None)
+    only = (await api.http.get(path, params={"type": ["status", "of_tomorrow"]})).json()
+    assert [(each["id"], each["type"], each["turn"]) for each in only["events"]] == [(4, "status", None)]
+    for wrong in ({"before": 0}, {"limit": 501}, {"type": "Status!"}):
+        assert (await api.http.get(path, params=wrong)).status_code == 422
+    assert (await api.http.get(path, headers=as_user("eve"))).status_code == 404
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "9223372036854775808", "1.5"])

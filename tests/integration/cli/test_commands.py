@@ -28,14 +28,15 @@ from clients.cipher import cipher_of
 from clients.object_store import ObjectStore
 from db.feed import append_events
 from db.identities import find_user_of
-from db.models import Build, Question, Snapshot
+from db.models import Build, Message, Question, Snapshot, ToolCall, Turn
 from db.project_secrets import list_secrets
 from db.steering import add_agent_question, close_question
 from db.transaction import transaction
 from db.users import ensure_user
 from domain.errors import CofounderError
-from domain.events import ModelEvent, NarrationEvent, StatusEvent
+from domain.events import ModelEvent, NarrationEvent, StatusEvent, ToolDoneEvent
 from domain.question import AskedQuestion
+from domain.tool_output import render_result
 from local.stack import LocalStack
 from services.product_secrets import open_secrets
 from tests.harness.api_server import OPERATORS, TOKEN, RunningApi, as_user, new_database, running_api, settings_for
@@ -102,6 +103,39 @@ async def test_a_preview_is_shared_and_the_link_revoked(run: Run, api: RunningAp
     assert "no link" in told(await run("preview", build, "--revoke", made["id"]))
     assert "no link that works" in (await run("preview", build, "--links")).output
     assert "needs --share" in (await run("preview", build, "--hours", "2")).output
+
+
+async def test_turns_and_tool_calls_are_shown(run: Run, api: RunningApi) -> None:
+    build = await api.build()
+    assert "no turn 1" in told(await run("show", build, "--turn", "1"))
+    assert (await run("logs", build)).output == ""
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": "I test it.\x1b[2J\nNow."}]
+    blocks.append({"type": "tool_use", "id": "toolu_1", "name": "bash", "input": {"command": "make test"}})
+    build_id = uuid.UUID(build)
+    key: dict[str, Any] = {"build_id": build_id, "turn": 1}
+    async with transaction(api.sessions) as tx:
+        answered: dict[str, Any] = {"outcome": "tool_use", "answered_at": func.now()}
+        tx.session.add(Turn(build_id=build_id, number=1, run_id="r", claim=uuid.uuid4(), **answered))
+        tx.session.add(Message(**key, role="assistant", content=json.dumps(blocks)))
+        result = render_result("toolu_1", "1 failed\n[exit code 2]", is_error=True)
+        ended: dict[str, Any] = {"state": "done", "is_error": True, "result": result}
+        call = ToolCall(**key, tool_use_id="toolu_1", position=0, name="bash", summary="make test", **ended)
+        tx.session.add(call)
+    shown = (await run("show", build, "--turn", "1")).output
+    assert "I test it.[2J\nNow." in shown
+    assert f"cofounder logs {build} --call toolu_1" in shown
+    assert "turn 1 toolu_1 failed bash: make test" in (await run("logs", build)).output
+    called = (await run("logs", build, "--call", "toolu_1")).output
+    assert "command: make test" in called
+    assert "1 failed\n[exit code 2]" in called
+    assert "no tool call toolu_2" in told(await run("logs", build, "--call", "toolu_2"))
+    async with transaction(api.sessions) as tx:
+        done = ToolDoneEvent(tool_use_id="toolu_1", name="bash", is_error=True)
+        await append_events(tx, build_id, [done, StatusEvent(status="failed")])
+        closed = {"status": "failed", "closed_at": func.now()}
+        await tx.session.execute(update(Build).where(Build.id == build_id).values(**closed))
+    [line] = (await run("logs", build, "-f", "--json")).stdout.splitlines()
+    assert (json.loads(line)["turn"], json.loads(line)["tool_use_id"]) == (1, "toolu_1")
 
 
 async def test_build_is_started_shown_and_told(run: Run, api: RunningApi) -> None:
