@@ -20,6 +20,7 @@ from cli.commands import (
     logs,
     me,
     migrate,
+    orgs,
     preview,
     push,
     recover,
@@ -43,7 +44,7 @@ from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
 
-# In the order of the help. `keys`, `sign-ins`, `users`, `secrets`, `switch`, `limits` and `local` are groups.
+# In the order of the help. `orgs`, `keys`, `sign-ins`, `users`, `secrets`, `switch`, `limits` and `local` are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
@@ -78,6 +79,7 @@ app = typer.Typer(
 )
 for command in _COMMANDS:
     app.add_typer(command.app)
+app.add_typer(orgs.app, name="orgs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sign_ins.app, name="sign-ins")
 app.add_typer(users.app, name="users")
