@@ -79,9 +79,15 @@ class ApiClient:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def create_project(self, brief: Json | None, interview: Json | None, name: str | None = None) -> Json:
-        """Create a project."""
-        body = _without_none({"name": name, "brief": brief, "interview": interview})
+    async def create_project(
+        self,
+        brief: Json | None,
+        interview: Json | None,
+        name: str | None = None,
+        organisation_id: str | None = None,
+    ) -> Json:
+        """Create a project. `organisation_id`: whose it is; by default the user's own."""
+        body = _without_none({"name": name, "brief": brief, "interview": interview, "organisation_id": organisation_id})
         return await self._json("POST", "/v1/projects", json_body=body)
 
     async def start_build(self, project_id: str, goal: str, options: BuildOptions | None = None) -> Json:
@@ -96,11 +102,17 @@ class ApiClient:
         statuses: Sequence[str] = (),
         project_id: str | None = None,
         only_open: bool = False,
+        started_by_me: bool = False,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Json:
-        """Read a page of the user's builds, newest first; `next_cursor` leads to the next page."""
-        filters = {"status": list(statuses) or None, "project_id": project_id, "open": "true" if only_open else None}
+        """Read a page of the builds that the user may see, newest first; `next_cursor` leads to the next page."""
+        filters = {
+            "status": list(statuses) or None,
+            "project_id": project_id,
+            "open": "true" if only_open else None,
+            "started_by_me": "true" if started_by_me else None,
+        }
         return await self._json("GET", "/v1/builds", query=filters | {"limit": limit, "cursor": cursor})
 
     async def list_projects(self, *, limit: int | None = None, cursor: str | None = None) -> Json:
@@ -200,6 +212,36 @@ class ApiClient:
         """Remove a secret of a project."""
         async with self._open("DELETE", f"/v1/projects/{project_id}/secrets/{quote(name, safe='')}"):
             pass
+
+    async def list_organisations(self) -> Json:
+        """List the user's organisations, with the user's role in each."""
+        return await self._json("GET", "/v1/organisations")
+
+    async def create_organisation(self, name: str) -> Json:
+        """Create an organisation."""
+        return await self._json("POST", "/v1/organisations", json_body={"name": name})
+
+    async def rename_organisation(self, organisation_id: str, name: str) -> Json:
+        """Give an organisation another name."""
+        return await self._json("PATCH", f"/v1/organisations/{organisation_id}", json_body={"name": name})
+
+    async def list_members(self, organisation_id: str) -> Json:
+        """List an organisation's members."""
+        return await self._json("GET", f"/v1/organisations/{organisation_id}/members")
+
+    async def set_member(self, organisation_id: str, user: str, role: str) -> Json:
+        """Add a member, or change their role."""
+        path = f"/v1/organisations/{organisation_id}/members/{quote(user, safe='')}"
+        return await self._json("PUT", path, json_body={"role": role})
+
+    async def remove_member(self, organisation_id: str, user: str) -> Json:
+        """Remove a member."""
+        return await self._json("DELETE", f"/v1/organisations/{organisation_id}/members/{quote(user, safe='')}")
+
+    async def move_project(self, project_id: str, organisation_id: str) -> Json:
+        """Move a project to another organisation."""
+        body = {"organisation_id": organisation_id}
+        return await self._json("PUT", f"/v1/projects/{project_id}/organisation", json_body=body)
 
     async def read_me(self) -> Json:
         """Read who makes the requests."""

@@ -30,6 +30,7 @@ def print_build(console: Console, build: Json) -> None:
         "project": build["project_id"],
         "goal": build["goal"],
         **_options(build),
+        "started by": build.get("started_by"),
         "status": status_text(build),
         "why": build["reason"],
         "wakes at": build["wakes_at"] and local_time(build["wakes_at"]),

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from cli.parameters import LAST
-from domain.errors import Misconfigured, NotFound
+from domain.errors import InvalidInput, Misconfigured, NotFound
 
 if TYPE_CHECKING:  # slow to import, and `--help` does not need them
     from cli.api_client import ApiClient
@@ -44,14 +44,29 @@ def with_api(
 
 
 async def resolve_build_id(api: "ApiClient", build: str) -> str:
-    """The build's id; `last` becomes the id of the newest build.
+    """The build's id; `last` becomes the id of the newest build that the user has started.
 
     Raises:
         NotFound: the user has no build.
     """
     if build != LAST:
         return build
-    newest = (await api.list_builds(limit=1))["builds"]
+    newest = (await api.list_builds(started_by_me=True, limit=1))["builds"]
     if not newest:
         raise NotFound("There is no build yet. Start one: cofounder build --idea …")
     return str(newest[0]["id"])
+
+
+async def resolve_organisation(api: "ApiClient", organisation: str) -> str:
+    """The id of the user's organisation with this id or name.
+
+    Raises:
+        NotFound, InvalidInput: none has it, or several have.
+    """
+    listed = (await api.list_organisations())["organisations"]
+    ids = [str(each["id"]) for each in listed if organisation in (each["id"], each["name"])]
+    if not ids:
+        raise NotFound(f"You are in no organisation {organisation}. `cofounder orgs list` shows yours.")
+    if len(ids) > 1:
+        raise InvalidInput(f"Several of your organisations are called {organisation}. Use an id: {', '.join(ids)}")
+    return ids[0]

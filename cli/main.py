@@ -22,6 +22,7 @@ from cli.commands import (
     me,
     messages,
     migrate,
+    orgs,
     preview,
     push,
     recover,
@@ -45,7 +46,7 @@ from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
 
-# In the order of the help. `keys`, `sign-ins`, `users`, `secrets`, `switch`, `limits` and `local` are groups.
+# In the order of the help. `orgs`, `keys`, `sign-ins`, `users`, `secrets`, `switch`, `limits` and `local` are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
@@ -80,6 +81,7 @@ app = typer.Typer(
 )
 for command in _COMMANDS:
     app.add_typer(command.app)
+app.add_typer(orgs.app, name="orgs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sign_ins.app, name="sign-ins")
 app.add_typer(users.app, name="users")

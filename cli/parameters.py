@@ -71,6 +71,9 @@ User = Annotated[
     str | None,
     typer.Option("--user", metavar="USER", parser=_parse_user, help="Act for this user. Only operators may."),
 ]
+Organisation = Annotated[
+    str, typer.Argument(metavar="ORGANISATION", help="Its id, or its name; see `cofounder orgs list`.")
+]
 Real = Annotated[
     bool, typer.Option("--real", envvar="REAL", help="Use ANTHROPIC_API_KEY and E2B_API_KEY. Costs money.")
 ]

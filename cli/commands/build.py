@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.commands.watch import Stay, follow_build
-from cli.connection import with_api
+from cli.connection import resolve_organisation, with_api
 from cli.exit_codes import WATCH_EXIT_CODES
 from cli.parameters import ApiUrl, AsJson, User
 from domain.errors import CofounderError
@@ -28,6 +28,12 @@ def build(
     idea: Annotated[str | None, typer.Option("--idea", help="An idea in a sentence, instead of a brief.")] = None,
     project: Annotated[uuid.UUID | None, typer.Option("--project", help="An existing project.")] = None,
     interview: Annotated[Path | None, typer.Option("--interview", metavar="FILE", help="An interview as JSON.")] = None,
+    org: Annotated[
+        str | None,
+        typer.Option(
+            "--org", metavar="ORGANISATION", help="Whose the new project is: an id or a name. Default: yours."
+        ),
+    ] = None,
     goal: Annotated[str, typer.Option("--goal", help="What this build should do.")] = FIRST_GOAL,
     sleep_policy: Annotated[
         SleepPolicy,
@@ -55,13 +61,19 @@ def build(
         raise typer.BadParameter("Give one of --brief, --idea and --project.")
     if project is not None and interview is not None:
         raise typer.BadParameter("--interview needs a new project: give it with --brief or --idea.")
+    if project is not None and org is not None:
+        raise typer.BadParameter("--org needs a new project. To move this one: cofounder orgs move")
     check_goal(goal)
     options = BuildOptions(sleep_policy=sleep_policy, max_nights=max_nights)
     content = read_brief(brief, idea)
     answers = None if interview is None else read_interview(interview)
 
     async def run(api: "ApiClient", output: "Output") -> int:
-        target = await (api.create_project(content, answers) if project is None else api.read_project(str(project)))
+        if project is None:
+            org_id = None if org is None else await resolve_organisation(api, org)
+            target = await api.create_project(content, answers, organisation_id=org_id)
+        else:
+            target = await api.read_project(str(project))
         output.note(f"project {target['id']}")
         try:
             started = await api.start_build(target["id"], goal, options)

@@ -44,7 +44,7 @@ def list_(
     api_url: ApiUrl = None,
     user: User = None,
 ) -> None:
-    """List your builds, newest first, or your projects."""
+    """List the builds of your projects, newest first, or the projects: yours, and those of your organisations."""
     if projects and (status or project or only_open):
         raise typer.BadParameter("--status, --project and --open filter builds. Leave them out with --projects.")
 
@@ -62,12 +62,18 @@ def list_(
         async def projects_page(size: int, after: str | None) -> Json:
             return await api.list_projects(limit=size, cursor=after)
 
+        organisations = await _organisation_names(api) if projects and not output.as_json else {}
         count = None if everything else limit
         kind, page = ("projects", projects_page) if projects else ("builds", builds_page)
         result = await _read_pages(page, kind, count, cursor)
-        output.print_result(
-            result, lambda console: (_print_projects if projects else _print_builds)(console, result[kind])
-        )
+
+        def show(console: "Console") -> None:
+            if projects:
+                _print_projects(console, result[kind], organisations)
+            else:
+                _print_builds(console, result[kind])
+
+        output.print_result(result, show)
         if not output.as_json and result["next_cursor"] is not None:
             _print_remark(f"There are more: --limit {2 * limit}, or --all.")
         elif not output.as_json and not result[kind]:
@@ -75,6 +81,17 @@ def list_(
             _print_remark(f"{remark} Start a build: cofounder build --idea …")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)
+
+
+async def _organisation_names(api: "ApiClient") -> dict[str, str]:
+    """The names of the user's organisations by id; none if the key may not read them, or the API is an older one."""
+    from cli.api_client import ApiProblem
+
+    try:
+        listed = (await api.list_organisations())["organisations"]
+    except ApiProblem:
+        return {}
+    return {each["id"]: each["name"] for each in listed}
 
 
 async def _read_pages(
@@ -96,27 +113,32 @@ def _print_builds(console: "Console", builds: list[Json]) -> None:
     from cli.output import budget_text, print_table, table_time
 
     with_budget = any(build.get("budget") for build in builds)
-    names = ["build", "status", "began", *(["budget"] if with_budget else []), "goal"]
+    with_users = len({build.get("started_by") for build in builds}) > 1
+    names = ["build", "status", "began", *(["by"] if with_users else []), *(["budget"] if with_budget else []), "goal"]
     rows = []
     for build in builds:
         budget = build.get("budget") or {}
         budget_cell = [budget_text(budget["percent"], budget.get("level")) if budget else ""] if with_budget else []
-        rows.append(
-            [build["id"], status_text(build), table_time(console, build["created_at"]), *budget_cell, build["goal"]]
-        )
+        user_cell = [build["started_by"]] if with_users else []
+        began = table_time(console, build["created_at"])
+        rows.append([build["id"], status_text(build), began, *user_cell, *budget_cell, build["goal"]])
     if rows:
         print_table(console, names, rows)
 
 
-def _print_projects(console: "Console", projects: list[Json]) -> None:
+def _print_projects(console: "Console", projects: list[Json], organisations: dict[str, str]) -> None:
+    """Print the projects, with the names of their organisations if the user has several."""
     from cli.output import print_table, table_time
 
-    rows = [
-        [each["id"], str(each["last_build_version"]), table_time(console, each["created_at"]), each["name"]]
-        for each in projects
-    ]
+    with_organisation = len(organisations) > 1
+    rows = []
+    for each in projects:
+        of_organisation = [organisations.get(each["organisation_id"], "")] if with_organisation else []
+        made = table_time(console, each["created_at"])
+        rows.append([each["id"], str(each["last_build_version"]), made, *of_organisation, each["name"]])
     if rows:
-        print_table(console, ["project", "version", "made", "name"], rows)
+        names = ["project", "version", "made", *(["organisation"] if with_organisation else []), "name"]
+        print_table(console, names, rows)
 
 
 def _print_remark(text: str) -> None:

@@ -1,4 +1,7 @@
-"""Builds that the previous version began go on with this one: in the middle of a turn, asleep, and waiting."""
+"""Builds that the previous version began go on with this one: in the middle of a turn, waiting, and begun beside the
+new schema.
+
+Each stays with its owner."""
 
 import asyncio
 import os
@@ -18,8 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from clients.browser import Browser
 from clients.temporal import connect_temporal
+from db.access import find_role
+from db.builds import BuildFilter, list_builds
 from db.migrate import migrate
 from db.session import make_engine, make_sessions
+from db.transaction import transaction
+from domain.identity import Role
 from domain.names import WAKE
 from domain.status import Status
 from local.stack import LocalStack
@@ -166,11 +173,20 @@ async def test_builds_of_the_previous_version_go_on(browser: Browser, tmp_path: 
             await _suspend(engine, "two", suspended=True)
             await release_command(harness, stopped)
             await _until_row(engine, _WAITS, build=stopped)
-        await migrate(settings.database_url)
+            await migrate(settings.database_url)
+            # The previous version goes on for a while beside the new schema.
+            later = await previous.build("three", steps(*work, [hold()]), model_url)
+            await _until_row(engine, _TOOL_STARTED, build=later, turn=3)
         async with wired_worker(settings, client, browser) as worker, worker:
             await release_command(harness, held)
+            await release_command(harness, later)
             await _suspend(engine, "two", suspended=False)
             await harness.handle(stopped).signal(WAKE)
-            for build_id in (held, stopped):
+            for build_id in (held, stopped, later):
                 assert (await harness.finished(build_id)).status == Status.READY
+        async with transaction(harness.sessions) as tx:
+            for user, build_id in (("one", held), ("two", stopped), ("three", later)):
+                [costed] = await list_builds(tx, user, BuildFilter(), None, 10)
+                assert costed.build.id == build_id
+                assert await find_role(tx, user, costed.build.project_id) == Role.OWNER
         await engine.dispose()

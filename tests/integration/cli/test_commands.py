@@ -701,3 +701,39 @@ async def test_open_prints_a_link_that_signs_in(run: Run, api: RunningApi, monke
         assert sign_in in (await run("sign-ins", "list")).output
         assert f"{sign_in} is ended" in (await run("sign-ins", "end", sign_in)).output
         assert (await http.get("/v1/me")).status_code == 401
+
+
+async def test_organisations_share_projects(run: Run, api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with transaction(api.sessions) as tx:
+        await ensure_user(tx, "guest/1")
+    made = json.loads((await run("orgs", "create", "The choir", "--json")).stdout)
+    built = await run("build", "--idea", "A calendar", "--org", "The choir", "--no-watch", "--json")
+    build = json.loads(built.stdout)
+    assert build["started_by"] == "founder"
+    listed = await run("list", "--projects")
+    assert "\tThe choir\t" in listed.stdout
+    added = await run("orgs", "add", made["id"], "guest/1", "--role", "owner")
+    assert "guest/1 is an owner now." in added.stdout
+    assert "guest/1" in (await run("orgs", "members", "The choir")).stdout
+
+    theirs = as_user("guest/1")["Authorization"].removeprefix("Bearer ")
+    await api.http.get("/v1/me", headers=as_user("guest/1"))  # makes the key
+    monkeypatch.setenv("API_TOKEN", theirs)
+    listed = await run("list")
+    assert build["id"] in listed.stdout
+    nothing = await run("wake", "last")
+    assert isinstance(nothing.exception, CofounderError)
+    assert "There is no build yet" in str(nothing.exception)
+    assert "is called The big choir now." in (await run("orgs", "rename", "The choir", "The big choir")).stdout
+    assert "founder" in (await run("show", build["id"])).stdout
+    moved = await run("orgs", "move", build["project_id"], "guest/1")
+    assert isinstance(moved.exception, CofounderError)
+    assert "who pays for it, could not change it" in str(moved.exception)
+    removed = await run("orgs", "remove", made["id"], "founder")
+    assert f"Cancelled, because they can't steer them any more: {build['id']}" in removed.stdout
+    gone = await run("orgs", "remove", made["id"], "guest/1")
+    assert isinstance(gone.exception, CofounderError)
+    assert "last owner" in str(gone.exception)
+    unknown = await run("orgs", "members", "The band")
+    assert isinstance(unknown.exception, CofounderError)
+    assert "cofounder orgs list" in str(unknown.exception)

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
@@ -11,12 +12,16 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 
 from db import migrate as module
+from db.access import find_role
+from db.builds import BuildFilter, list_builds
 from db.formats import own_formats
 from db.migrate import migrate
 from db.models import Build
-from db.session import make_engine
+from db.projects import list_projects
+from db.session import make_engine, make_sessions
 from db.transaction import transaction
 from domain.formats import SCHEMA
+from domain.identity import Role
 from local.stack import LocalStack
 from tests.harness.api_server import new_database
 from tests.harness.build_rows import builds_of
@@ -26,11 +31,11 @@ from tests.harness.worker import WorkerHarness
 _WAITING = "select count(*) from pg_locks where not granted and relation = 'prompts'::regclass"
 
 
-def _downgrade(connection: Connection) -> None:
+def _downgrade(connection: Connection, revision: str = "0019") -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
     config.attributes["connection"] = connection
-    command.downgrade(config, "0019")
+    command.downgrade(config, revision)
 
 
 async def test_an_older_program_ends_a_wait_that_it_does_not_know(harness: WorkerHarness) -> None:
@@ -73,3 +78,46 @@ async def test_a_migration_that_waits_for_a_lock_lets_others_through(
         version = await connection.scalar(text("select version_num from alembic_version"))
     await engine.dispose()
     assert int(str(version)) == own_formats()[SCHEMA]
+
+
+_PROJECT = "insert into projects (id, user_id, name) values ($1, $2, 'Test')"
+_BUILD = "insert into builds (id, project_id, user_id, goal, body_hash) values ($1, $2, $3, 'Test it.', '')"
+"""As a version without organisations inserts them."""
+
+_MEMBERS = "select user_id, role, personal_of from memberships join organisations on organisations.id = org_id"
+
+
+async def _insert_projects(connection: asyncpg.Connection, users: Sequence[str]) -> dict[uuid.UUID, str]:
+    """Insert users with a project and a build each; returns the user of each project."""
+    users_of = {uuid.uuid4(): user for user in users}
+    for project, user in users_of.items():
+        await connection.execute("insert into users (id) values ($1) on conflict do nothing", user)
+        await connection.execute(_PROJECT, project, user)
+        await connection.execute(_BUILD, uuid.uuid4(), project, user)
+    return users_of
+
+
+async def test_an_upgrade_keeps_each_project_with_its_owner(stack: LocalStack) -> None:
+    url = await new_database(stack)
+    engine = make_engine(url, limited=False)
+    async with engine.begin() as connection:
+        await connection.run_sync(_downgrade, "0027")
+    older = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        users_of = await _insert_projects(older, ["ada", "bob", "ada", "o'neil"])
+        await migrate(url)
+        users_of |= await _insert_projects(older, ["bob", "new", "new"])  # a program that goes on beside the new schema
+        members = await older.fetch(
+            "select user_id, role, personal_of from memberships join organisations on id = org_id"
+        )
+    finally:
+        await older.close()
+    assert sorted(map(tuple, members)) == [(user, "owner", user) for user in ("ada", "bob", "new", "o'neil")]
+    async with transaction(make_sessions(engine)) as tx:
+        for user in ("ada", "bob", "new", "o'neil"):
+            listed = await list_projects(tx, user, None, None, 10)
+            assert {each.project.id for each in listed} == {each for each, owner in users_of.items() if owner == user}
+            builds = await list_builds(tx, user, BuildFilter(), None, 10)
+            assert {each.build.project_id for each in builds} == {each.project.id for each in listed}
+            assert {await find_role(tx, user, each.project.id) for each in listed} == {Role.OWNER}
+    await engine.dispose()
