@@ -49,7 +49,7 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "tool_calls": _READ,
     "snapshots": _READ,
     "questions": _READ,
-    "founder_messages": _ADD,
+    "founder_messages": _CHANGE,
     "restores": _ADD,
     "gate_runs": _READ,
     "previews": _READ,
