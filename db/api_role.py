@@ -44,6 +44,8 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "builds": _CHANGE,
     "sandbox_runs": _READ,
     "ledger": _READ,
+    "turns": _READ,
+    "messages": _READ,
     "tool_calls": _READ,
     "snapshots": _READ,
     "questions": _READ,
