@@ -101,7 +101,6 @@ async def _identity(
         resources.limits.check_address(address)
     if identity.how is How.SIGN_IN:
         check_own_page(request, resources.settings.public_url)
-    await resources.row_security.require(identity.user_id)
     return identity
 
 

@@ -48,6 +48,7 @@ async def identify(
         CredentialRefused: a key, a token or a sign-in that does not work.
         Refused: someone whom an identity provider knows, who may not become a user.
         IssuerUnavailable: the identity provider of the token can't be asked for its keys.
+        NoRowSecurity: this process may not serve the user.
         DatabaseUnavailable: that can't be found out now.
     """
     every = sessions.acting(Access.everything())
@@ -62,7 +63,9 @@ async def identify(
         identity = await _of_sign_in(request, settings, every)
     if identity is None:
         raise unauthorized(_WHAT_TO_SEND)
-    return _acting_for(identity, named_user)
+    identity = _acting_for(identity, named_user)
+    await request.app.state.resources.row_security.require(identity.user_id)
+    return identity
 
 
 def unauthorized(detail: str) -> Problem:

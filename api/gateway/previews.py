@@ -44,7 +44,14 @@ from db.previews import find_preview, upstream_of
 from db.session import Access, Sessions
 from db.transaction import request_transaction
 from domain.api_keys import is_key
-from domain.errors import CofounderError, CredentialRefused, DatabaseUnavailable, IssuerUnavailable, Refused
+from domain.errors import (
+    CofounderError,
+    CredentialRefused,
+    DatabaseUnavailable,
+    IssuerUnavailable,
+    NoRowSecurity,
+    Refused,
+)
 from domain.identity import How, Identity
 from domain.preview_address import build_of_host
 from services.preview_access import VISIT_LIFETIME, begin_visit, may_see, state_of
@@ -230,7 +237,7 @@ class Previews:
             raise
         except Problem as problem:
             raise _Denied(problem.kind.status, problem.detail) from problem
-        except IssuerUnavailable as error:
+        except (IssuerUnavailable, NoRowSecurity) as error:
             raise _Denied(503, str(error)) from error
         except CofounderError as error:
             raise _Denied(403 if isinstance(error, Refused) else 401, str(error)) from error

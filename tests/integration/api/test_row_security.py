@@ -1,10 +1,14 @@
 """An API whose database role sees every row serves one user, and says what to do about the others."""
 
+import uuid
+
+import httpx2
 import pytest
 from pydantic import SecretStr
 
 from api.main import check_servers
 from domain.errors import NoRowSecurity
+from domain.preview_address import preview_address
 from local.postgres import api_database_url
 from local.stack import LocalStack
 from tests.harness.api_server import OPERATORS, as_user, for_user, new_database, running_api, settings_for
@@ -21,6 +25,9 @@ async def test_with_the_owners_role_the_api_serves_its_own_user_only(stack: Loca
             assert answer.status_code == 503
             assert answer.json()["type"] == "urn:cofounder:problem:single-user"
             assert "DATABASE_URL" in answer.json()["detail"]
+        preview = {"Host": httpx2.URL(preview_address(settings.preview_url, uuid.uuid4())).netloc.decode()}
+        answer = await api.http.get("/", headers=as_user("bob") | preview)
+        assert (answer.status_code, "DATABASE_URL" in answer.text) == (503, True)
         assert (await api.http.get("/v1/projects")).status_code == 200
         readiness = await api.http.get("/readyz")
         assert readiness.status_code == 503
