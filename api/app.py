@@ -23,6 +23,7 @@ from api.routes import (
     docs,
     events,
     health,
+    interview_questions,
     keys,
     me,
     organisations,
@@ -125,7 +126,19 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         dependencies=[identified, limited, recorded, Depends(require_json)],
         responses=problems(401, 403, 421, 429, 503),
     )
-    building = (projects, secrets, builds, conversation, steering, events, previews, preview_links, workspaces, pushes)
+    building = (
+        projects,
+        interview_questions,
+        secrets,
+        builds,
+        conversation,
+        steering,
+        events,
+        previews,
+        preview_links,
+        workspaces,
+        pushes,
+    )
     of_users = (usage, account, organisations, me, keys, sign_ins)
     for module in (*building, *of_users, audit):
         v1.include_router(module.router)

@@ -122,6 +122,9 @@ AUDIT_ENTRY: dict[str, Any] = {
     "request_id": "5f0c8c1a7f0e4b0e9a550c7b8f1f2a33",
     "ip": "203.0.113.9",
 }
+INTERVIEW_QUESTIONS: dict[str, Any] = {
+    "questions": [{"id": "first_users", "text": "Who are the first ten people that should use this?"}]
+}
 MESSAGE: dict[str, Any] = {
     "build_id": _BUILD_ID,
     "number": 1,
@@ -201,8 +204,8 @@ USAGE: dict[str, Any] = {
     "from": "2026-11-01",
     "to": "2026-11-30",
     "cost_microdollars": None,
-    "days": [_SUMS | {"day": "2026-11-24", "model": "claude-sonnet-5-5"}],
-    "builds": [_SUMS | {"build_id": _BUILD_ID, "project_id": _PROJECT_ID}],
+    "days": [_SUMS | {"day": "2026-11-24", "model": "claude-sonnet-5-5", "percent": 42}],
+    "builds": [_SUMS | {"build_id": _BUILD_ID, "project_id": _PROJECT_ID, "project_name": "Pantry Pal"}],
 }
 READINESS: dict[str, Any] = {
     "ready": True,

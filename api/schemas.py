@@ -49,6 +49,7 @@ from domain.brief import (
     IdeaBrief,
     Interview,
     Name,
+    Question,
     find_unstorable,
     is_too_deep,
 )
@@ -500,6 +501,14 @@ class InterviewOut(BaseModel):
     interview: Interview
     version: int
     updated_at: datetime
+
+
+class InterviewQuestions(BaseModel):
+    """The questions of an interview."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.INTERVIEW_QUESTIONS]})
+
+    questions: list[Question]
 
 
 class QuestionOut(BaseModel):
@@ -985,11 +994,17 @@ class DayUsage(Usage):
 
     day: date
     model: str
+    percent: int | None = Field(
+        description="Share of the day's allowance that these calls have used; null for an unlimited plan, and for a "
+        "day whose allowance is not known any more."
+    )
 
     @classmethod
-    def of(cls, usage: UsageOfDay, *, operator: bool) -> Self:
-        """The day's sums of the ledger."""
-        return cls.model_validate({"day": usage.day, "model": usage.model} | cls.values(usage.sums, operator=operator))
+    def of(cls, usage: UsageOfDay, allowance: int | None, *, operator: bool) -> Self:
+        """The day's sums of the ledger. `allowance`: the day's, in µ$, if it is known and there is one."""
+        percent = usage.sums.cost * 100 // allowance if allowance else None
+        fields = {"day": usage.day, "model": usage.model, "percent": percent}
+        return cls.model_validate(fields | cls.values(usage.sums, operator=operator))
 
 
 class BuildUsage(Usage):
@@ -997,11 +1012,12 @@ class BuildUsage(Usage):
 
     build_id: uuid.UUID
     project_id: uuid.UUID
+    project_name: str
 
     @classmethod
     def of(cls, usage: UsageOfBuild, *, operator: bool) -> Self:
         """The build's sums of the ledger."""
-        ids = {"build_id": usage.build_id, "project_id": usage.project_id}
+        ids = {"build_id": usage.build_id, "project_id": usage.project_id, "project_name": usage.project_name}
         return cls.model_validate(ids | cls.values(usage.sums, operator=operator))
 
 

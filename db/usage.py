@@ -7,7 +7,7 @@ from datetime import date
 from sqlalchemy import ColumnElement, and_, func, select
 
 from db import access
-from db.models import Build, LedgerEntry
+from db.models import Build, LedgerEntry, Project, TopUp, UserDay
 from db.transaction import Transaction
 from domain.lost_calls import JUDGE
 
@@ -43,6 +43,7 @@ class UsageOfBuild:
 
     build_id: uuid.UUID
     project_id: uuid.UUID
+    project_name: str
     sums: Sums
 
 
@@ -84,10 +85,27 @@ async def usage_by_day(tx: Transaction, user_id: str, first: date, last: date) -
 async def usage_by_build(tx: Transaction, user_id: str, first: date, last: date) -> list[UsageOfBuild]:
     """Return the usage by build from `first` to `last`, both included, newest build first."""
     rows = await tx.session.execute(
-        select(LedgerEntry.build_id, Build.project_id, *_SUMS)
+        select(LedgerEntry.build_id, Build.project_id, Project.name, *_SUMS)
         .join(Build, Build.id == LedgerEntry.build_id)
+        .join(Project, Project.id == Build.project_id)
         .where(_within(user_id, first, last))
-        .group_by(LedgerEntry.build_id, Build.project_id, Build.created_at)
+        .group_by(LedgerEntry.build_id, Build.project_id, Project.name, Build.created_at)
         .order_by(Build.created_at.desc(), LedgerEntry.build_id)
     )
-    return [UsageOfBuild(build, project, Sums(*map(int, sums))) for build, project, *sums in rows]
+    return [UsageOfBuild(build, project, name, Sums(*map(int, sums))) for build, project, name, *sums in rows]
+
+
+async def allowances(tx: Transaction, user_id: str, first: date, last: date) -> dict[date, int]:
+    """Return the user's allowance in µ$ of each day on which it was limited and fixed, top-ups included."""
+    fixed = await tx.session.execute(
+        select(UserDay.day, UserDay.from_plan).where(
+            UserDay.user_id == user_id, UserDay.day.between(first, last), UserDay.from_plan.is_not(None)
+        )
+    )
+    added = await tx.session.execute(
+        select(TopUp.day, func.sum(TopUp.amount))
+        .where(TopUp.user_id == user_id, TopUp.day.between(first, last))
+        .group_by(TopUp.day)
+    )
+    added_on = {day: int(amount) for day, amount in added}
+    return {day: int(from_plan) + added_on.get(day, 0) for day, from_plan in fixed if from_plan is not None}

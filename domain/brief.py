@@ -75,6 +75,16 @@ class Question(BaseModel):
     text: Text
 
 
+INTERVIEW_QUESTIONS = (
+    Question(id="first_users", text="Who are the first ten people that should use this?"),
+    Question(id="today", text="How do they solve the problem today?"),
+    Question(id="first_version", text="What must the first version prove?"),
+    Question(id="look", text="How should it feel when someone opens it?"),
+    Question(id="money", text="How will it earn money one day?"),
+)
+"""What a founder is asked, unless someone asks other questions."""
+
+
 class Interview(BaseModel):
     """An understanding session: questions, and answers by question id."""
 

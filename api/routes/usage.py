@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 from api.deps import CurrentUserId, IsOperator, TransactionDep, needs
 from api.responses import problems
 from api.schemas import BuildUsage, DayUsage, UsageOut
-from db.usage import usage_by_build, usage_by_day
+from db.usage import allowances, usage_by_build, usage_by_day
 from domain.errors import InvalidInput
 from domain.identity import Scope
 
@@ -50,10 +50,11 @@ async def usage(
         raise InvalidInput(f"The days from {first} to {last} are more than {_MAX_DAYS}. Request fewer.", "from")
     days = await usage_by_day(tx, user_id, first, last)
     builds = await usage_by_build(tx, user_id, first, last)
+    allowance_of = await allowances(tx, user_id, first, last)
     return UsageOut(
         from_day=first,
         to_day=last,
         cost_microdollars=sum(day.sums.cost for day in days) if operator else None,
-        days=[DayUsage.of(day, operator=operator) for day in days],
+        days=[DayUsage.of(day, allowance_of.get(day.day), operator=operator) for day in days],
         builds=[BuildUsage.of(build, operator=operator) for build in builds],
     )

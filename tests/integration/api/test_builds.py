@@ -18,7 +18,7 @@ from temporalio.api.enums.v1 import EventType as HistoryEvent
 
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore
-from db.models import Build, GateRun, LedgerEntry, Preview, Snapshot
+from db.models import Build, GateRun, LedgerEntry, Preview, Snapshot, TopUp, UserDay
 from db.switches import switch_off, switch_on
 from db.transaction import transaction
 from db.users import UserChange, change_user
@@ -613,7 +613,14 @@ async def test_usage_sums_the_ledger_by_day_model_and_build(api: RunningApi) -> 
     assert (read["days"][1]["input_tokens"], read["days"][1]["output_tokens"]) == (42, 6)
     by_build = [(each["build_id"], each["calls"], each["cost_microdollars"]) for each in read["builds"]]
     assert by_build == [(str(builds[1]), 1, 4000), (str(builds[0]), 3, 321)]
+    assert {each["project_name"] for each in read["builds"]} == {"Pantry Pal"}
+    assert {day["percent"] for day in read["days"]} == {None}, "the allowance of these days is not known"
+    async with transaction(api.sessions) as tx:
+        first = date(2026, 11, 1)
+        tx.session.add(UserDay(user_id="spender", day=first, from_plan=400))
+        tx.session.add(TopUp(id=uuid.uuid4(), user_id="spender", day=first, amount=200))
     told = (await api.http.get("/v1/usage", params=november, headers=as_user("spender"))).json()
+    assert [day["percent"] for day in told["days"]] == [50, 3, None]
     assert {told["cost_microdollars"], *(each["cost_microdollars"] for each in told["days"] + told["builds"])} == {None}
     assert told["days"][1]["input_tokens"] == 42
     december = await api.http.get("/v1/usage", params={"from": "2026-11-02", "to": "2026-12-01"}, headers=user)

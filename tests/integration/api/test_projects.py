@@ -290,3 +290,10 @@ async def test_body_of_another_type_is_refused(api: RunningApi, content_type: st
     assert (await api.http.post(unknown_build, content=b"x", headers=headers)).status_code == 404, "takes no body"
     patched = {"Content-Type": "application/merge-patch+json; charset=utf-8"}
     assert (await api.http.post("/v1/projects", content=b'{"name": "x"}', headers=patched)).status_code == 201
+
+
+async def test_an_interview_has_questions(api: RunningApi) -> None:
+    asked = (await api.http.get("/v1/interview-questions")).json()["questions"]
+    assert [each["id"] for each in asked] == ["first_users", "today", "first_version", "look", "money"]
+    interview = {"questions": asked, "answers": {"money": "Not yet."}}
+    assert await api.project(brief=BRIEF, interview=interview)

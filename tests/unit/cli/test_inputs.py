@@ -5,9 +5,16 @@ from pathlib import Path
 import pytest
 
 from cli.inputs import read_brief, read_interview
+from cli.stack.demo import EXAMPLES
+from domain.brief import INTERVIEW_QUESTIONS
 from domain.errors import InvalidInput
 
 BRIEF = '{"name": "Pantry", "problem": "Food is forgotten.", "features": ["A list"], "tone": "warm"}'
+
+
+def test_the_demo_answers_the_questions_of_an_interview() -> None:
+    example = read_interview(EXAMPLES / "interview.json")
+    assert example["questions"] == [question.model_dump() for question in INTERVIEW_QUESTIONS]
 
 
 def test_brief_is_sent_as_it_was_written(tmp_path: Path) -> None:
