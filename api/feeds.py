@@ -4,7 +4,8 @@ A viewer first reads the past events for itself, then joins the build's reader. 
 assigned under a lock of its row, so no event appears later with a lower id. After a lost connection, to the viewer or
 to the database, reading continues after the last id.
 
-Whether a viewer may see the build was checked before the feed began, and is checked again while it lasts.
+Whether a viewer may see the build was checked before the feed began, and is checked again while it lasts: by the
+viewer's own access, and by the key or sign-in with which the viewer came.
 """
 
 import asyncio
@@ -25,6 +26,8 @@ from db.events import FeedPage, read_feed
 from db.models import Event
 from db.session import Access, Sessions
 from db.transaction import transaction
+from domain.identity import Identity
+from services.credentials import still_works
 
 T = TypeVar("T")
 
@@ -68,7 +71,7 @@ class Batch:
 class _Viewer:
     """One viewer's queue of batches that it has not taken yet."""
 
-    user_id: str
+    identity: Identity
     joined_after: int
     """Every event after this one arrives here."""
 
@@ -151,13 +154,13 @@ class Feeds:
         """The number of live viewers of the build."""
         return len(self._readers[build_id].viewers) if build_id in self._readers else 0
 
-    async def follow(self, build_id: uuid.UUID, after: int, user_id: str) -> AsyncGenerator[bytes, None]:
+    async def follow(self, build_id: uuid.UUID, after: int, identity: Identity) -> AsyncGenerator[bytes, None]:
         """The build's encoded events after an id, until the build is closed, or the viewer is too slow or may not see
-        the build any more. The caller has checked that the user may see it."""
+        the build any more. The caller has checked that the identity may see it."""
         checked_at = time.monotonic()
         while True:
             if time.monotonic() - checked_at >= _ACCESS_SECONDS:
-                if not await self._who_may_see(build_id, {user_id}):
+                if not await self._who_may_see(build_id, {identity}):
                     return
                 checked_at = time.monotonic()
             page = await self._read_until_it_answers(build_id, after)
@@ -169,7 +172,7 @@ class Feeds:
                 return
             if len(page.events) < _PAGE_EVENTS:
                 break
-        with self._joined(build_id, page.last_event_id, user_id) as viewer:
+        with self._joined(build_id, page.last_event_id, identity) as viewer:
             while after < viewer.joined_after:  # what was added between that page and joining the reader
                 page = await self._read_until_it_answers(build_id, after)
                 if not page.events or self._is_ending:
@@ -183,13 +186,13 @@ class Feeds:
                     after = live.last
 
     @contextlib.contextmanager
-    def _joined(self, build_id: uuid.UUID, last_event_id: int, user_id: str) -> Iterator[_Viewer]:
+    def _joined(self, build_id: uuid.UUID, last_event_id: int, identity: Identity) -> Iterator[_Viewer]:
         """A viewer of the build's reader. Starts a reader after `last_event_id` if the build has none yet."""
         reader = self._readers.get(build_id)
         if reader is None:
             reader = self._readers[build_id] = _Reader(last_event_id)
             reader.task = asyncio.create_task(self._run(build_id, reader))
-        viewer = _Viewer(user_id, reader.position)
+        viewer = _Viewer(identity, reader.position)
         reader.viewers.add(viewer)
         try:
             yield viewer
@@ -229,13 +232,13 @@ class Feeds:
 
     async def _drop_who_may_not_see(self, build_id: uuid.UUID, reader: _Reader) -> None:
         began = time.monotonic()
-        users = {viewer.user_id for viewer in reader.viewers}
-        refused = users - await self._who_may_see(build_id, users)
+        identities = {viewer.identity for viewer in reader.viewers}
+        refused = identities - await self._who_may_see(build_id, identities)
         for viewer in reader.viewers:
-            if viewer.user_id in refused:
+            if viewer.identity in refused:
                 viewer.drop()
         if refused:
-            log.info("ended feeds of users who may not see the build any more", build_id=str(build_id))
+            log.info("ended feeds of viewers who may not see the build any more", build_id=str(build_id))
         reader.checked_at = began
 
     def _hand_out(self, build_id: uuid.UUID, reader: _Reader, batch: Batch) -> None:
@@ -258,15 +261,17 @@ class Feeds:
         page = await self._until_it_answers(build_id, read)
         return page or FeedPage(events=[], last_event_id=after, is_last=True)
 
-    async def _who_may_see(self, build_id: uuid.UUID, users: Set[str]) -> Set[str]:
-        """Those of the users who may see the build; none if feeds are ending."""
+    async def _who_may_see(self, build_id: uuid.UUID, identities: Set[Identity]) -> Set[Identity]:
+        """Those of the identities that may see the build; none if feeds are ending."""
 
-        async def find() -> Set[str]:
+        async def find() -> Set[Identity]:
             may_see = set()
-            for user_id in users:
-                async with transaction(self._sessions.acting(Access(user_id))) as tx:
-                    if await find_build(tx, user_id, build_id) is not None:
-                        may_see.add(user_id)
+            for identity in identities:
+                async with transaction(self._sessions.acting(Access(identity.user_id))) as tx:
+                    sees = await find_build(tx, identity.user_id, build_id) is not None
+                async with transaction(self._sessions) as tx:
+                    if sees and await still_works(tx, identity):
+                        may_see.add(identity)
             return may_see
 
         return await self._until_it_answers(build_id, find) or set()

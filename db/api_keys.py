@@ -44,6 +44,11 @@ async def find_key(tx: Transaction, key_id: str) -> ApiKey | None:
     return (await tx.session.scalars(select(ApiKey).where(ApiKey.id == key_id))).one_or_none()
 
 
+async def key_works(tx: Transaction, key_id: str) -> bool:
+    """Whether a key works still."""
+    return await tx.session.scalar(select(ApiKey.id).where(ApiKey.id == key_id, _works())) is not None
+
+
 async def lock_key(tx: Transaction, user_id: str, key_id: str) -> ApiKey | None:
     """A user's key, locked until the transaction ends."""
     query = select(ApiKey).where(ApiKey.id == key_id, access.owned(ApiKey, user_id)).with_for_update()

@@ -21,6 +21,13 @@ class CheckedSignIn:
     key_works: bool
 
 
+_KEY_WORKS = SignIn.api_key_id.is_(None) | (
+    ApiKey.revoked_at.is_(None) & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now())
+)
+
+_CHECKED = select(SignIn, func.now(), _KEY_WORKS).outerjoin(ApiKey, ApiKey.id == SignIn.api_key_id)
+
+
 async def add_code(tx: Transaction, code: SignInCode, forget_after: timedelta) -> None:
     """Insert a code. Deletes codes of the user that expired that long ago."""
     await tx.session.execute(
@@ -60,15 +67,13 @@ async def add_sign_in(tx: Transaction, sign_in: SignIn, idle: timedelta, forget_
 
 async def find_sign_in(tx: Transaction, token_hash: bytes) -> CheckedSignIn | None:
     """The sign-in of a cookie, whether it still works or not."""
-    works = SignIn.api_key_id.is_(None) | (
-        ApiKey.revoked_at.is_(None) & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now())
-    )
-    query = (
-        select(SignIn, func.now(), works)
-        .outerjoin(ApiKey, ApiKey.id == SignIn.api_key_id)
-        .where(SignIn.token_hash == token_hash)
-    )
-    row = (await tx.session.execute(query)).one_or_none()
+    row = (await tx.session.execute(_CHECKED.where(SignIn.token_hash == token_hash))).one_or_none()
+    return None if row is None else CheckedSignIn(row[0], row[1], bool(row[2]))
+
+
+async def find_sign_in_by_id(tx: Transaction, sign_in_id: uuid.UUID) -> CheckedSignIn | None:
+    """The sign-in with this id, whether it still works or not."""
+    row = (await tx.session.execute(_CHECKED.where(SignIn.id == sign_in_id))).one_or_none()
     return None if row is None else CheckedSignIn(row[0], row[1], bool(row[2]))
 
 

@@ -98,7 +98,7 @@ async def follow(
     counted = ExitStack()
     counted.enter_context(resources.limits.open_feed(limited_as(identity)))
     return _Feed(
-        _with_retry(resources.feeds.follow(build_id, start, user_id)),
+        _with_retry(resources.feeds.follow(build_id, start, identity)),
         counted,
         ping=_HEARTBEAT_SECONDS,
         send_timeout=_SLOW_VIEWER_SECONDS,

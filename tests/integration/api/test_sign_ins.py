@@ -1,6 +1,7 @@
 """Signing in with a link, the cookie, and every way in which either can be wrong."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import structlog
 from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
 
+from api import feeds
 from clients.temporal import describe_namespace
 from db.models import Base, SignIn, SignInCode
 from db.transaction import transaction
@@ -24,12 +26,13 @@ from tests.harness.api_server import (
     OPERATORS,
     TOKEN,
     RunningApi,
+    as_user,
     for_user,
     new_database,
     running_api,
     settings_for,
 )
-from tests.harness.wait import DEADLINE
+from tests.harness.wait import DEADLINE, wait_until
 
 FOUNDERS = sorted(map(str, FOUNDER_SCOPES))
 
@@ -340,3 +343,34 @@ async def test_a_page_of_another_site_signs_nobody_in_or_out(api: RunningApi) ->
         form = await http.post("/v1/sign-ins", content=f"code={code}", headers={"Content-Type": "text/plain"})
         assert form.status_code == 415
         assert (await sign_in(http, code)).status_code == 201
+
+
+async def test_an_open_feed_ends_with_its_sign_in_and_with_its_key(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "_ACCESS_SECONDS", 0.1)
+    monkeypatch.setattr(feeds, "_POLL_SECONDS", 0.1)
+    project = await api.project("ada")
+    started = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "x"}, headers=as_user("ada"))
+    build = started.json()["id"]
+    key = (await api.http.post("/v1/keys", json={"name": "program"}, headers=as_user("ada"))).json()
+    async with browser_of(api) as http, asyncio.timeout(DEADLINE):
+        await sign_in(http, await code_for(api))
+        path = f"/v1/builds/{build}/events"
+
+        async def read(headers: dict[str, str]) -> None:
+            async with http.stream("GET", path, headers=headers) as response:
+                assert response.status_code == 200
+                await response.aread()
+
+        by_cookie = asyncio.create_task(read({}))
+        by_key = asyncio.create_task(read({"Authorization": f"Bearer {key['secret']}"}))
+        kept = asyncio.create_task(read(as_user("ada")))
+        await wait_until(lambda: api.resources.feeds.viewers(uuid.UUID(build)) == 3)
+        assert (await http.delete("/v1/sign-ins/current")).status_code == 204
+        await by_cookie
+        revoked = await api.http.delete(f"/v1/keys/{key['key']['id']}", headers=as_user("ada"))
+        assert revoked.status_code == 204
+        await by_key
+        assert api.resources.feeds.viewers(uuid.UUID(build)) == 1
+        kept.cancel()
