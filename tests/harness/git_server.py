@@ -165,6 +165,10 @@ class ProcessWatch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
+    def has_seen(self, part: bytes) -> bool:
+        """Whether a command line or an environment with this in it was read."""
+        return any(part in each for each in tuple(self.seen))
+
     def __enter__(self) -> "ProcessWatch":
         self._thread.start()
         return self

@@ -18,13 +18,16 @@ from pydantic import SecretStr
 from sqlalchemy import func, text, true, update
 
 from db import access
-from db.models import Base, Build, PreviewLink, Project, ProjectSecret, Question, SignIn, Snapshot
+from db.models import Base, Build, PreviewLink, Project, ProjectSecret, Question, SignIn, Snapshot, ToolCall
 from db.transaction import transaction
+from domain.conversation import image_mark
 from local.stack import LocalStack
 from tests.harness.api_server import BRIEF, RunningApi, as_user, key_of, new_database, running_api, settings_for
 
 MARK = "adas-own-words"
 """In every text of Ada's."""
+
+_IMAGE = "ada0" * 16
 
 _CASES = 2
 """Requests that are generated for each operation."""
@@ -71,6 +74,17 @@ async def ada(api: RunningApi) -> Owner:
                 ),
                 SignIn(id=sign_in, token_hash=b"1" * 32, user_id="ada", method="link", scopes=[], expires_at=lasts),
                 PreviewLink(id=link, build_id=build, token_hash=b"2" * 32, created_by="ada", expires_at=lasts),
+                ToolCall(
+                    build_id=build,
+                    tool_use_id="toolu_of_ada",
+                    turn=1,
+                    position=0,
+                    name="look",
+                    summary=MARK,
+                    state="done",
+                    result=image_mark(_IMAGE),
+                    is_error=False,
+                ),
                 Question(id=question, build_id=build, problem=MARK, tried=[], options=[MARK], closed_at=func.now()),
                 Snapshot(
                     id=uuid.uuid4(),
@@ -101,6 +115,8 @@ async def ada(api: RunningApi) -> Owner:
             "name": "ADAS_KEY",
             "number": "1",
             "viewport": "desktop",
+            "tool_use_id": "toolu_of_ada",
+            "sha256": _IMAGE,
         }
     )
 
