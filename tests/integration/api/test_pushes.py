@@ -26,7 +26,7 @@ from local.stack import LocalStack
 from tests.harness.api_server import RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.git_server import TOKEN, GitServer, ProcessWatch, git, git_server
 from tests.harness.stored_repository import make_repository, store_repository
-from tests.harness.wait import wait_until
+from tests.harness.wait import DEADLINE, wait_until
 
 
 @pytest.fixture(scope="module")
