@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
 from jsonschema import Draft202012Validator
 from sqlalchemy import func, update
 
@@ -70,15 +71,17 @@ expected-statuses = ["2xx", 401, 403, 404, 409, 422, 503]
 """
 
 
-async def test_schemathesis_finds_nothing(stack: LocalStack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("phases", ["examples,fuzzing", pytest.param("coverage", marks=pytest.mark.thorough)])
+async def test_schemathesis_finds_nothing(stack: LocalStack, tmp_path: Path, phases: str) -> None:
     settings = settings_for(await new_database(stack), stack.environment)
     async with running_api(settings, stack.environment) as api:
         project, build = await _project_with_a_ready_build(api)
         config = tmp_path / "schemathesis.toml"
         config.write_text(_CONFIG.format(token=TOKEN, project=project, build=build))
         program = Path(sys.executable).with_name("schemathesis")
+        options = ("--no-color", "--phases", phases)
         process = await asyncio.create_subprocess_exec(
-            *(str(program), "--config-file", str(config), "run", f"{api.url}/openapi.json", "--no-color"),
+            *(str(program), "--config-file", str(config), "run", f"{api.url}/openapi.json", *options),
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
             stdout=asyncio.subprocess.PIPE,
