@@ -207,5 +207,6 @@ async def _facts(harness: WorkerHarness, build_id: uuid.UUID) -> dict[str, Any]:
             table.__tablename__: {column.name: getattr(row, column.name) for column in table.__table__.columns}
             for table, row in ((Build, build), (Preview, preview))
         }
-        snapshots = list(await tx.session.scalars(select(Snapshot.number).where(Snapshot.build_id == build_id)))
+        numbers = select(Snapshot.number).where(Snapshot.build_id == build_id).order_by(Snapshot.number)
+        snapshots = list(await tx.session.scalars(numbers))
     return {**rows, "events": len(await harness.events(build_id)), "snapshots": snapshots}
