@@ -186,6 +186,13 @@ SNAPSHOT: dict[str, Any] = {
     "commit": "4f9d2ac1b7e05d3c8a6f4e2d1c0b9a8f7e6d5c4b",
     "stored_at": _LATER,
 }
+SNAPSHOT_FILE: dict[str, Any] = {
+    "path": "app/main.py",
+    "kind": "file",
+    "bytes": 1_204,
+    "executable": False,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+}
 SCREENSHOTS: dict[str, Any] = {
     "screenshots": [{"viewport": "desktop", "path": f"/v1/builds/{_BUILD_ID}/screenshots/desktop"}]
 }

@@ -15,6 +15,7 @@ from cli.commands import (
     demo,
     doctor,
     download,
+    files,
     finish,
     keys,
     limits,
@@ -51,7 +52,7 @@ _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
     *(say, messages, answer, restore, wake, finish, cancel),
-    *(preview, download, push),
+    *(preview, files, download, push),
     *(open_browser, me),
     *(migrate, recover, settings, replay, audit),
 )

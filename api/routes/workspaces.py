@@ -12,14 +12,14 @@ from api.file_response import bytes_of, stream_file
 from api.responses import problems
 from api.schemas import ScreenshotList, ScreenshotOut, SnapshotList, SnapshotOut, Viewport
 from clients.zip_stream import as_zip
-from db.builds import find_snapshot, list_snapshots
+from db.builds import list_snapshots
 from db.gate_runs import find_screenshots
 from db.models import Snapshot
-from db.snapshots import current_snapshot
 from db.transaction import request_transaction
-from domain.errors import NotFound, SnapshotNotStored
+from domain.errors import NotFound
 from domain.identity import Scope
 from services.builds import require_build
+from services.stored_snapshots import require_snapshot
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["workspaces"])
 
@@ -61,9 +61,7 @@ async def current_archive(
     """The workspace of the current snapshot, `.git` included."""
     async with request_transaction(resources.sessions) as tx:
         await require_build(tx, user_id, build_id)
-        snapshot = await current_snapshot(tx, build_id)
-    if snapshot is None:
-        raise NotFound(f"Build {build_id} has no snapshot yet.")
+        snapshot = await require_snapshot(tx, build_id, None)
     return await _download(resources, snapshot, archive_format)
 
 
@@ -84,16 +82,7 @@ async def archive(
     """The workspace of this snapshot, `.git` included."""
     async with request_transaction(resources.sessions) as tx:
         await require_build(tx, user_id, build_id)
-        snapshot = await find_snapshot(tx, build_id, number)
-    if snapshot is None:
-        raise NotFound(f"Build {build_id} has no snapshot {number}.")
-    if snapshot.state == "deleted":
-        raise NotFound(f"Snapshot {number} of build {build_id} was deleted: only the latest ones are kept.")
-    if snapshot.state != "stored":
-        raise SnapshotNotStored(
-            f"Snapshot {number} of build {build_id} is not stored: its state is `{snapshot.state}`.",
-            {"state": snapshot.state},
-        )
+        snapshot = await require_snapshot(tx, build_id, number)
     return await _download(resources, snapshot, archive_format)
 
 

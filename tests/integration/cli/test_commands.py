@@ -42,6 +42,7 @@ from services.product_secrets import open_secrets
 from tests.harness.api_server import OPERATORS, TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.git_server import TOKEN as GIT_TOKEN
 from tests.harness.git_server import git_server
+from tests.harness.stored_files import store_files
 from tests.harness.stored_repository import make_repository, store_repository
 
 Run = Callable[..., Coroutine[Any, Any, Result]]
@@ -347,6 +348,24 @@ async def test_download_is_there_whole_or_not_at_all(run: Run, api: RunningApi, 
     assert "can't be written" in told(await run("download", build, "--snapshot", "1", "-o", str(tmp_path / "no" / "x")))
     assert told(await run("download", build, "--snapshot", "3")) == f"Build {build} has no snapshot 3."
     assert names_in(tmp_path) == ["product.tar.gz", f"workspace-{build}.zip"]
+
+
+async def test_files_are_listed_shown_and_saved(run: Run, api: RunningApi, tmp_path: Path) -> None:
+    build = await api.build()
+    assert told(await run("files", build)) == f"Build {build} has no snapshot yet."
+    await store_files(api, build, [("old.txt", b"old\n", {})], number=1)
+    await store_files(
+        api, build, [("app.py", b"print()\n\x1b[2J", {}), ("logo.png", b"\x89PNG\r\n\x1a\n\0", {})], number=2
+    )
+    assert (await run("files", build)).output == "12\tapp.py\n9\tlogo.png\n"
+    assert (await run("files", build, "--snapshot", "1")).output == "4\told.txt\n"
+    assert (await run("files", build, "app.py")).output == "print()\n[2J\n"
+    assert json.loads((await run("files", build, "app.py", "--json")).stdout)["text"] == "print()\n\x1b[2J"
+    assert "A binary file (image/png, 9 bytes)" in (await run("files", build, "logo.png")).output
+    assert (await run("files", build, "logo.png", "-o", str(tmp_path))).exit_code == 0
+    assert (tmp_path / "logo.png").read_bytes() == b"\x89PNG\r\n\x1a\n\0"
+    assert "no file of this path" in told(await run("files", build, "old.txt"))
+    assert "needs a PATH" in (await run("files", build, "-o", str(tmp_path))).output
 
 
 def names_in(directory: Path) -> list[str]:
