@@ -187,7 +187,22 @@ SNAPSHOT: dict[str, Any] = {
     "stored_at": _LATER,
 }
 SCREENSHOTS: dict[str, Any] = {
-    "screenshots": [{"viewport": "desktop", "path": f"/v1/builds/{_BUILD_ID}/screenshots/desktop"}]
+    "screenshots": [
+        {
+            "id": "gate-2-desktop",
+            "kind": "gate",
+            "viewport": "desktop",
+            "path": f"/v1/builds/{_BUILD_ID}/screenshots/gate-2-desktop",
+            "taken_at": _LATER,
+            "width": 1280,
+            "height": 800,
+            "gate": 2,
+            "turn": None,
+            "tool_use_id": None,
+            "kept": True,
+        }
+    ],
+    "next_before": None,
 }
 _SUMS: dict[str, Any] = {
     "calls": 23,

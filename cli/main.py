@@ -29,6 +29,7 @@ from cli.commands import (
     replay,
     restore,
     say,
+    screenshots,
     secrets,
     settings,
     show,
@@ -51,7 +52,7 @@ _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
     *(say, messages, answer, restore, wake, finish, cancel),
-    *(preview, download, push),
+    *(preview, screenshots, download, push),
     *(open_browser, me),
     *(migrate, recover, settings, replay, audit),
 )
