@@ -194,7 +194,22 @@ SNAPSHOT_FILE: dict[str, Any] = {
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }
 SCREENSHOTS: dict[str, Any] = {
-    "screenshots": [{"viewport": "desktop", "path": f"/v1/builds/{_BUILD_ID}/screenshots/desktop"}]
+    "screenshots": [
+        {
+            "id": "gate-2-desktop",
+            "kind": "gate",
+            "viewport": "desktop",
+            "path": f"/v1/builds/{_BUILD_ID}/screenshots/gate-2-desktop",
+            "taken_at": _LATER,
+            "width": 1280,
+            "height": 800,
+            "gate": 2,
+            "turn": None,
+            "tool_use_id": None,
+            "kept": True,
+        }
+    ],
+    "next_before": None,
 }
 _SUMS: dict[str, Any] = {
     "calls": 23,

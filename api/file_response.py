@@ -8,11 +8,11 @@ from fastapi.responses import StreamingResponse
 
 from api.security_headers import FILE, POLICY
 
-KEPT = {
+NEVER_CHANGES = {
     "Cache-Control": "private, max-age=86400, immutable",
     "Vary": "Authorization, Cookie, X-Cofounder-User",
 }
-"""Headers of what never changes. Only who has loaded it may have it from a cache."""
+"""Headers of a file whose bytes never change. Only who has loaded it may have it from a cache."""
 
 
 def bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:

@@ -289,6 +289,10 @@ class ApiClient:
         async with self._open("DELETE", f"/v1/sign-ins/{quote(sign_in_id, safe='')}"):
             pass
 
+    async def list_screenshots(self, build_id: str, before: str | None = None) -> Json:
+        """List a page of a build's screenshots, the newest first. `before`: `next_before` of the previous page."""
+        return await self._json("GET", f"/v1/builds/{build_id}/screenshots", query={"before": before, "limit": 100})
+
     async def push(self, build_id: str, wanted: Json) -> Json:
         """Push the code to `{"url": …, "token": …}`. The API answers when the push has ended."""
         seconds = LONGEST_PUSH.total_seconds()

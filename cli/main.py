@@ -30,6 +30,7 @@ from cli.commands import (
     replay,
     restore,
     say,
+    screenshots,
     secrets,
     settings,
     show,
@@ -52,7 +53,7 @@ _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
     *(say, messages, answer, restore, wake, finish, cancel),
-    *(preview, files, download, push),
+    *(preview, files, screenshots, download, push),
     *(open_browser, me),
     *(migrate, recover, settings, replay, audit),
 )

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response, StreamingResponse
 
 from api.deps import CurrentIdentity, CurrentUserId, Resources, ResourcesDep, limited_as, needs
-from api.file_response import KEPT, bytes_of, stream_file
+from api.file_response import NEVER_CHANGES, bytes_of, stream_file
 from api.file_schemas import FileContentOut, SnapshotFileList, SnapshotFileOut
 from api.responses import problems
 from db.models import Snapshot
@@ -144,4 +144,4 @@ async def _limit(resources: Resources, identity: Identity, snapshot: Snapshot) -
 
 def _kept(number: str) -> dict[str, str]:
     """The headers of an answer about this snapshot. A snapshot never changes; which one is the latest does."""
-    return {} if number == _LATEST else KEPT
+    return {} if number == _LATEST else NEVER_CHANGES

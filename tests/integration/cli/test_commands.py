@@ -25,10 +25,10 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from clients.cipher import cipher_of
-from clients.object_store import ObjectStore
+from clients.object_store import ObjectStore, image_key
 from db.feed import append_events
 from db.identities import find_user_of
-from db.models import Build, Message, Question, Snapshot, ToolCall, Turn
+from db.models import Build, GateRun, Message, Question, Snapshot, ToolCall, Turn
 from db.project_secrets import list_secrets
 from db.steering import add_agent_question, close_question
 from db.transaction import transaction
@@ -104,6 +104,25 @@ async def test_a_preview_is_shared_and_the_link_revoked(run: Run, api: RunningAp
     assert "no link" in told(await run("preview", build, "--revoke", made["id"]))
     assert "no link that works" in (await run("preview", build, "--links")).output
     assert "needs --share" in (await run("preview", build, "--hours", "2")).output
+
+
+async def test_screenshots_are_listed_and_saved(run: Run, api: RunningApi, tmp_path: Path) -> None:
+    build = await api.build()
+    assert "Nothing has taken a screenshot" in (await run("screenshots", build)).output
+    store = api.resources.store
+    assert isinstance(store, ObjectStore)
+    await store.put_image("1a" * 32, b"picture")
+    keys = {"desktop": image_key("1a" * 32), "mobile": image_key("9f" * 32)}
+    async with transaction(api.sessions) as tx:
+        gate = {"build_id": uuid.UUID(build), "number": 1, "snapshot_number": 1, "findings": []}
+        tx.session.add(GateRun(**gate, screenshots=keys, ended_at=func.now()))
+    listed = (await run("screenshots", build)).output
+    assert ("gate-1-desktop" in listed, "1280x800" in listed, "no longer kept" in listed) == (True, True, True)
+    saved = await run("screenshots", build, "--to", str(tmp_path / "pictures"), "--json")
+    files = [each["file"] for each in json.loads(saved.stdout)["screenshots"]]
+    assert files == [str(tmp_path / "pictures" / "gate-1-desktop.webp"), None]
+    assert (tmp_path / "pictures" / "gate-1-desktop.webp").read_bytes() == b"picture"
+    assert "already exists" in told(await run("screenshots", build, "--to", str(tmp_path / "pictures")))
 
 
 async def test_turns_and_tool_calls_are_shown(run: Run, api: RunningApi) -> None:
