@@ -430,6 +430,11 @@ class Settings(BuildSettings, BaseSettings):
         description="URL of previews, with `*` in the place of a build's id. The API serves them. In production a "
         "domain that is used for nothing else, with a wildcard certificate (docs/previews.md).",
     )
+    web_dist: str | None = Field(
+        default=None,
+        description="Directory with the built files of the web console. Unset: those that scripts/setup builds, or "
+        "that were installed.",
+    )
     trusted_proxies: Networks = Field(
         default=None,
         description="Addresses and networks of proxies in front of the API, comma-separated: what they say in "
