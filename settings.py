@@ -435,6 +435,10 @@ class Settings(BuildSettings, BaseSettings):
         description="Directory with the built files of the web console. Unset: those that scripts/setup builds, or "
         "that were installed.",
     )
+    temporal_ui_url: HttpUrl | None = Field(
+        default=None,
+        description="URL of Temporal's UI as operators' browsers reach it; the console links to it. Unset: no links.",
+    )
     trusted_proxies: Networks = Field(
         default=None,
         description="Addresses and networks of proxies in front of the API, comma-separated: what they say in "

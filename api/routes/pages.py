@@ -12,10 +12,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.deps import ProcessResourcesDep, Resources
 from api.errors import NOT_FOUND, Problem
+from api.hosts import is_loopback
+from api.origins import host_of
 from api.security_headers import OWN_PAGE, POLICY
 from api.web import BundleFile
 from domain.issuers import Issuer
-from domain.preview_address import PLACEHOLDER
+from domain.preview_address import preview_source
+from settings import Settings
 
 router = APIRouter(include_in_schema=False)
 
@@ -34,9 +37,11 @@ _FOREVER = "public, max-age=31536000, immutable"
 
 
 @router.get("/sign-in")
-async def sign_in(resources: ProcessResourcesDep) -> Response:
+async def sign_in(request: Request, resources: ProcessResourcesDep) -> Response:
     """Signs in with the code in the address's fragment. Loading the page does not use the code up. Lists the identity
     providers."""
+    if (elsewhere := other_address(request, resources.settings)) is not None:
+        return redirect(elsewhere)
     return page("sign_in.html", providers="".join(map(_choice, resources.providers.for_sign_in())))
 
 
@@ -49,6 +54,8 @@ async def sign_in(resources: ProcessResourcesDep) -> Response:
 @router.api_route("/account", **_READ)
 async def console(request: Request, resources: ProcessResourcesDep) -> Response:
     """The web console. Its script shows what belongs to the address; web/src/paths.ts builds these."""
+    if (elsewhere := other_address(request, resources.settings)) is not None:
+        return redirect(elsewhere)
     return _console(request.headers, resources)
 
 
@@ -89,33 +96,40 @@ class UnknownAddress:
         await answer(scope, receive, send)
 
 
+def other_address(request: Request, settings: Settings) -> str | None:
+    """The same page under PUBLIC_URL, if the browser calls this machine `localhost` and PUBLIC_URL does not, or the
+    other way round. Only under PUBLIC_URL the page may change anything, and there its cookies are."""
+    host, public = request.headers.get("host", ""), urlsplit(settings.public_url).netloc
+    if host == public or not is_loopback(host_of(f"//{host}")) or not is_loopback(host_of(settings.public_url)):
+        return None
+    return f"{settings.public_url}{request.url.path}" + (f"?{request.url.query}" if request.url.query else "")
+
+
+def redirect(url: str) -> Response:
+    """Send the browser to another address. It takes the fragment along."""
+    return Response(status_code=303, headers={**HEADERS, "Location": url})
+
+
 def page(name: str, status: int = 200, **parts: str) -> Response:
     """A page of ours, with the parts that stand for `$name` in it, in HTML."""
     content = Template((_PAGES / name).read_text()).substitute(parts)
     return Response(content, status, HEADERS, "text/html")
 
 
-def console_policy(preview_url: str) -> str:
-    """The policy of the console. It can't turn text into HTML or scripts, and shows nothing of others except previews.
-
-    Args:
-        preview_url: the setting. A policy's wildcard stands for a whole label, whatever else the setting has in it.
-    """
-    previews = urlsplit(preview_url)
-    label, _, domain = previews.netloc.partition(".")
-    assert PLACEHOLDER in label, "the setting is checked"
+def console_policy(settings: Settings) -> str:
+    """The policy of the console. It can't turn text into HTML or scripts, and shows nothing of others except previews."""
     # 'self' among the frames: the way into a private preview leads over a page of ours.
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; font-src 'self'; "
-        f"connect-src 'self'; frame-src 'self' {previews.scheme}://*.{domain}; form-action 'none'; base-uri 'none'; "
-        "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+        f"connect-src 'self'; frame-src 'self' {preview_source(settings.preview_url)}; form-action 'none'; "
+        "base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
 
 
 def _console(request: Headers, resources: Resources, status: int = 200) -> Response:
     if resources.bundle is None:
         return page("no_console.html", 503)
-    headers = {POLICY: console_policy(resources.settings.preview_url), "Referrer-Policy": "no-referrer"}
+    headers = {POLICY: console_policy(resources.settings), "Referrer-Policy": "no-referrer"}
     return _file(request, resources.bundle.index, "no-cache", headers | {"X-Frame-Options": "DENY"}, status)
 
 
