@@ -117,7 +117,7 @@ def page(name: str, status: int = 200, **parts: str) -> Response:
 
 
 def console_policy(settings: Settings) -> str:
-    """The policy of the console. It can't turn text into HTML or scripts, and shows nothing of others except previews."""
+    """The policy of the console. It can't turn text into HTML or scripts, and frames only previews."""
     # 'self' among the frames: the way into a private preview leads over a page of ours.
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; font-src 'self'; "
