@@ -112,7 +112,7 @@ def _say(installed: Path, *command: str, **variables: str) -> subprocess.Complet
 
 
 def test_everything_of_the_package_is_installed(installed: Path) -> None:
-    """Files that are not Python are installed too: the migrations' template, the rehearsal's product, the web console."""
+    """Files that are not Python are installed too: the migrations' template, the rehearsal's product, the console."""
     [site] = (installed / "lib").glob("python3*/site-packages")
     packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     for name in packaged["only-include"]:
