@@ -5,6 +5,7 @@ import { Copy } from "./Copy.tsx";
 import style from "./Diff.module.css";
 import { changedSpans, type FilePatch, type Hunk, type PatchLine } from "./patch.ts";
 import { printable } from "./printable.ts";
+import { Scroll } from "./Scroll.tsx";
 
 /** Lines of a file that are shown at once; of a longer one only if asked for. */
 const LINES_SHOWN = 400;
@@ -79,15 +80,13 @@ function Lines({ file, wrap }: { file: FilePatch; wrap: boolean }) {
     return String(Math.max(last?.old ?? 0, last?.new ?? 0, 99)).length;
   }, [file]);
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls has to take the keyboard.
-    <div className={`${style.body} ${wrap ? style.wrap : ""}`} tabIndex={0} role="group" aria-label={words.panels.diff.lines}>
+    <Scroll label={words.panels.diff.lines} className={`${style.body} ${wrap ? style.wrap : ""}`}>
       <div className={style.rows} style={{ "--digits": digits } as CSSProperties}>
         {file.hunks.map((hunk, index) => (
-          // biome-ignore lint/suspicious/noArrayIndexKey: a patch does not change.
           <HunkLines key={index} hunk={hunk} digits={digits} />
         ))}
       </div>
-    </div>
+    </Scroll>
   );
 }
 
@@ -101,7 +100,6 @@ function HunkLines({ hunk, digits }: { hunk: Hunk; digits: number }) {
       {hunk.lines.map((line, index) => {
         const numbers = `${pad(line.old, digits)} ${pad(line.new, digits)}`;
         return (
-          // biome-ignore lint/suspicious/noArrayIndexKey: a patch does not change.
           <span key={index} className={`${style.line} ${style[line.kind] ?? ""}`} data-numbers={numbers}>
             {SIGN[line.kind]}
             <LineText text={line.text} span={spans.get(index)} />

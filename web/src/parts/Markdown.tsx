@@ -1,9 +1,11 @@
+import type { ReactNode } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import { words } from "../words/index.ts";
 import { ExternalLink, webAddress } from "./ExternalLink.tsx";
 import style from "./Markdown.module.css";
 import { printable } from "./printable.ts";
+import { Scroll } from "./Scroll.tsx";
 
 interface Props {
   text: string;
@@ -29,11 +31,11 @@ function markUnseen() {
 const PLUGINS = [remarkGfm, markUnseen];
 
 /** The text that React nodes show. */
-function textOf(node: React.ReactNode): string {
+function textOf(node: ReactNode): string {
   if (typeof node === "string" || typeof node === "number") return String(node);
   if (Array.isArray(node)) return node.map(textOf).join("");
   if (typeof node === "object" && node !== null && "props" in node) {
-    return textOf((node.props as { children?: React.ReactNode }).children);
+    return textOf((node.props as { children?: ReactNode }).children);
   }
   return "";
 }
@@ -68,14 +70,14 @@ export default function Markdown({ text, onFile }: Props) {
       );
     },
     table: ({ children }) => (
-      // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls has to take the keyboard.
-      <div className={style.table} tabIndex={0} role="group" aria-label={words.panels.documents.table}>
+      <Scroll label={words.panels.documents.table} className={style.table}>
         <table>{children}</table>
-      </div>
+      </Scroll>
     ),
     pre: ({ children }) => (
-      // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls has to take the keyboard.
-      <pre tabIndex={0}>{children}</pre>
+      <Scroll label={words.panels.documents.code} className={style.code}>
+        <pre>{children}</pre>
+      </Scroll>
     ),
   };
   return (

@@ -104,8 +104,11 @@ test("paths in quotes", () => {
 test("what differs within a changed line", () => {
   const line = (kind: "add" | "del", text: string) => ({ kind, text, old: undefined, new: undefined });
   const lines = [line("del", "return a 😀 + b"), line("del", "x"), line("add", "return a 😁 + b"), line("add", "y")];
-  assert.deepEqual([...changedSpans(lines)], [
-    [0, [9, 11]],
-    [2, [9, 11]],
-  ]);
+  assert.deepEqual(
+    [...changedSpans(lines)],
+    [
+      [0, [9, 11]],
+      [2, [9, 11]],
+    ],
+  );
 });
