@@ -448,8 +448,8 @@ class Settings(BuildSettings, BaseSettings):
     expensive_requests_per_minute: int = Field(
         default=30,
         ge=0,
-        description="Builds and previews that a user may start in a minute, with pushes and downloads of workspaces. "
-        "0: no limit.",
+        description="Builds and previews that a user may start in a minute, with pushes, downloads of workspaces, and "
+        "files read out of large ones. 0: no limit.",
     )
     new_projects_per_day: int = Field(
         default=200, ge=0, description="Projects that a user may make in 24 hours. 0: no limit."

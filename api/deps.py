@@ -35,6 +35,10 @@ class ObjectReader(Protocol):
     def stream(self, key: str) -> AsyncGenerator[bytes, None]:
         """The object's bytes, in pieces."""
 
+    async def size(self, key: str) -> int | None:
+        """The object's size in bytes; None if there is no such object."""
+        ...
+
 
 @dataclass(frozen=True)
 class Resources:
