@@ -430,6 +430,10 @@ class Settings(BuildSettings, BaseSettings):
         description="URL of previews, with `*` in the place of a build's id. The API serves them. In production a "
         "domain that is used for nothing else, with a wildcard certificate (docs/previews.md).",
     )
+    temporal_ui_url: HttpUrl | None = Field(
+        default=None,
+        description="URL of Temporal's UI as operators' browsers reach it; the console links to it. Unset: no links.",
+    )
     trusted_proxies: Networks = Field(
         default=None,
         description="Addresses and networks of proxies in front of the API, comma-separated: what they say in "

@@ -220,7 +220,16 @@ ME: dict[str, Any] = {
     "actor": "ada",
     "credential_id": "0123456789abcdef",
     "scopes": ["account:read", "builds:read"],
+    "is_operator": False,
     "organisations": [ORGANISATION],
+    "server": {
+        "version": "0.1.0",
+        "builds_on": True,
+        "builds_off_reason": None,
+        "rehearsal": False,
+        "preview_origins": ["http://*.localhost:8000"],
+        "temporal_ui_url": None,
+    },
 }
 API_KEY: dict[str, Any] = {
     "id": "0123456789abcdef",

@@ -17,6 +17,22 @@ from domain.identity import How, Identity, Scope
 _DAY = timedelta(days=1)
 
 
+class ServerOut(BaseModel):
+    """What someone who looks at a page needs to know about the server."""
+
+    version: str
+    builds_on: bool = Field(description="Whether you may start builds now, as far as operators' switches decide it.")
+    builds_off_reason: str | None = Field(description="Why not, for people.")
+    rehearsal: bool = Field(description="Whether the rehearsal model builds: always the same kind of product.")
+    preview_origins: list[str] = Field(
+        description="Where previews are served, as sources of a Content-Security-Policy: `*` is a host's first label."
+    )
+    temporal_ui_url: str | None = Field(
+        description="The namespace in Temporal's UI, for operators: the workflow of a build is at "
+        "`/workflows/build-{id}` below. Null for founders, and if TEMPORAL_UI_URL is unset."
+    )
+
+
 class MeOut(BaseModel):
     """Who makes the request, and what they may do."""
 
@@ -29,10 +45,12 @@ class MeOut(BaseModel):
     actor: str = Field(description="Who makes the request: the user, or `operator` if an operator acts for them.")
     credential_id: str | None = Field(description="The id of the API key or the sign-in.")
     scopes: list[Scope]
+    is_operator: bool = Field(description="Whether money and what belongs to other users is shown.")
     organisations: list[OrganisationOut]
+    server: ServerOut
 
     @classmethod
-    def of(cls, identity: Identity, user: User, organisations: Iterable[OwnOrganisation]) -> Self:
+    def of(cls, identity: Identity, user: User, organisations: Iterable[OwnOrganisation], server: ServerOut) -> Self:
         """The identity, with its user's row and organisations."""
         return cls(
             user=user.id,
@@ -42,7 +60,9 @@ class MeOut(BaseModel):
             actor=identity.actor,
             credential_id=identity.credential_id,
             scopes=sorted(identity.scopes),
+            is_operator=identity.is_operator,
             organisations=[OrganisationOut.of(each) for each in organisations],
+            server=server,
         )
 
 

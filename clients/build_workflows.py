@@ -502,6 +502,11 @@ class BuildWorkflows:
                 return failure.message
         return None
 
+    @property
+    def namespace_name(self) -> str:
+        """The name of the namespace that the client uses."""
+        return self._client.namespace
+
     async def namespace(self) -> Namespace:
         """Ask Temporal which namespace the client uses.
 

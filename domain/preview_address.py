@@ -16,6 +16,15 @@ def preview_address(pattern: str, build_id: uuid.UUID | str) -> str:
     return pattern.replace(PLACEHOLDER, uuid.UUID(str(build_id)).hex)
 
 
+def preview_source(pattern: str) -> str:
+    """The source that stands for all previews in a Content-Security-Policy, such as `http://*.localhost:8000`.
+
+    There a `*` is all of a host's first label, so of `https://app-*.example.com` it is `https://*.example.com`.
+    """
+    scheme, _, host = pattern.partition("://")
+    return f"{scheme}://{PLACEHOLDER}.{host.partition('.')[2]}"
+
+
 def build_of_host(pattern: str, host: str) -> uuid.UUID | None:
     """The build whose preview a request's `Host` names, with or without a port; None if it is not a preview's host."""
     before, after = (urlsplit(pattern).hostname or "").split(PLACEHOLDER)

@@ -31,5 +31,13 @@ def hold_reason(scope: SwitchScope) -> str:
 
 def refusal(scope: SwitchScope) -> str:
     """Return why no build was started, for its founder."""
-    what = "Builds with your model are switched off for now." if scope is SwitchScope.MODEL else _WHAT_IS_OFF[scope]
-    return f"{what} No build was started. Try again later."
+    return f"{_what_is_off_for_new(scope)} No build was started. Try again later."
+
+
+def notice(scope: SwitchScope) -> str:
+    """Return why a founder can't start a build now, before they try."""
+    return f"{_what_is_off_for_new(scope)} You can start one when they are switched on again."
+
+
+def _what_is_off_for_new(scope: SwitchScope) -> str:
+    return "Builds with your model are switched off for now." if scope is SwitchScope.MODEL else _WHAT_IS_OFF[scope]

@@ -84,8 +84,9 @@ class Temporal:
         return await client.service_client.check_health(timeout=timedelta(seconds=5))
 
     def environment(self) -> dict[str, str]:
-        """Return TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE."""
-        return {"TEMPORAL_ADDRESS": f"{LOOPBACK}:{self._port}", "TEMPORAL_NAMESPACE": NAMESPACE}
+        """Return TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE, and TEMPORAL_UI_URL if the UI runs."""
+        variables = {"TEMPORAL_ADDRESS": f"{LOOPBACK}:{self._port}", "TEMPORAL_NAMESPACE": NAMESPACE}
+        return variables if self.ui_url is None else variables | {"TEMPORAL_UI_URL": self.ui_url}
 
     @property
     def ui_url(self) -> str | None:

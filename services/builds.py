@@ -75,7 +75,7 @@ async def start_build(
         build = await _find_by_key(tx, request)
         is_new = build is None
         if build is None:
-            off = await _switched_off(tx, user.id) if autonomous_agent else SwitchScope.FLEET
+            off = await find_switched_off(tx, user.id, autonomous_agent=autonomous_agent)
             _require_startable(user, off, reachable=reachable)
             build, is_new = await _insert_or_find(tx, request)
         if is_new:
@@ -85,8 +85,13 @@ async def start_build(
     return StartedBuild(build.id, is_new)
 
 
-async def _switched_off(tx: Transaction, user_id: str) -> SwitchScope | None:
-    """The scope of a switch that is off for a new build of the user. One of FALLBACK_MODEL holds the build later."""
+async def find_switched_off(tx: Transaction, user_id: str, *, autonomous_agent: bool) -> SwitchScope | None:
+    """The scope of a switch that is off for a new build of the user. One of FALLBACK_MODEL holds the build later.
+
+    `autonomous_agent`: False while the kill switch of the settings is on.
+    """
+    if not autonomous_agent:
+        return SwitchScope.FLEET
     user, plan = await load_user_with_plan(tx, user_id)
     models = []
     with suppress(UnknownModel):

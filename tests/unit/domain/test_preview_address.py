@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from domain.preview_address import build_of_host, is_related, preview_address
+from domain.preview_address import build_of_host, is_related, preview_address, preview_source
 
 BUILD = uuid.UUID("01234567-89ab-cdef-0123-456789abcdef")
 
@@ -20,6 +20,17 @@ def test_an_address_names_its_build(pattern: str, address: str) -> None:
     assert preview_address(pattern, BUILD) == preview_address(pattern, str(BUILD)) == address
     assert build_of_host(pattern, address.partition("://")[2]) == BUILD
     assert build_of_host(pattern, address.partition("://")[2].partition(":")[0].upper() + ".:99") == BUILD
+
+
+@pytest.mark.parametrize(
+    ("pattern", "source"),
+    [
+        ("http://*.localhost:8000", "http://*.localhost:8000"),
+        ("https://preview-*.example.com", "https://*.example.com"),
+    ],
+)
+def test_one_source_stands_for_all_previews(pattern: str, source: str) -> None:
+    assert preview_source(pattern) == source
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+import { lazy, Suspense } from "react";
+import { Route, Switch } from "wouter";
+import { Shell } from "./pages/Shell.tsx";
+import { Boundary } from "./parts/Boundary.tsx";
+import { Skeleton } from "./parts/Skeleton.tsx";
+
+const Projects = lazy(() => import("./pages/projects/Projects.tsx"));
+const NewIdea = lazy(() => import("./pages/new-idea/NewIdea.tsx"));
+const Project = lazy(() => import("./pages/project/Project.tsx"));
+const Build = lazy(() => import("./pages/build/Build.tsx"));
+const Usage = lazy(() => import("./pages/usage/Usage.tsx"));
+const Account = lazy(() => import("./pages/account/Account.tsx"));
+const NotFound = lazy(() => import("./pages/NotFound.tsx"));
+
+/** The pages by their addresses (`paths.ts` builds them). */
+export function App() {
+  return (
+    <Shell>
+      <Boundary>
+        <Suspense fallback={<Skeleton />}>
+          <Switch>
+            <Route path="/" component={Projects} />
+            <Route path="/new">
+              <NewIdea />
+            </Route>
+            <Route path="/projects/:id">{({ id }) => <Project key={id} id={id} />}</Route>
+            <Route path="/projects/:id/edit">{({ id }) => <NewIdea key={id} projectId={id} />}</Route>
+            <Route path="/builds/:id">{({ id }) => <Build key={id} id={id} />}</Route>
+            <Route path="/usage" component={Usage} />
+            <Route path="/account" component={Account} />
+            <Route component={NotFound} />
+          </Switch>
+        </Suspense>
+      </Boundary>
+    </Shell>
+  );
+}

@@ -1,0 +1,171 @@
+import { useQueryClient } from "@tanstack/react-query";
+import { DropdownMenu } from "radix-ui";
+import { type ReactNode, useEffect, useState, useSyncExternalStore } from "react";
+import { Link, useLocation } from "wouter";
+import { api, onSignedOut } from "../api/client.ts";
+import { keys, useAccount, useMe } from "../api/queries.ts";
+import { ButtonLink } from "../parts/Button.tsx";
+import { Dialog } from "../parts/Dialog.tsx";
+import { Icon } from "../parts/Icon.tsx";
+import { Meter } from "../parts/Meter.tsx";
+import { printable } from "../parts/printable.ts";
+import { paths } from "../paths.ts";
+import { chooseTheme, chosenTheme, type Theme } from "../theme.ts";
+import { words } from "../words/index.ts";
+import style from "./Shell.module.css";
+
+/** Tells the other tabs of this browser that it has signed out. */
+const channel = new BroadcastChannel("cofounder-sign-in");
+
+function useOnline(): boolean {
+  return useSyncExternalStore(
+    (changed) => {
+      addEventListener("online", changed);
+      addEventListener("offline", changed);
+      return () => {
+        removeEventListener("online", changed);
+        removeEventListener("offline", changed);
+      };
+    },
+    () => navigator.onLine,
+  );
+}
+
+/** Whether this browser was found to be signed out since the page was loaded. */
+function useSignedOut(): boolean {
+  const [isSignedOut, setSignedOut] = useState(false);
+  useEffect(() => {
+    const end = onSignedOut(() => setSignedOut(true));
+    const listener = () => setSignedOut(true);
+    channel.addEventListener("message", listener);
+    return () => {
+      end();
+      channel.removeEventListener("message", listener);
+    };
+  }, []);
+  return isSignedOut;
+}
+
+/** What is around every page: the bar at the top, strips about the connection, and the notice of being signed out. */
+export function Shell({ children }: { children: ReactNode }) {
+  const isOnline = useOnline();
+  const isSignedOut = useSignedOut();
+  const [location] = useLocation();
+  return (
+    <>
+      <a href="#main" className={`visually-hidden ${style.skip}`}>
+        {words.shell.skip}
+      </a>
+      <Bar />
+      {!isOnline && (
+        <p className={style.strip} role="status">
+          <Icon name="warning" /> {words.shell.offline}
+        </p>
+      )}
+      <main id="main" tabIndex={-1} className={style.main}>
+        {children}
+      </main>
+      {isSignedOut && (
+        <Dialog
+          title={words.shell.signedOut}
+          onClose={() => undefined}
+          actions={
+            <ButtonLink kind="main" to={paths.signIn(location + window.location.hash)} outside>
+              {words.shell.signIn}
+            </ButtonLink>
+          }
+        >
+          <p>{words.shell.signedOutHelp}</p>
+        </Dialog>
+      )}
+    </>
+  );
+}
+
+function Bar() {
+  const me = useMe();
+  const account = useAccount();
+  return (
+    <header className={style.bar}>
+      <Link to={paths.projects()} className={style.name}>
+        {words.shell.name}
+      </Link>
+      <nav className={style.links} aria-label={words.shell.menu}>
+        <Link to={paths.projects()}>{words.shell.projects}</Link>
+        <Link to={paths.usage()}>{words.shell.usage}</Link>
+      </nav>
+      <span className={style.space} />
+      {account.data !== undefined && (
+        <Link to={paths.usage()} className={style.meter} aria-label={words.shell.usage}>
+          <Meter budget={account.data.budget} compact />
+        </Link>
+      )}
+      <ButtonLink to={paths.newIdea()} kind="main" small>
+        <Icon name="plus" />
+        <span className={style.wideOnly}>{words.shell.newIdea}</span>
+        <span className={`${style.narrowOnly} visually-hidden`}>{words.shell.newIdea}</span>
+      </ButtonLink>
+      {me.data !== undefined && <AccountMenu user={me.data.name ?? me.data.user} />}
+    </header>
+  );
+}
+
+function AccountMenu({ user }: { user: string }) {
+  const [, navigate] = useLocation();
+  const [theme, setTheme] = useState<Theme>(chosenTheme);
+  const client = useQueryClient();
+
+  async function signOut() {
+    await api.DELETE("/v1/sign-ins/current");
+    channel.postMessage("signed out");
+    client.removeQueries({ queryKey: keys.me() });
+    window.location.assign(paths.signIn("/"));
+  }
+
+  return (
+    <DropdownMenu.Root modal={false}>
+      <DropdownMenu.Trigger className={style.menuButton} aria-label={`${words.shell.account}: ${printable(user)}`}>
+        <Icon name="person" />
+        <span className={style.wideOnly}>{printable(user)}</span>
+      </DropdownMenu.Trigger>
+      <DropdownMenu.Portal>
+        <DropdownMenu.Content className={style.menu} align="end" sideOffset={6}>
+          <DropdownMenu.Label className={style.menuLabel}>{words.shell.signedInAs(printable(user))}</DropdownMenu.Label>
+          <DropdownMenu.Item className={style.menuItem} onSelect={() => navigate(paths.account())}>
+            <Icon name="key" /> {words.shell.account}
+          </DropdownMenu.Item>
+          <DropdownMenu.Item className={style.menuItem} onSelect={() => navigate(paths.usage())}>
+            <Icon name="clock" /> {words.shell.usage}
+          </DropdownMenu.Item>
+          <DropdownMenu.Item className={style.menuItem} onSelect={() => window.location.assign(paths.apiDocs())}>
+            <Icon name="document" /> {words.shell.apiDocs}
+          </DropdownMenu.Item>
+          <DropdownMenu.Separator className={style.menuLine} />
+          <DropdownMenu.Label className={style.menuLabel}>{words.shell.theme}</DropdownMenu.Label>
+          <DropdownMenu.RadioGroup
+            value={theme}
+            onValueChange={(value) => {
+              chooseTheme(value as Theme);
+              setTheme(value as Theme);
+            }}
+          >
+            {(Object.keys(words.shell.themes) as Theme[]).map((name) => (
+              <DropdownMenu.RadioItem key={name} value={name} className={style.menuItem}>
+                <span className={style.mark}>
+                  <DropdownMenu.ItemIndicator>
+                    <Icon name="check" />
+                  </DropdownMenu.ItemIndicator>
+                </span>
+                {words.shell.themes[name]}
+              </DropdownMenu.RadioItem>
+            ))}
+          </DropdownMenu.RadioGroup>
+          <DropdownMenu.Separator className={style.menuLine} />
+          <DropdownMenu.Item className={style.menuItem} onSelect={signOut}>
+            <Icon name="arrowLeft" /> {words.shell.signOut}
+          </DropdownMenu.Item>
+        </DropdownMenu.Content>
+      </DropdownMenu.Portal>
+    </DropdownMenu.Root>
+  );
+}

@@ -1,0 +1,27 @@
+import { useEffect, useState } from "react";
+import { Problem } from "../api/client.ts";
+import { words } from "../words/index.ts";
+import { Button } from "./Button.tsx";
+import { Notice } from "./Notice.tsx";
+import { printable } from "./printable.ts";
+
+/** An error of the API in place of what it was asked for: what is wrong, what to do, and a button that asks again. */
+export function Failure({ error, retry }: { error: Error; retry?: () => void }) {
+  const wait = error instanceof Problem ? error.retryAfter : undefined;
+  const [left, setLeft] = useState(wait ?? 0);
+  useEffect(() => setLeft(wait ?? 0), [wait]);
+  useEffect(() => {
+    if (left <= 0) return;
+    const timer = setTimeout(() => {
+      setLeft(left - 1);
+      if (left === 1) retry?.();
+    }, 1_000);
+    return () => clearTimeout(timer);
+  }, [left, retry]);
+  return (
+    <Notice kind="bad" title={printable(error.message)} alert>
+      {left > 0 && <p>{words.shared.again(left)}</p>}
+      {retry !== undefined && <Button onClick={retry}>{words.shared.retry}</Button>}
+    </Notice>
+  );
+}

@@ -1,0 +1,13 @@
+/** The address of every page. `api/web.py` answers these with the app. */
+export const paths = {
+  projects: () => "/",
+  newIdea: () => "/new",
+  project: (id: string) => `/projects/${encodeURIComponent(id)}`,
+  editProject: (id: string) => `/projects/${encodeURIComponent(id)}/edit`,
+  build: (id: string, event?: number) => `/builds/${encodeURIComponent(id)}${event === undefined ? "" : `#e${event}`}`,
+  usage: () => "/usage",
+  account: () => "/account",
+  /** The page with which the API signs a browser in; not part of the app. It comes back to `to`. */
+  signIn: (to: string) => `/sign-in#${new URLSearchParams({ to })}`,
+  apiDocs: () => "/docs",
+};

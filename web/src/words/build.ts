@@ -1,0 +1,3 @@
+export const build = {
+  title: "Build",
+};

@@ -1,0 +1,3 @@
+export const newIdea = {
+  title: "New idea",
+};
