@@ -10,7 +10,12 @@ type Field = readonly [Kind | OrNull] | readonly [Kind | OrNull, unknown];
  */
 export const SHAPES = {
   answer: { number: ["integer"], text: ["text"], question_id: ["text or null", null] },
-  budget: { budget_percent: ["integer or null", null], budget_level: ["text or null", null], text: ["text"], alert: ["flag", false] },
+  budget: {
+    budget_percent: ["integer or null", null],
+    budget_level: ["text or null", null],
+    text: ["text"],
+    alert: ["flag", false],
+  },
   compacted: { reason: ["text", ""], tokens_before: ["integer", 0], summary: ["text", ""] },
   gate_bounced: { number: ["integer"], findings: ["texts", []] },
   gate_passed: { number: ["integer"], tests_run: ["integer or null", null], screenshots: ["text map", {}] },
@@ -26,21 +31,64 @@ export const SHAPES = {
   narration: { text: ["text", ""], claim: ["text or null", null] },
   phase_completed: { phase: ["integer", 0], commit: ["text or null", null], title: ["text", ""] },
   plan: { open: ["integer", 0], done: ["integer", 0], stories: ["texts", []] },
-  preview: { state: ["text"], url: ["text or null", null], expires_at: ["text or null", null], reason: ["text or null", null] },
-  product_judged: { number: ["integer"], model: ["text", ""], findings: ["texts", []], returned: ["flag", false], reason: ["text or null", null] },
+  preview: {
+    state: ["text"],
+    url: ["text or null", null],
+    expires_at: ["text or null", null],
+    reason: ["text or null", null],
+  },
+  product_judged: {
+    number: ["integer"],
+    model: ["text", ""],
+    findings: ["texts", []],
+    returned: ["flag", false],
+    reason: ["text or null", null],
+  },
   pushed: { commit: ["text"], branch: ["text", ""], repository: ["text", ""] },
-  question: { question_id: ["text"], problem: ["text"], tried: ["texts", []], options: ["texts", []], default: ["text or null", null] },
+  question: {
+    question_id: ["text"],
+    problem: ["text"],
+    tried: ["texts", []],
+    options: ["texts", []],
+    default: ["text or null", null],
+  },
   ready: { build_version: ["integer"], preview_url: ["text or null", null], phases_completed: ["integer", 0] },
   restore_asked: { number: ["integer"], snapshot: ["integer or null", null], commit: ["text or null", null] },
-  restore_done: { number: ["integer"], snapshot: ["integer or null", null], commit: ["text or null", null], kept_as: ["integer or null", null], stored_as: ["integer or null", null] },
+  restore_done: {
+    number: ["integer"],
+    snapshot: ["integer or null", null],
+    commit: ["text or null", null],
+    kept_as: ["integer or null", null],
+    stored_as: ["integer or null", null],
+  },
   restore_failed: { number: ["integer"], error: ["text or null", null] },
   resumed: { reason: ["text", ""], continuing_from: ["text", "where it was"], changes: ["texts", []] },
   snapshot_failed: { number: ["integer"], reason: ["text", ""], error: ["text", ""] },
   snapshot_stored: { number: ["integer"], reason: ["text", ""], bytes: ["integer", 0], files: ["integer", 0] },
-  status: { status: ["text"], waiting_for: ["text or null", null], dependency: ["text or null", null], reason: ["text or null", null], wakes_at: ["text or null", null], wake_command: ["text or null", null] },
-  tool_done: { tool_use_id: ["text"], name: ["text", ""], summary: ["text", ""], is_error: ["flag", false], seconds: ["number", 0.0] },
+  status: {
+    status: ["text"],
+    waiting_for: ["text or null", null],
+    dependency: ["text or null", null],
+    reason: ["text or null", null],
+    wakes_at: ["text or null", null],
+    wake_command: ["text or null", null],
+  },
+  tool_done: {
+    tool_use_id: ["text"],
+    name: ["text", ""],
+    summary: ["text", ""],
+    is_error: ["flag", false],
+    seconds: ["number", 0.0],
+  },
   tool_started: { tool_use_id: ["text"], name: ["text", ""], summary: ["text", ""] },
-  turn_answered: { budget_percent: ["integer or null", null], budget_level: ["text or null", null], tokens: ["integer map", {}], tool_calls: ["integer", 0], stop_reason: ["text or null", null], estimated: ["flag", false] },
+  turn_answered: {
+    budget_percent: ["integer or null", null],
+    budget_level: ["text or null", null],
+    tokens: ["integer map", {}],
+    tool_calls: ["integer", 0],
+    stop_reason: ["text or null", null],
+    estimated: ["flag", false],
+  },
   turn_failed: { error: ["text"] },
   turn_started: { attempt: ["integer", 1] },
   turn_withdrawn: { claim: ["text or null", null] },
@@ -60,10 +108,18 @@ interface Values {
   "integer map": Readonly<Record<string, number>>;
   "text map": Readonly<Record<string, string>>;
 }
-type Value<K> = K extends `${infer Inner extends Kind} or null` ? Values[Inner] | null : K extends Kind ? Values[K] : never;
+type Value<K> = K extends `${infer Inner extends Kind} or null`
+  ? Values[Inner] | null
+  : K extends Kind
+    ? Values[K]
+    : never;
 
 export type EventData = {
-  [T in EventType]: { -readonly [F in keyof (typeof SHAPES)[T]]: (typeof SHAPES)[T][F] extends readonly [infer K, ...unknown[]] ? Value<K> : never };
+  [T in EventType]: {
+    -readonly [F in keyof (typeof SHAPES)[T]]: (typeof SHAPES)[T][F] extends readonly [infer K, ...unknown[]]
+      ? Value<K>
+      : never;
+  };
 };
 
 interface Common {
@@ -117,7 +173,10 @@ const FITS: Record<Kind, (value: unknown) => boolean> = {
   "text map": (value) => isMap(value, isText),
 };
 
-function readData(fields: Record<string, Field>, data: Readonly<Record<string, unknown>>): Record<string, unknown> | null {
+function readData(
+  fields: Record<string, Field>,
+  data: Readonly<Record<string, unknown>>,
+): Record<string, unknown> | null {
   const read: Record<string, unknown> = {};
   for (const name in fields) {
     const field = fields[name] as Field;

@@ -48,6 +48,8 @@ export interface FeedState {
   readonly budgetLevel: string | null;
   /** The titles of the phases that are done. */
   readonly phases: readonly string[];
+  /** The events with which phases have ended. */
+  readonly phaseEvents: readonly EventOf<"phase_completed">[];
   readonly previewUrl: string | null;
   readonly beganAt: number | null;
   readonly endedAt: number | null;
@@ -58,6 +60,8 @@ export interface FeedState {
   readonly version: number | null;
   /** Questions without an answer, the oldest first. One without `default` holds the build. */
   readonly questions: readonly EventData["question"][];
+  /** The last event after which other answers about the build may be out of date; 0 for none. */
+  readonly milestoneId: number;
   readonly entries: readonly Entry[];
 }
 
@@ -76,6 +80,7 @@ export const EMPTY: FeedState = {
   budgetPercent: null,
   budgetLevel: null,
   phases: [],
+  phaseEvents: [],
   previewUrl: null,
   beganAt: null,
   endedAt: null,
@@ -83,8 +88,15 @@ export const EMPTY: FeedState = {
   preview: null,
   version: null,
   questions: [],
+  milestoneId: 0,
   entries: [],
 };
+
+/** Events of the work itself: they change nothing but the feed. */
+const WORK: ReadonlySet<string> = new Set([
+  ...["turn_started", "turn_answered", "turn_failed", "turn_withdrawn", "narration", "tool_started", "tool_done"],
+  ...["gate_step", "guard", "host_refused", "compacted"],
+]);
 
 const CLOSED: ReadonlySet<string> = new Set(["ready", "failed", "cancelled"]);
 
@@ -110,6 +122,7 @@ export function applyEvents(state: FeedState, events: readonly FeedEvent[]): Fee
 function apply(draft: Draft, event: FeedEvent): void {
   draft.lastId = event.id;
   draft.beganAt ??= event.at;
+  if (!WORK.has(event.type)) draft.milestoneId = event.id;
   switch (event.type) {
     case "status":
       draft.status = event.data.status;
@@ -121,7 +134,8 @@ function apply(draft: Draft, event: FeedEvent): void {
       draft.endedAt = isClosed(draft) ? event.at : null;
       // A build that goes on has closed the question that it waited for, with an answer or without.
       if (isClosed(draft)) draft.questions = [];
-      else if (draft.status !== "needs_input") draft.questions = draft.questions.filter((asked) => asked.default !== null);
+      else if (draft.status !== "needs_input")
+        draft.questions = draft.questions.filter((asked) => asked.default !== null);
       break;
     case "model":
       draft.modelLabel = onOneLine(event.data.label || event.data.model);
@@ -147,6 +161,7 @@ function apply(draft: Draft, event: FeedEvent): void {
       call(draft, event);
       return;
     case "phase_completed":
+      draft.phaseEvents = [...draft.phaseEvents, event];
       draft.phases = [...draft.phases, onOneLine(event.data.title || `phase ${event.data.phase}`)];
       break;
     case "preview":

@@ -89,6 +89,11 @@ export class FeedStore {
     };
   };
 
+  /** Whether nobody watches. */
+  get isIdle(): boolean {
+    return this.#listeners.size === 0;
+  }
+
   readonly snapshot = (): Snapshot => this.#snapshot;
 
   readonly retryNow = (): void => this.#stream.retryNow();

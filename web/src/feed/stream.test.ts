@@ -86,7 +86,11 @@ class OpenFeed {
   #controller!: ReadableStreamDefaultController<Uint8Array>;
 
   constructor(init: RequestInit) {
-    const body = new ReadableStream<Uint8Array>({ start: (controller) => void (this.#controller = controller) });
+    const body = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        this.#controller = controller;
+      },
+    });
     init.signal?.addEventListener("abort", () => this.fail());
     this.response = new Response(body, { headers: { "Content-Type": "text/event-stream" } });
   }
@@ -129,9 +133,11 @@ function following(handler: Handler) {
 
 test("events arrive whole, however their bytes are cut, and the feed ends with a 204", async () => {
   let feed!: OpenFeed;
-  const { browser, events, live } = following((_, init) =>
-    feed === undefined ? (feed = new OpenFeed(init)).response : new Response(null, { status: 204 }),
-  );
+  const { browser, events, live } = following((_, init) => {
+    if (feed !== undefined) return new Response(null, { status: 204 });
+    feed = new OpenFeed(init);
+    return feed.response;
+  });
   await settle();
   assert.equal(live(), "live");
   feed.send("retry: 2000\n\n: ping\n\n");

@@ -246,11 +246,15 @@ export class FeedStream {
   #failed(error: unknown): void {
     this.#connection = null;
     const status = error instanceof Refused ? error.status : 0;
-    if (status === 401) return this.#finish({ kind: "signed out" });
-    if (status === 404 || status === 422) return this.#finish({ kind: "not found" });
-    this.#attempt += 1;
-    const least = error instanceof Refused ? error.retryAfter : 0;
-    this.#pause(Math.max(least, pauseBefore(this.#attempt, this.#around.random())));
+    if (status === 401) {
+      this.#finish({ kind: "signed out" });
+    } else if (status === 404 || status === 422) {
+      this.#finish({ kind: "not found" });
+    } else {
+      this.#attempt += 1;
+      const least = error instanceof Refused ? error.retryAfter : 0;
+      this.#pause(Math.max(least, pauseBefore(this.#attempt, this.#around.random())));
+    }
   }
 
   #finish(live: Live): void {
