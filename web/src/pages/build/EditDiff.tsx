@@ -25,7 +25,6 @@ function marked(sign: "+" | "−", parts: readonly { value: string; isChanged: b
       .split("\n")
       .forEach((piece, index) => {
         if (index > 0) lines.push([]);
-        // biome-ignore lint/suspicious/noArrayIndexKey: the parts of a text never change their order
         if (piece !== "") lines.at(-1)?.push(isChanged ? <mark key={`${number}-${index}`}>{piece}</mark> : piece);
       });
   });
@@ -74,7 +73,6 @@ export default function EditDiff({ before, after }: { before: string; after: str
   return (
     <pre className={`${style.output} ${style.whole} ${style.diff}`}>
       {diff(before, after).map(({ sign, content }, index) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: lines never change their order
         <span key={index} className={LOOK[sign]}>
           {sign} {content}
           {"\n"}

@@ -144,7 +144,6 @@ export function Feed({ build, startsWith = "story", onFile }: FeedProps) {
             const row = rows[item.index];
             if (row === undefined) return null;
             return (
-              // biome-ignore lint/a11y/noNoninteractiveElementInteractions: rows are reached by j, k and the arrows
               <li
                 key={item.key}
                 ref={virtualizer.measureElement}
@@ -155,7 +154,6 @@ export function Feed({ build, startsWith = "story", onFile }: FeedProps) {
                 style={{ transform: `translateY(${item.start}px)` }}
                 aria-posinset={item.index + 1}
                 aria-setsize={feed.isComplete ? rows.length : -1}
-                // biome-ignore lint/a11y/noNoninteractiveTabindex: one row can be reached by Tab, the others by arrows
                 tabIndex={row.key === activeKey ? 0 : -1}
                 onFocus={() => setActive(row.key)}
                 onKeyDown={(event) => onRowKey(event, row)}
@@ -252,7 +250,6 @@ function useTarget(
     return () => removeEventListener("hashchange", onHash);
   }, []);
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: another build's feed is another search
   useEffect(() => {
     if (wanted !== null && count > 0 && firstId > wanted && !isComplete) void loadTo(wanted);
   }, [wanted, count, firstId, isComplete, loadTo, build]);

@@ -1,5 +1,13 @@
 import { lazy, memo, type ReactNode, Suspense } from "react";
-import { type CallRow, callState, type EventRow, type GateRow, type Row, summaryOf, type WorkRow } from "../../feed/rows.ts";
+import {
+  type CallRow,
+  callState,
+  type EventRow,
+  type GateRow,
+  type Row,
+  summaryOf,
+  type WorkRow,
+} from "../../feed/rows.ts";
 import { showEvent } from "../../feed/showEvent.ts";
 import { isClosed } from "../../feed/state.ts";
 import { ExternalLink } from "../../parts/ExternalLink.tsx";
@@ -224,7 +232,8 @@ function Gate({ row, status, beganAt }: { row: GateRow; status: string; beganAt:
       [hue, icon] = ["good", "check"];
     } else if (event.type === "product_judged") {
       const { model, reason, returned } = event.data;
-      const judged = reason !== null ? text.notJudged(reason) : text.judged(model, event.data.findings.length, returned);
+      const judged =
+        reason !== null ? text.notJudged(reason) : text.judged(model, event.data.findings.length, returned);
       notes.push(<Listing key={event.id} title={judged} items={returned ? [] : event.data.findings} />);
     }
   }
@@ -235,7 +244,6 @@ function Gate({ row, status, beganAt }: { row: GateRow; status: string; beganAt:
       {steps.length > 0 && (
         <ol className={style.steps} aria-label={text.steps}>
           {steps.map((step, index) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: steps are only ever added at the end
             <li key={index}>{printable(step)}</li>
           ))}
         </ol>
@@ -256,7 +264,6 @@ function Listing({ title, items }: { title: string; items: readonly string[] }) 
           {items.map((item, index) => {
             const [first = "", ...rest] = printable(item).split("\n");
             return (
-              // biome-ignore lint/suspicious/noArrayIndexKey: the list never changes
               <li key={index}>
                 {rest.length === 0 ? (
                   first
@@ -313,7 +320,13 @@ function Event({ row, beganAt }: { row: EventRow; beganAt: number | null }) {
     case "status": {
       const { status } = event.data;
       const [icon, hue] = STATUS_LOOK[status] ?? ["info", "quiet"];
-      return line(icon, hue, text.status[status] ?? text.statusOther(status), reason(event.data.reason), text.kinds.status);
+      return line(
+        icon,
+        hue,
+        text.status[status] ?? text.statusOther(status),
+        reason(event.data.reason),
+        text.kinds.status,
+      );
     }
     case "model":
       return line("info", "quiet", text.modelChosen(event.data.label || event.data.model));
@@ -421,7 +434,12 @@ function Event({ row, beganAt }: { row: EventRow; beganAt: number | null }) {
     case "preview": {
       const { state, url } = event.data;
       const more = state === "open" && url !== null ? <ExternalLink href={url} /> : reason(event.data.reason);
-      return line(state === "failed" ? "warning" : "external", state === "failed" ? "warn" : "quiet", text.preview(state), more);
+      return line(
+        state === "failed" ? "warning" : "external",
+        state === "failed" ? "warn" : "quiet",
+        text.preview(state),
+        more,
+      );
     }
     case "pushed":
       return line("check", "good", text.pushed(event.data.commit, event.data.branch, event.data.repository));
@@ -430,7 +448,12 @@ function Event({ row, beganAt }: { row: EventRow; beganAt: number | null }) {
     case "ready":
       return line("check", "good", text.version(event.data.build_version));
     case "unknown":
-      return line("info", "quiet", text.unknown(event.name), <More title={text.open}>{JSON.stringify(event.data, null, 2)}</More>);
+      return line(
+        "info",
+        "quiet",
+        text.unknown(event.name),
+        <More title={text.open}>{JSON.stringify(event.data, null, 2)}</More>,
+      );
     default:
       // A single event of a gate, as a filter shows it.
       return <Gate row={{ ...row, kind: "gate", entries: [entry] }} status="ready" beganAt={beganAt} />;

@@ -199,9 +199,7 @@ function Output({ value }: { value: string }) {
   const shown = isWhole || !isLong ? value : lines.slice(0, LINES).join("\n").slice(0, CHARACTERS);
   return (
     <>
-      <pre className={`${style.output} ${isWhole ? style.whole : ""}`}>
-        {withGaps(printable(shown))}
-      </pre>
+      <pre className={`${style.output} ${isWhole ? style.whole : ""}`}>{withGaps(printable(shown))}</pre>
       {isLong && (
         <Button small kind="quiet" aria-expanded={isWhole} onClick={() => setWhole(!isWhole)}>
           {isWhole ? text.showLess : text.showAll(lines.length)}
@@ -218,8 +216,13 @@ function withGaps(value: string): ReactNode {
   if (parts.length === 1) return value;
   return parts.map((part, index) => {
     // Every second part is a gap, because the pattern has one group.
-    // biome-ignore lint/suspicious/noArrayIndexKey: the parts of a text never change their order
-    return index % 2 === 1 ? <span key={index} className={style.gap}>{part}</span> : part;
+    return index % 2 === 1 ? (
+      <span key={index} className={style.gap}>
+        {part}
+      </span>
+    ) : (
+      part
+    );
   });
 }
 
