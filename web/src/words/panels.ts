@@ -5,6 +5,7 @@ const CHANGE: Record<FilePatch["change"], string> = {
   deleted: "deleted",
   renamed: "renamed",
   copied: "copied",
+  type: "file or link",
   changed: "",
 };
 
@@ -29,6 +30,7 @@ export const panels = {
     copyPath: "Copy the path",
     binary: "A binary file: its bytes are not shown.",
     leftOut: "Too large to be shown here. Open the file in Files, or download the workspace.",
+    cut: "The rest of this file is too large to be shown here.",
     noLines: "No line of it has changed.",
     long: (lines: number) => `${many(lines, "line")}.`,
     showLines: "Show the lines",
@@ -109,6 +111,11 @@ export const panels = {
     empty: "No snapshot yet.",
     emptyHelp: "The files appear here when the first snapshot of the workspace is stored.",
     choose: "Choose a file to read it.",
+    gone: (number: string) => `Snapshot ${number} is not kept any longer, or there was none.`,
+    showLatest: "Show the latest",
+    linkDetail: "link",
+    listCut: (count: number) => `Only the first ${many(count, "file")} are listed. Download the workspace to see all.`,
+    executable: "executable",
     back: "All files",
     wrap: "Wrap lines",
     copyText: "Copy the text",
