@@ -15,7 +15,7 @@ import { words } from "../../../words/index.ts";
 import style from "./Changes.module.css";
 import { Empty } from "./Empty.tsx";
 import type { PanelProps } from "./Panels.tsx";
-import { useDiff, usePhases } from "./queries.ts";
+import { type DiffData, useDiff, usePhases } from "./queries.ts";
 import { useWrap } from "./wrap.ts";
 
 type Change = Schemas["FileChangeOut"];
@@ -76,7 +76,7 @@ export default function Changes({ build }: PanelProps) {
     );
   }
   if (last === undefined) return <Empty title={w.empty}>{w.emptyHelp}</Empty>;
-  const isMissing = diff.error instanceof Problem && diff.error.status === 404;
+  const missing = diff.error instanceof Problem && diff.error.status === 404 ? diff.error : undefined;
   return (
     <div className={style.panel}>
       <div className={style.bar}>
@@ -108,8 +108,8 @@ export default function Changes({ build }: PanelProps) {
       </div>
       {diff.isPending ? (
         <Skeleton lines={8} />
-      ) : isMissing ? (
-        <Empty title={w.missing}>{printable(diff.error.message)}</Empty>
+      ) : missing !== undefined ? (
+        <Empty title={w.missing}>{printable(missing.message)}</Empty>
       ) : diff.data === undefined ? (
         diff.error && <Failure error={diff.error} retry={() => diff.refetch()} />
       ) : diff.data.changes.length === 0 ? (
@@ -122,7 +122,7 @@ export default function Changes({ build }: PanelProps) {
 }
 
 /** The changed files, and the changes of all of them; on a phone, of one at a time. */
-function Changed({ diff, wrap }: { diff: Schemas["DiffOut"]; wrap: boolean }) {
+function Changed({ diff, wrap }: { diff: DiffData; wrap: boolean }) {
   const isPhone = useIsPhone();
   const id = useId();
   const root = useRef<HTMLDivElement>(null);

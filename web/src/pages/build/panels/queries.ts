@@ -102,6 +102,8 @@ export function usePhases(build: string, isEnded: boolean) {
   });
 }
 
+export type DiffData = Omit<Schemas["PhaseDiffOut"], "phase">;
+
 /**
  * What a phase has changed, or the build as a whole.
  *
@@ -111,7 +113,7 @@ export function useDiff(build: string, phase: number | "whole", upTo: number | u
   return useQuery({
     queryKey: keys.ofBuild(build, "diff", phase, phase === "whole" ? upTo : undefined),
     enabled: upTo !== undefined,
-    queryFn: (): Promise<Schemas["DiffOut"]> =>
+    queryFn: (): Promise<DiffData> =>
       phase === "whole"
         ? dataOf(api.GET("/v1/builds/{build_id}/diff", of(build)))
         : dataOf(
