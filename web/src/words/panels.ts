@@ -179,7 +179,7 @@ export const panels = {
     policies: { sleep: "Sleep until there is money again", stop: "Stop, and keep the work" } as Record<string, string>,
     nights: "Asks you after",
     nightsOf: (most: number) => many(most, "night"),
-    slept: (count: number) => `${many(count, "time")} so far`,
+    slept: (count: number) => `it has slept ${many(count, "time")} so far`,
     version: "Version",
     noVersion: "None yet",
     phases: "Phases",

@@ -95,7 +95,7 @@ function Facts({ build }: { build: Build }) {
         )}
         <Fact name={w.sandbox}>
           {build.sandbox_id ? <code>{printable(build.sandbox_id)}</code> : w.noSandbox}
-          {build.sandbox_hours > 0 && `, ${w.sandboxHours(build.sandbox_hours)}`}
+          {build.sandbox_hours >= 0.05 && `, ${w.sandboxHours(build.sandbox_hours)}`}
         </Fact>
         {build.workspace_path && (
           <Fact name={w.workspace}>
