@@ -205,6 +205,8 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
     onBack,
   };
   const isPhone = width === "phone";
+  // A phone has no room for both, and the question's card takes the founder's own words.
+  const isAsked = isPhone && build.question !== null;
   const showsFeed = !isPhone || tab === undefined;
   const showsPanels = isPhone ? tab !== undefined : panels;
 
@@ -256,7 +258,7 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
             )
           }
         />
-        {width !== "desktop" && showsFeed && <ChipsRow {...line} />}
+        {width !== "desktop" && showsFeed && !isAsked && <ChipsRow {...line} />}
         {trouble !== "" && (
           <div className={style.notices}>
             <Notice kind="bad" title={printable(trouble)} alert>
@@ -287,9 +289,11 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
               />
             </div>
           )}
-          <Boundary>
-            <Questions build={build} feed={feed} mayChange={mayChange === true} announce={announce} />
-          </Boundary>
+          <div className={style.questions}>
+            <Boundary>
+              <Questions build={build} feed={feed} mayChange={mayChange === true} announce={announce} />
+            </Boundary>
+          </div>
           <div className={style.feed}>
             <Boundary>
               <Feed
@@ -299,7 +303,7 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
               />
             </Boundary>
           </div>
-          {mayChange === true && !ended && (
+          {mayChange === true && !ended && !isAsked && (
             <Boundary>
               <Steer build={build} field={steer} announce={announce} />
             </Boundary>

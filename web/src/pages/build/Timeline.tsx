@@ -4,7 +4,7 @@ import { Button } from "../../parts/Button.tsx";
 import { duration } from "../../parts/clock.ts";
 import { Icon, type IconName } from "../../parts/Icon.tsx";
 import { printable } from "../../parts/printable.ts";
-import { isEnded } from "../../parts/Status.tsx";
+import { isEnded, statusWord } from "../../parts/Status.tsx";
 import { Time, useNow } from "../../parts/Time.tsx";
 import { timeline as text } from "../../words/build.ts";
 import type { Build } from "./data.ts";
@@ -85,6 +85,10 @@ interface Look {
   hue: "good" | "warn" | "bad" | "rest" | "info" | "plain";
 }
 
+const WORKS: ReadonlySet<string> = new Set(["queued", "starting", "scaffold", "code", "checks"]);
+const AT_WORK: Look = { icon: "work", title: text.inWork, hue: "info" };
+const WAITING: Look = { icon: "clock", title: "", hue: "rest" };
+
 function lookOf(point: TimelinePoint, build: Build): Look {
   switch (point.kind) {
     case "phase":
@@ -104,7 +108,7 @@ function lookOf(point: TimelinePoint, build: Build): Look {
     case "snapshot":
       return { icon: "snapshot", title: text.snapshot(point.snapshot.number), hue: "plain" };
     case "now":
-      if (!point.ended) return { icon: "work", title: text.inWork, hue: "info" };
+      if (!point.ended) return WORKS.has(build.status) ? AT_WORK : { ...WAITING, title: statusWord(build.status, build.waiting_for) };
       return {
         icon: build.status === "ready" ? "check" : build.status === "failed" ? "error" : "stop",
         title: text.ended[build.status] ?? build.status,
