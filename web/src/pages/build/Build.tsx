@@ -53,7 +53,7 @@ const RestoreDialog = lazy(() => import("./RestoreDialog.tsx"));
 export default function Build({ id }: { id: string }) {
   const feed = useBuildFeed(id);
   const row = useBuildRow(id);
-  useFollow(id, feed);
+  useFollow(id, feed, row.data?.last_event_id);
   const build = useCurrent(row.data, feed);
   usePageTitle(build === undefined ? words.build.title : titleOf(build));
   useNotices(build);

@@ -199,9 +199,10 @@ function QuestionCard({ build, asked, mayChange, announce }: { asked: Question }
                 name={id}
                 value={OWN}
                 checked={choice === OWN}
-                onChange={() => {
-                  setChoice(OWN);
-                  field.current?.focus();
+                onChange={() => setChoice(OWN)}
+                onClick={(event) => {
+                  // By pointer only: the arrow keys choose, too, and must not leave the choices.
+                  if (event.detail > 0) requestAnimationFrame(() => field.current?.focus());
                 }}
               />
               <span>{text.own}</span>

@@ -108,7 +108,8 @@ function lookOf(point: TimelinePoint, build: Build): Look {
     case "snapshot":
       return { icon: "snapshot", title: text.snapshot(point.snapshot.number), hue: "plain" };
     case "now":
-      if (!point.ended) return WORKS.has(build.status) ? AT_WORK : { ...WAITING, title: statusWord(build.status, build.waiting_for) };
+      if (!point.ended)
+        return WORKS.has(build.status) ? AT_WORK : { ...WAITING, title: statusWord(build.status, build.waiting_for) };
       return {
         icon: build.status === "ready" ? "check" : build.status === "failed" ? "error" : "stop",
         title: text.ended[build.status] ?? build.status,

@@ -100,27 +100,29 @@ const PARTS: Record<string, readonly string[]> = {
 const FREQUENT: ReadonlySet<string> = new Set(["turn_answered", "tool_done"]);
 const FREQUENT_MS = 4_000;
 
-/** Read again what new events of the feed have changed. */
-export function useFollow(id: string, feed: BuildFeed): void {
+/** Of the newest entries, this many are looked through for news: a call that ends late has an entry further up. */
+const LOOKED_THROUGH = 400;
+
+/**
+ * Read again what new events of the feed have changed.
+ * `since`: the last event when the row was read first; what follows it is news.
+ */
+export function useFollow(id: string, feed: BuildFeed, since: number | undefined): void {
   const client = useQueryClient();
   const seen = useRef<number | undefined>(undefined);
   const later = useRef(new Set<string>());
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
 
   useEffect(() => {
+    seen.current ??= since;
+    const { lastId, entries } = feed.state;
+    if (seen.current === undefined || lastId <= seen.current) return;
     const read = (part: string) =>
       client.invalidateQueries({ queryKey: part === "row" ? keys.build(id) : keys.ofBuild(id, part), exact: true });
-    const { lastId, entries } = feed.state;
-    // The first events are as old as the answers that the page begins with.
-    if (seen.current === undefined) {
-      if (lastId > 0) seen.current = lastId;
-      return;
-    }
     const now = new Set<string>();
-    for (let index = entries.length - 1; index >= 0; index--) {
-      const entry = entries[index];
-      const event = entry?.done ?? entry?.event;
-      if (event === undefined || event.id <= seen.current) break;
+    for (const entry of entries.slice(-LOOKED_THROUGH)) {
+      const event = entry.done ?? entry.event;
+      if (event.id <= seen.current) continue;
       for (const part of PARTS[event.type] ?? []) (FREQUENT.has(event.type) ? later.current : now).add(part);
     }
     seen.current = lastId;
@@ -135,7 +137,7 @@ export function useFollow(id: string, feed: BuildFeed): void {
         later.current.clear();
       }, FREQUENT_MS);
     }
-  }, [client, id, feed.state]);
+  }, [client, id, feed.state, since]);
 
   useEffect(() => () => clearTimeout(timer.current), []);
 }
