@@ -5,6 +5,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from playwright.async_api import Locator, Page, expect
 from sqlalchemy import update
 
