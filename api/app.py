@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
-from api import conversation_schemas, file_schemas, identity_schemas, schemas
+from api import conversation_schemas, file_schemas, identity_schemas, schemas, version_schemas
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
@@ -46,7 +46,9 @@ from api.security_headers import SecurityHeaders
 
 BODY_MAX_BYTES = 256 * 1024
 
-_MODELS = vars(schemas) | vars(identity_schemas) | vars(conversation_schemas) | vars(file_schemas)
+_MODELS = (
+    vars(schemas) | vars(identity_schemas) | vars(conversation_schemas) | vars(file_schemas) | vars(version_schemas)
+)
 """The models of bodies, by name."""
 
 _DESCRIPTION = """
