@@ -10,7 +10,7 @@ from db.snapshots import final_snapshot, last_product, snapshot_of
 from db.transaction import Transaction
 from domain.errors import Conflict, NotFound, OpenBuildExists, ProjectArchived, SnapshotNotStored
 
-CHOSEN_START = 32
+CHOSEN_START = 33
 """The version of the schema from which on workers begin with the snapshot that a build's row names."""
 
 
