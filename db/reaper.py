@@ -20,6 +20,8 @@ _OPEN_PREVIEW: ColumnElement[bool] = literal_column("(previews.state = 'open' or
 
 # ---- steps
 
+_RECOVERY = "operator's recovery"
+
 
 async def read_cursor(tx: Transaction, step: str) -> datetime | None:
     """Return how far a step has come; None if it has not begun."""
@@ -33,6 +35,25 @@ async def move_cursor(tx: Transaction, step: str, at: datetime) -> None:
         .values(step=step, at=at)
         .on_conflict_do_update(index_elements=["step"], set_={"at": func.greatest(ReaperStep.at, at)})
     )
+
+
+async def note_recovery(tx: Transaction) -> None:
+    """Note that an operator's recovery has started every workflow that is needed and was not found. The note holds for
+    the namespace that the database is bound to now."""
+    await tx.session.execute(
+        insert(ReaperStep)
+        .values(step=_RECOVERY, at=func.now())
+        .on_conflict_do_update(index_elements=["step"], set_={"at": func.now()})
+    )
+
+
+async def ended_before_recovery(tx: Transaction, build_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Return which of these builds had ended before an operator's last recovery in this namespace.
+
+    A workflow of theirs that is not found is lost: one that is needed later is found before its rows are written.
+    """
+    query = select(Build.id).join(ReaperStep, ReaperStep.step == _RECOVERY)
+    return set(await tx.session.scalars(query.where(Build.id.in_(build_ids), Build.closed_at < ReaperStep.at)))
 
 
 async def record_alert(tx: Transaction, step: str, alert: str | None) -> None:

@@ -1,6 +1,6 @@
 """What an operator's recovery does about builds, decided from an inventory of rows, workflows and stored objects."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -92,8 +92,8 @@ class Inventory:
     """Builds with a workflow and a closed row."""
     without_product: frozenset[str] = frozenset()
     """Ready builds of which no row names the final snapshot."""
-    with_unused_sandbox: frozenset[str] = frozenset()
-    """Closed builds that have a running sandbox, and no row of an open preview."""
+    with_sandbox: frozenset[str] = frozenset()
+    """Closed builds that have a sandbox, those of pushes aside."""
     ahead: Mapping[str, int] = field(default_factory=dict)
     """By how many turns the workflows of open builds are ahead of their rows."""
 
@@ -127,9 +127,7 @@ def plan_for_lost_namespace(inventory: Inventory) -> RecoveryPlan:
         elif record.fate in _CUT_OFF:
             why = f"it is {build.status}, and its workflow was {record.fate}"
             steps.append(PlannedStep(Step.RESTART, build.build_id, why))
-    return RecoveryPlan(
-        (*steps, *_preview_steps(inventory), *_sandbox_steps(inventory)), tuple(_doubts(inventory, len(steps)))
-    )
+    return RecoveryPlan((*steps, *_last_steps(inventory)), tuple(_doubts(inventory, len(steps))))
 
 
 _ENDS = {
@@ -181,9 +179,12 @@ def plan_after_restore(inventory: Inventory) -> RecoveryPlan:
         planned.step is Step.END_ORPHAN and not inventory.workflows[planned.build_id].fate.has_ended
         for planned in steps
     )
-    return RecoveryPlan(
-        (*steps, *_preview_steps(inventory), *_sandbox_steps(inventory)), tuple(_doubts(inventory, changed, orphans))
-    )
+    return RecoveryPlan((*steps, *_last_steps(inventory)), tuple(_doubts(inventory, changed, orphans)))
+
+
+def _last_steps(inventory: Inventory) -> list[PlannedStep]:
+    previews = _preview_steps(inventory)
+    return [*previews, *_sandbox_steps(inventory, previews)]
 
 
 def _preview_steps(inventory: Inventory) -> list[PlannedStep]:
@@ -194,17 +195,18 @@ def _preview_steps(inventory: Inventory) -> list[PlannedStep]:
         if preview.expires_at is not None and preview.expires_at > inventory.now:
             steps.append(PlannedStep(Step.OPEN_PREVIEW, preview.build_id, f"open until {preview.expires_at:%H:%M} UTC"))
         else:
-            steps.append(PlannedStep(Step.CLOSE_PREVIEW, preview.build_id, "its time is over"))
+            why = "it was not open yet" if preview.expires_at is None else "its time is over"
+            steps.append(PlannedStep(Step.CLOSE_PREVIEW, preview.build_id, why))
     return steps
 
 
-def _sandbox_steps(inventory: Inventory) -> list[PlannedStep]:
-    """The reaper leaves such sandboxes alone: it ends nothing because a workflow is not found."""
+def _sandbox_steps(inventory: Inventory, previews: Sequence[PlannedStep]) -> list[PlannedStep]:
+    """A preview that is opened keeps its sandbox. One that is closed had perhaps not yet taken over the sandbox from
+    its build, which releases its workspace after that."""
     why = "it is closed, and Temporal has no workflow of it"
-    known = {*inventory.workflows, *inventory.preview_workflows}
-    return [
-        PlannedStep(Step.END_SANDBOXES, build_id, why) for build_id in sorted(inventory.with_unused_sandbox - known)
-    ]
+    opened = {planned.build_id for planned in previews if planned.step is Step.OPEN_PREVIEW}
+    unused = inventory.with_sandbox - {*inventory.workflows, *inventory.preview_workflows, *opened}
+    return [PlannedStep(Step.END_SANDBOXES, build_id, why) for build_id in sorted(unused)]
 
 
 def _doubts(inventory: Inventory, changed: int, orphans: int = 0) -> list[str]:

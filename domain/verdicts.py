@@ -103,6 +103,7 @@ class SandboxEvidence:
     `is_ours`: its build is in this database. `is_previewed`: the build's preview is open according to its row.
     `is_replaced`: the build is open, this is a workspace, and the row names a younger one that lives.
     `is_of_push`: it was made for a push, not for the build's own work. `is_overdue`: no push may take that long.
+    `is_lost`: the build had ended before an operator's last recovery, so a workflow that is not found is lost.
     """
 
     is_ours: bool
@@ -114,6 +115,7 @@ class SandboxEvidence:
     preview: WorkflowFate = WorkflowFate.UNKNOWN
     is_of_push: bool = False
     is_overdue: bool = False
+    is_lost: bool = False
 
 
 def needs_fates(evidence: SandboxEvidence) -> bool:
@@ -128,6 +130,7 @@ def may_end_sandbox(evidence: SandboxEvidence) -> bool:
 
     A workflow that has closed its build's row may still be releasing the sandbox, or hand it to the preview. If one of
     the two workflows has ended in this namespace, the other is not found because it never began or ended long ago.
+    If neither is found, only a recovery says that they are lost: it has started every workflow that is still needed.
     """
     if not evidence.is_ours or not evidence.is_bound:
         return False
@@ -136,7 +139,19 @@ def may_end_sandbox(evidence: SandboxEvidence) -> bool:
     if evidence.is_build_open:
         return evidence.is_replaced
     fates = (evidence.build, evidence.preview)
-    return not evidence.is_previewed and WorkflowFate.OPEN not in fates and any(fate.has_ended for fate in fates)
+    if evidence.is_previewed or WorkflowFate.OPEN in fates:
+        return False
+    return evidence.is_lost or any(fate.has_ended for fate in fates)
+
+
+def may_close_preview(fate: WorkflowFate, *, is_lost: bool) -> bool:
+    """Whether the workflow of an open preview can't close its row.
+
+    Args:
+        fate: of the preview's workflow.
+        is_lost: the build had ended before an operator's last recovery, so a workflow that is not found is lost.
+    """
+    return fate.has_ended or (is_lost and fate is WorkflowFate.UNKNOWN)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,9 @@ from services.generation import trust_rows
 IMPORTED = 5
 """Snapshots of a build that are imported at most, the newest ones."""
 
+_OF_WORKFLOWS = (Role.WORKSPACE, Role.GATE, Role.PREVIEW)
+"""What the workflows of a build and of its preview release. The reaper ends what a push has left."""
+
 _AT_ONCE = 20
 """Histories that are read at the same time."""
 
@@ -107,7 +110,7 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
     async with transaction(where.sessions) as tx:
         closed = await recovery.known_builds(tx, others)
         without_product = await recovery.ready_without_product(tx) if after_restore else set()
-    unused = await _unused_sandboxes(where)
+    with_sandbox = await _closed_with_sandbox(where)
     elsewhere = None
     if bound is not None and not await is_bound_here(where.sessions, where.workflows):
         elsewhere = f"{bound.namespace.name} at {bound.namespace.address}"
@@ -126,7 +129,7 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
         is_store_empty=has_snapshots and not await where.store.keys(SNAPSHOTS_PREFIX, limit=1),
         closed=frozenset(str(build_id) for build_id in closed),
         without_product=frozenset(str(build_id) for build_id in without_product),
-        with_unused_sandbox=frozenset(str(build_id) for build_id in unused),
+        with_sandbox=frozenset(str(build_id) for build_id in with_sandbox),
         ahead=await _turns_ahead(where, rows, workflows) if after_restore else {},
     )
     return Stock(
@@ -141,15 +144,16 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
     )
 
 
-async def _unused_sandboxes(where: Deployment) -> set[uuid.UUID]:
-    """Closed builds of this database that have a running sandbox, and no row of an open preview."""
+async def _closed_with_sandbox(where: Deployment) -> set[uuid.UUID]:
+    """Closed builds of this database that have a sandbox of their own or of their preview."""
     ids = set()
     for sandbox in await where.sandboxes.list_all():
         with suppress(ValueError):
-            ids.add(uuid.UUID(sandbox.build_id))
+            if sandbox.role in _OF_WORKFLOWS:
+                ids.add(uuid.UUID(sandbox.build_id))
     async with transaction(where.sessions) as tx:
         owners = await reaper.sandbox_owners(tx, ids)
-    return {build_id for build_id, owner in owners.items() if not owner.is_open and not owner.is_previewed}
+    return {build_id for build_id, owner in owners.items() if not owner.is_open}
 
 
 async def _turns_ahead(
@@ -180,6 +184,8 @@ async def carry_out(
 ) -> int:
     """Carry a plan out, at most `rate` steps a second. A step that fails does not stop the others.
 
+    If none fails, the reaper takes workflows of ended builds that it does not find as lost from now on.
+
     Args:
         where: the servers.
         stock: as `take_stock` returned it.
@@ -206,9 +212,13 @@ async def carry_out(
                 report(planned, (str(error).splitlines() or [type(error).__name__])[0])
             else:
                 report(planned, "")
-    if after_restore and not failed:
+    if failed:
+        return failed
+    async with transaction(where.sessions) as tx:
+        await reaper.note_recovery(tx)
+    if after_restore:
         await trust_rows(where.sessions, where.store)
-    return failed
+    return 0
 
 
 class _Steps:
@@ -320,16 +330,21 @@ class _Steps:
         await self._kill(build_id, *Role)
 
     async def _open_preview(self, build_id: str) -> None:
-        """Start the preview's workflow; it takes over the sandbox that still runs, or starts the product again."""
-        row = self._stock.previews[build_id]
+        """Start the preview's workflow; it takes over the sandbox that still runs, or starts the product again.
+
+        A closed build without a workflow may not have released its workspace.
+        """
+        row, inventory = self._stock.previews[build_id], self._stock.inventory
         assert row.expires_at is not None, "a preview without an end is closed"
+        if build_id in inventory.with_sandbox and build_id not in inventory.workflows:
+            await self._kill(build_id, Role.WORKSPACE)
         seconds = max(1, math.ceil((row.expires_at - datetime.now(UTC)).total_seconds()))
         await self._where.workflows.start_preview(
             PreviewInput(build_id=build_id, seconds=seconds, sandbox_id=row.sandbox_id, url=row.url, seq=row.seq)
         )
 
     async def _end_sandboxes(self, build_id: str) -> None:
-        await self._kill(build_id, *Role)
+        await self._kill(build_id, *_OF_WORKFLOWS)
 
     async def _close_preview(self, build_id: str) -> None:
         await self._kill(build_id, Role.PREVIEW, Role.GATE)

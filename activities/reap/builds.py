@@ -34,6 +34,7 @@ from domain.verdicts import (
     closes_too_many,
     due_slices,
     judge_build,
+    may_close_preview,
     most_closed,
 )
 from services.completion import close_stopped, project_ready
@@ -212,18 +213,20 @@ class BuildReaper:
         ended = {} if since is None else await self._workflows.ended(PREVIEW_WORKFLOW, since)
         async with transaction(self._sessions) as tx:
             rows = await reaper.open_previews(tx, ended, digits)
+            lost = await reaper.ended_before_recovery(tx, [row.build_id for row in rows])
         running = await self._workflows.running(PREVIEW_WORKFLOW, _sliced(digits)) if rows and digits else set()
         suspects = [row for row in rows if row.build_id not in running]
         closed = 0
         for row in random.sample(suspects, min(len(suspects), _ASKED)):
-            closed += await attempt("close a preview", row.build_id, self._close_preview(row))
+            close = self._close_preview(row, is_lost=row.build_id in lost)
+            closed += await attempt("close a preview", row.build_id, close)
         return closed
 
-    async def _close_preview(self, row: Preview) -> bool:
+    async def _close_preview(self, row: Preview, *, is_lost: bool) -> bool:
         fate = await self._workflows.fate(preview_workflow_id(row.build_id))
-        if fate is WorkflowFate.UNKNOWN:
-            log.warning("an open preview's workflow is not found", build_id=str(row.build_id))
-        if not fate.has_ended:
+        if not may_close_preview(fate, is_lost=is_lost):
+            if fate is WorkflowFate.UNKNOWN:
+                log.warning("an open preview's workflow is not found", build_id=str(row.build_id))
             return False
         async with transaction(self._sessions) as tx:
             if not await previews.close_preview(tx, row):

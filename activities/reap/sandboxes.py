@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from activities.reap.look import Budget, attempt, log
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox import ListedSandbox, Role, Sandboxes
-from db.reaper import SandboxOwner, sandbox_owners
+from db.reaper import SandboxOwner, ended_before_recovery, sandbox_owners
 from db.session import Sessions
 from db.transaction import transaction
 from domain.names import build_workflow_id, preview_workflow_id
@@ -54,12 +54,13 @@ class SandboxReaper:
         for start in range(0, len(old), _PAGE_ROWS):
             page = old[start : start + _PAGE_ROWS]
             async with transaction(self._sessions) as tx:
-                owners = await sandbox_owners(tx, {build_id for _, build_id in page})
+                ids = {build_id for _, build_id in page}
+                owners, lost = await sandbox_owners(tx, ids), await ended_before_recovery(tx, ids)
             for sandbox, build_id in page:
                 if budget.is_spent:
                     log.warning("the reaper leaves sandboxes to its next look", sandboxes=len(old))
                     return ended
-                evidence = _evidence(sandbox, owners.get(build_id), since)
+                evidence = replace(_evidence(sandbox, owners.get(build_id), since), is_lost=build_id in lost)
                 if needs_fates(evidence) or may_end_sandbox(evidence):
                     end = self._end_if_unused(sandbox, build_id, evidence)
                     ended += await attempt("end a sandbox", build_id, end)
@@ -72,7 +73,8 @@ class SandboxReaper:
                 build=await self._workflows.fate(build_workflow_id(build_id)),
                 preview=await self._workflows.fate(preview_workflow_id(build_id)),
             )
-            if (evidence.build, evidence.preview) == (WorkflowFate.UNKNOWN, WorkflowFate.UNKNOWN):
+            is_found = {evidence.build, evidence.preview} != {WorkflowFate.UNKNOWN}
+            if not is_found and not evidence.is_lost:
                 log.warning("the workflow of a closed build's sandbox is not found", build_id=sandbox.build_id)
         if not may_end_sandbox(evidence):
             return False

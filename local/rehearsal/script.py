@@ -140,9 +140,9 @@ def _until_nothing_is_lost(turn: Turn, earlier: list[Call]) -> Play:
             outcome: Outcome = yield turn
             texts += outcome.texts
             happened = outcome.happened
-        lost = [
-            call for call, result in zip(turn.calls, outcome.results, strict=False) if result.text.startswith(_LOST)
-        ]
+        are_lost = [result.text.startswith(_LOST) for result in outcome.results]
+        # Later calls may have failed for want of the lost one, or have built on it.
+        lost = list(turn.calls[are_lost.index(True) :]) if any(are_lost) else []
         earlier += [call for call in turn.calls if call not in earlier]
         if any(sign in text for text in texts for sign in _UNDONE):
             lost = list(earlier)

@@ -2,12 +2,15 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, select, update
 
+from clients.browser import Browser
 from clients.build_workflows import BuildToStart
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Role, Sandboxes, sandbox_config
@@ -15,25 +18,35 @@ from clients.sandbox_runner import WORKSPACE
 from db import recovery
 from db.builds import load_build
 from db.feed import append_events
-from db.models import Build, Event, Project, Snapshot
+from db.models import Build, Event, Preview, Project, Snapshot
 from db.snapshots import final_snapshot
 from db.transaction import transaction
 from domain.events import StatusEvent
 from domain.lost_calls import lost_calls
+from domain.names import preview_workflow_id
 from domain.recovery_plan import Step
 from domain.status import Status
 from domain.verdicts import WorkflowFate
+from local.stack import LocalStack
 from services.recovery import Deployment, Stock, carry_out, take_stock
+from tests.harness.api_server import new_database
 from tests.harness.build_rows import builds_of
+from tests.harness.reaper import reap_until
 from tests.harness.reset import completed_tasks, reset
 from tests.harness.scripts import SMALL, hold, steps
 from tests.harness.wait import wait_until
-from tests.harness.worker import WorkerHarness
+from tests.harness.worker import WorkerHarness, worker_harness
 from tests.workflows.scenarios import ready_build
 
 
 @pytest.fixture
 async def deployment(harness: WorkerHarness) -> AsyncIterator[Deployment]:
+    async with deployment_of(harness) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def deployment_of(harness: WorkerHarness) -> AsyncIterator[Deployment]:
     sandboxes = Sandboxes(sandbox_config(harness.settings))
     async with ObjectStore(store_config(harness.settings)) as store:
         yield Deployment(harness.sessions, harness.builds, sandboxes, store, WORKSPACE)
@@ -50,7 +63,7 @@ async def stock_of(deployment: Deployment, build_id: uuid.UUID) -> Stock:
 async def carry(deployment: Deployment, stock: Stock) -> None:
     problems: list[str] = []
     await carry_out(deployment, stock, rate=100, after_restore=True, report=lambda _, problem: problems.append(problem))
-    assert set(problems) == {""}, problems
+    assert not any(problems), problems
 
 
 async def test_a_repeat_forgets_nothing_of_what_was_lost(harness: WorkerHarness) -> None:
@@ -173,7 +186,7 @@ async def test_a_gates_sandbox_ends_whose_preview_was_lost_with_the_namespace(
     """As if the namespace was lost before the preview's workflow had written its row."""
     [build_id] = await builds_of(harness.sessions, f"founder-{uuid.uuid4()}", 1)
     sandbox = await deployment.sandboxes.create(str(build_id), Role.GATE)
-    assert (await stock_of(deployment, build_id)).inventory.with_unused_sandbox.isdisjoint({str(build_id)})
+    assert (await stock_of(deployment, build_id)).inventory.with_sandbox.isdisjoint({str(build_id)})
     closed = {"status": Status.READY, "closed_at": datetime.now(UTC), "build_version": 1}
     async with transaction(harness.sessions) as tx:
         await tx.session.execute(update(Build).where(Build.id == build_id).values(closed))
@@ -182,3 +195,70 @@ async def test_a_gates_sandbox_ends_whose_preview_was_lost_with_the_namespace(
     await carry(deployment, stock)
     assert sandbox.id not in {each.id for each in await deployment.sandboxes.list_all()}
     assert (await stock_of(deployment, build_id)).plan.steps == ()
+
+
+async def test_a_build_that_became_ready_as_the_namespace_was_lost_leaves_no_sandbox(
+    harness: WorkerHarness, deployment: Deployment
+) -> None:
+    """It had not released its workspace, and its preview was opening."""
+    build_id = await _ready_row(harness, Preview(state="opening", seq=1))
+    for role in (Role.WORKSPACE, Role.GATE):
+        await deployment.sandboxes.create(str(build_id), role)
+    stock = await stock_of(deployment, build_id)
+    await carry(deployment, stock)
+    assert [planned.step for planned in stock.plan.steps] == [Step.CLOSE_PREVIEW, Step.END_SANDBOXES]
+    assert str(build_id) not in {each.build_id for each in await deployment.sandboxes.list_all()}
+
+
+async def test_a_workspace_ends_when_the_preview_of_its_build_is_opened_again(
+    harness: WorkerHarness, deployment: Deployment
+) -> None:
+    later = datetime.now(UTC) + timedelta(minutes=5)
+    build_id = await _ready_row(harness, Preview(state="open", seq=2, expires_at=later))
+    workspace = await deployment.sandboxes.create(str(build_id), Role.WORKSPACE)
+    push = await deployment.sandboxes.create(str(build_id), Role.PUSH, offline=True)
+    stock = await stock_of(deployment, build_id)
+    await carry(deployment, stock)
+    assert [planned.step for planned in stock.plan.steps] == [Step.OPEN_PREVIEW]
+    listed = {each.id for each in await deployment.sandboxes.list_all()}
+    assert (workspace.id in listed, push.id in listed) == (False, True)
+    await deployment.sandboxes.kill(push.id)
+    await harness.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
+
+
+async def test_what_a_lost_workflow_did_too_late_for_the_recovery_ends_by_itself(
+    stack: LocalStack, browser: Browser
+) -> None:
+    """A worker of the lost namespace was cut off, and makes a sandbox and opens a preview after the recovery."""
+    own: dict[str, Any] = {"database_url": await new_database(stack), "reaper_spares_seconds": 0}
+    async with worker_harness(stack, browser, **own) as harness, deployment_of(harness) as deployment:
+        sandboxes = deployment.sandboxes
+        lost, ended_later = await _ready_row(harness), await _ready_row(harness, None, timedelta(minutes=1))
+        await carry(deployment, await stock_of(deployment, lost))
+        async with transaction(harness.sessions) as tx:
+            tx.session.add_all(Preview(build_id=each, state="open", seq=1) for each in (lost, ended_later))
+        made = {each: await sandboxes.create(str(each), Role.PREVIEW) for each in (lost, ended_later)}
+
+        async def has_ended() -> bool:
+            return made[lost].id not in {each.id for each in await sandboxes.list_all()}
+
+        await reap_until(harness, has_ended, everything=True)
+        async with transaction(harness.sessions) as tx:
+            states = [(await tx.session.get_one(Preview, each)).state for each in (lost, ended_later)]
+        assert states == ["closed", "open"]
+        assert [each.build_id for each in await sandboxes.list_all() if each.id == made[ended_later].id]
+        await sandboxes.kill(made[ended_later].id)
+
+
+async def _ready_row(
+    harness: WorkerHarness, preview: Preview | None = None, closed_in: timedelta = timedelta(0)
+) -> uuid.UUID:
+    """Insert a ready build without workflows, and its preview's row."""
+    [build_id] = await builds_of(harness.sessions, f"founder-{uuid.uuid4()}", 1)
+    closed = {"status": Status.READY, "closed_at": datetime.now(UTC) + closed_in, "build_version": 1}
+    async with transaction(harness.sessions) as tx:
+        await tx.session.execute(update(Build).where(Build.id == build_id).values(closed))
+        if preview is not None:
+            preview.build_id = build_id
+            tx.session.add(preview)
+    return build_id

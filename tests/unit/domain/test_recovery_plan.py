@@ -125,6 +125,17 @@ def test_ending_many_orphans_needs_a_confirmation() -> None:
 def test_sandboxes_of_closed_builds_end_if_no_workflow_is_left_to_end_them() -> None:
     closed = frozenset("abc")
     workflows = {"workflows": {"b": OPEN}, "preview_workflows": {"c": WorkflowFate.OPEN}}
-    stock = inventory(closed=closed, with_unused_sandbox=closed, **workflows)
+    stock = inventory(closed=closed, with_sandbox=closed, **workflows)
     for plan in (plan_for_lost_namespace(stock), plan_after_restore(stock)):
         assert steps(plan) == [(Step.END_SANDBOXES, "a")]
+
+
+def test_the_workspace_of_a_build_whose_preview_is_closed_ends() -> None:
+    """A build is ready before it releases its workspace, while its preview opens."""
+    later = NOW + timedelta(minutes=5)
+    previews = (PreviewRow("opening", None), PreviewRow("open", later))
+    stock = inventory(previews=previews, with_sandbox=frozenset({"opening", "open"}))
+    ends = [(Step.CLOSE_PREVIEW, "opening"), (Step.OPEN_PREVIEW, "open"), (Step.END_SANDBOXES, "opening")]
+    for plan in (plan_for_lost_namespace(stock), plan_after_restore(stock)):
+        assert steps(plan) == ends
+    assert plan.steps[0].why == "it was not open yet"

@@ -19,6 +19,7 @@ from domain.verdicts import (
     closes_too_many,
     due_slices,
     judge_build,
+    may_close_preview,
     may_delete_object,
     may_doom_object,
     may_end_sandbox,
@@ -80,6 +81,7 @@ sandboxes = st.builds(
     preview=st.sampled_from(WorkflowFate),
     is_of_push=st.booleans(),
     is_overdue=st.booleans(),
+    is_lost=st.booleans(),
 )
 
 
@@ -96,7 +98,23 @@ def test_a_sandbox_ends_only_if_nothing_can_need_it(evidence: SandboxEvidence) -
     else:
         assert not evidence.is_previewed
         assert WorkflowFate.OPEN not in (evidence.build, evidence.preview)
-        assert {evidence.build, evidence.preview} != {WorkflowFate.UNKNOWN}
+        assert evidence.is_lost or {evidence.build, evidence.preview} != {WorkflowFate.UNKNOWN}
+
+
+def test_a_sandbox_ends_whose_workflow_an_operator_knows_to_be_lost() -> None:
+    closed = SandboxEvidence(is_ours=True, is_build_open=False, is_previewed=False, is_replaced=False, is_bound=True)
+    assert not may_end_sandbox(closed)
+    lost = replace(closed, is_lost=True)
+    assert may_end_sandbox(lost)
+    assert not may_end_sandbox(replace(lost, is_previewed=True))
+    assert not may_end_sandbox(replace(lost, preview=WorkflowFate.OPEN))
+    assert not may_end_sandbox(replace(lost, is_build_open=True))
+
+
+@pytest.mark.parametrize("fate", WorkflowFate)
+def test_a_preview_is_closed_if_its_workflow_has_ended_or_is_known_to_be_lost(fate: WorkflowFate) -> None:
+    assert may_close_preview(fate, is_lost=False) == fate.has_ended
+    assert may_close_preview(fate, is_lost=True) == (fate is not WorkflowFate.OPEN)
 
 
 @given(sandboxes)

@@ -176,6 +176,22 @@ def test_a_turn_that_did_not_happen_is_offered_again(text: str) -> None:
     assert again.calls == (turn.calls[:1] if text == CUT_OFF else turn.calls)
 
 
+def test_calls_that_build_on_a_lost_one_are_repeated_with_it() -> None:
+    """An edit of a file fails if the file was lost."""
+    names = ("glob", "write_file", "edit_file", "bash")
+    script = StepsScript(kind="steps", turns=[[{"tool": name} for name in names]], repeats_lost=True)
+    first = decide(script, begin())
+    lost = ToolResult("The outcome of this call is unknown: …", is_error=True)
+
+    def answer(call: Call) -> ToolResult:
+        return {"write_file": lost, "edit_file": FAILED}.get(call.tool, OK)
+
+    conversation = carry_out(begin(), first, answer)
+    again = decide(script, conversation)
+    assert again.calls == first.calls[1:]
+    assert decide(script, carry_out(conversation, again, lambda _: OK)).text == NOTHING_LEFT
+
+
 def test_endless_torn_messages_end_the_turn() -> None:
     conversation, _ = play_until(lambda turn: "write_file" in tools_of(turn), fine)
     lost = Exchange("…", (), (), (CUT_OFF,))
