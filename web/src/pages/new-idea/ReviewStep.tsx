@@ -6,6 +6,7 @@ import { Meter } from "../../parts/Meter.tsx";
 import { Notice } from "../../parts/Notice.tsx";
 import { printable } from "../../parts/printable.ts";
 import { words } from "../../words/index.ts";
+import { BuildOptions } from "./BuildOptions.tsx";
 import { briefOf, type Draft, interviewOf, type StepName } from "./draft.ts";
 import { asText, type StepProps } from "./IdeaStep.tsx";
 import style from "./NewIdea.module.css";
@@ -32,7 +33,7 @@ export function ReviewStep({ draft, update, mistakes, heading, addressOf, isEdit
       />
       <section className={style.group}>
         <h3>{text.build}</h3>
-        <BuildOptions draft={draft} update={update} mistakes={mistakes} />
+        <BuildOptions options={draft} update={update} mistakes={mistakes} />
         {!isEdit && draft.projectId === null && <Organisation draft={draft} update={update} mistakes={mistakes} />}
         <Budget />
       </section>
@@ -110,48 +111,6 @@ export function InterviewView({ draft, edit }: { draft: Draft; edit?: ReactNode 
         </>
       )}
     </section>
-  );
-}
-
-/** The goal, and what happens when the day's allowance is used up. */
-export function BuildOptions({ draft, update, mistakes }: Pick<StepProps, "draft" | "update" | "mistakes">) {
-  return (
-    <>
-      <Field label={text.goal} hint={text.goalHint} error={mistakes.goal}>
-        {(control) => (
-          <textarea
-            {...control}
-            rows={2}
-            data-field="goal"
-            value={draft.goal}
-            onChange={(event) => update({ goal: event.target.value })}
-          />
-        )}
-      </Field>
-      <fieldset className={style.choice}>
-        <legend>{text.policy}</legend>
-        {Object.entries(text.policies).map(([policy, label]) => (
-          <label key={policy}>
-            <input type="radio" name="policy" checked={draft.policy === policy} onChange={() => update({ policy })} />
-            {label}
-          </label>
-        ))}
-      </fieldset>
-      {draft.policy !== "stop" && (
-        <Field label={text.nights} error={mistakes.max_nights}>
-          {(control) => (
-            <input
-              {...control}
-              className={style.short}
-              inputMode="numeric"
-              data-field="max_nights"
-              value={draft.nights}
-              onChange={(event) => update({ nights: event.target.value })}
-            />
-          )}
-        </Field>
-      )}
-    </>
   );
 }
 

@@ -242,7 +242,7 @@ export function ideaMistakes(draft: Draft, words: MistakeWords): Mistakes {
 }
 
 /** The mistakes in what the build is to do. */
-export function buildMistakes(draft: Draft, words: MistakeWords): Mistakes {
+export function buildMistakes(draft: Pick<Draft, "goal" | "nights">, words: MistakeWords): Mistakes {
   const mistakes: Mistakes = {};
   const count = characters(draft.goal.trim());
   if (count === 0) mistakes.goal = words.required;

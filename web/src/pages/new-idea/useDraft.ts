@@ -1,5 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from "react";
-import { type Draft, hasContent, parseDraft } from "./draft.ts";
+import { briefFromIdea } from "./brief.ts";
+import { type Draft, featuresOf, hasContent, parseDraft } from "./draft.ts";
 
 const WRITE_AFTER_MS = 250;
 
@@ -102,4 +103,16 @@ function remove(key: string) {
 /** Where the draft of an idea is kept: one for each user, and for each project that is edited. */
 export function draftKey(user: string, projectId?: string): string {
   return `cofounder-draft:${user}:${projectId ?? "new"}`;
+}
+
+/** Begin the draft of a new idea with a sentence, filled in as the first step would. */
+export function keepSentence(user: string, sentence: string, empty: Draft): void {
+  const key = draftKey(user);
+  const { name, problem, features } = briefFromIdea(sentence);
+  const draft = { ...(read(key, empty) ?? empty), sentence, name, problem, features: featuresOf(features) };
+  try {
+    localStorage.setItem(key, JSON.stringify(draft));
+  } catch {
+    // A browser that stores nothing begins with empty fields.
+  }
 }
