@@ -255,7 +255,7 @@ async def test_a_hostile_product_in_the_frame_gets_nothing(console: Console) -> 
 
 def _hostile_paths() -> list[str]:
     """The texts as file names: a name can't have a slash in it that is not a folder."""
-    return [f"{at:02} {text.replace('/', '\u2215')}" for at, text in enumerate(TEXTS)]
+    return [f"{at:02} " + text.replace("/", "\u2215") for at, text in enumerate(TEXTS)]
 
 
 async def _shown_lines(lines: Locator, attribute: str) -> list[str]:
