@@ -119,7 +119,7 @@ async def way(stack: LocalStack, web_api: RunningApi, web_browser: Browser) -> A
         async with console_of(web_browser, replace(web_api, url=url), user, **DESKTOP) as console:
             way = replace(unsigned, console=console, build=await build_row(web_api.sessions, user))
             process = way
-            # A lost connection is an error in the browser's console, whoever brings it about.
+            # The browser's console has an error for each lost connection.
             console.expect_error("Failed to load resource", "net::ERR_")
             await way.write(FIRST)
             await console.open(f"/builds/{way.build}")
