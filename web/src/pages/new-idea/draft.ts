@@ -96,6 +96,7 @@ export function parseDraft(text: string, empty: Draft): Draft | undefined {
   draft.answers = Object.fromEntries(Object.entries(draft.answers).filter(([, text]) => typeof text === "string"));
   if (draft.projectId !== null && typeof draft.projectId !== "string") draft.projectId = null;
   if (draft.features.length === 0) draft.features = empty.features;
+  if (draft.questions.length === 0) draft.questions = empty.questions;
   return draft;
 }
 
