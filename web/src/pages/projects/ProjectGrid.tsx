@@ -5,7 +5,7 @@ import { api, dataOf, type Schemas } from "../../api/client.ts";
 import { keys } from "../../api/queries.ts";
 import { Button, ButtonLink } from "../../parts/Button.tsx";
 import { Field } from "../../parts/Field.tsx";
-import { Icon } from "../../parts/Icon.tsx";
+import { Picture } from "../../parts/Picture.tsx";
 import { printable } from "../../parts/printable.ts";
 import { Time } from "../../parts/Time.tsx";
 import { paths } from "../../paths.ts";
@@ -18,14 +18,14 @@ const PAGE = 24;
 
 type ProjectsQuery = UseInfiniteQueryResult<InfiniteData<Schemas["ProjectList"]>>;
 
-/** The user's projects, page by page. */
-export function useProjects(): ProjectsQuery {
+/** The user's projects, or those in the archive, page by page. */
+export function useProjects(archived: boolean): ProjectsQuery {
   return useInfiniteQuery({
-    queryKey: [...keys.projects(), "list"],
+    queryKey: [...keys.projects(), "list", archived],
     queryFn: ({ pageParam }) =>
       dataOf(
         api.GET("/v1/projects", {
-          params: { query: { limit: PAGE, ...(pageParam === undefined ? {} : { cursor: pageParam }) } },
+          params: { query: { archived, limit: PAGE, ...(pageParam === undefined ? {} : { cursor: pageParam }) } },
         }),
       ),
     initialPageParam: undefined as string | undefined,
@@ -94,9 +94,7 @@ function ProjectCard({ project }: { project: Schemas["ListedProject"] }) {
   const name = printable(project.name);
   return (
     <li className={style.card}>
-      <div className={style.poster}>
-        <Icon name="camera" size={24} />
-      </div>
+      {project.last_build_version > 0 && <Picture className={style.poster} path={undefined} alt={text.poster(name)} />}
       <div className={style.cardBody}>
         <h3>
           <Link to={paths.project(project.id)} className={style.cardLink}>
