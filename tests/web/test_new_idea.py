@@ -112,6 +112,7 @@ async def test_a_draft_survives_a_reload_and_is_stored_once(console: Console) ->
     assert (build["goal"], build["sleep_policy"]) == ("A list, no login.", "stop")
 
 
+@pytest.mark.web
 async def test_a_mistake_takes_the_focus(console: Console) -> None:
     page = console.page
     console.expect_error("status of 422")
@@ -140,6 +141,7 @@ async def test_a_mistake_takes_the_focus(console: Console) -> None:
     assert len(await projects_of(console)) == 1
 
 
+@pytest.mark.web
 async def test_two_tabs_edit_the_same_brief(console: Console) -> None:
     console.expect_error("status of 409")
     project = await console.api.project(console.user, brief=BRIEF)

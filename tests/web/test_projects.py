@@ -104,7 +104,7 @@ async def test_a_search_is_among_all_projects(console: Console) -> None:
     await console.open("/")
     cards = page.get_by_role("region", name="Projects").get_by_role("listitem")
     await expect(cards).to_have_count(24)
-    await page.get_by_label("Search by name").fill("project 0")
+    await page.get_by_label("Search by name").fill("PROJECT 17")
     await expect(cards).to_have_count(1)
     await page.get_by_label("Search by name").fill("nothing <b>")
     await expect(page.get_by_text("No project is called “nothing <b>”.")).to_be_visible()

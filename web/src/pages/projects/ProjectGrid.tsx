@@ -1,5 +1,5 @@
 import { type InfiniteData, type UseInfiniteQueryResult, useInfiniteQuery } from "@tanstack/react-query";
-import { useEffect, useState } from "react";
+import { useEffect, useId, useState } from "react";
 import { Link } from "wouter";
 import { api, dataOf, type Schemas } from "../../api/client.ts";
 import { keys } from "../../api/queries.ts";
@@ -43,6 +43,7 @@ interface Props {
 /** A grid of projects, with a search among them. */
 export function ProjectGrid({ projects, title, canSearch = false }: Props) {
   const [query, setQuery] = useState("");
+  const titleId = useId();
   const { data, hasNextPage, isFetchingNextPage, isError, fetchNextPage } = projects;
   const all = data?.pages.flatMap((page) => page.projects) ?? [];
   const shown = named(all, query);
@@ -53,9 +54,9 @@ export function ProjectGrid({ projects, title, canSearch = false }: Props) {
   }, [isSearching, hasNextPage, isFetchingNextPage, isError, fetchNextPage]);
 
   return (
-    <section aria-labelledby={`projects-${title}`}>
+    <section aria-labelledby={titleId}>
       <div className={style.sectionHead}>
-        <h2 id={`projects-${title}`}>{title}</h2>
+        <h2 id={titleId}>{title}</h2>
         {canSearch && (all.length > 6 || hasNextPage || isSearching) && (
           <div className={style.search} role="search">
             <Field label={<span className="visually-hidden">{text.search}</span>}>
