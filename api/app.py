@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
-from api import conversation_schemas, file_schemas, identity_schemas, schemas
+from api import conversation_schemas, file_schemas, identity_schemas, schemas, webhook_schemas
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
@@ -39,6 +39,7 @@ from api.routes import (
     sign_ins,
     steering,
     usage,
+    webhooks,
     workspaces,
 )
 from api.schemas import examples_of
@@ -46,7 +47,9 @@ from api.security_headers import SecurityHeaders
 
 BODY_MAX_BYTES = 256 * 1024
 
-_MODELS = vars(schemas) | vars(identity_schemas) | vars(conversation_schemas) | vars(file_schemas)
+_MODELS = (
+    vars(schemas) | vars(identity_schemas) | vars(conversation_schemas) | vars(file_schemas) | vars(webhook_schemas)
+)
 """The models of bodies, by name."""
 
 _DESCRIPTION = """
@@ -141,7 +144,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         files,
         pushes,
     )
-    of_users = (usage, account, organisations, me, keys, sign_ins)
+    of_users = (usage, account, organisations, me, keys, sign_ins, webhooks)
     for module in (*building, *of_users, audit):
         v1.include_router(module.router)
     app.include_router(v1)
