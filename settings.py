@@ -430,6 +430,11 @@ class Settings(BuildSettings, BaseSettings):
         description="URL of previews, with `*` in the place of a build's id. The API serves them. In production a "
         "domain that is used for nothing else, with a wildcard certificate (docs/previews.md).",
     )
+    web_dist: str | None = Field(
+        default=None,
+        description="Directory with the built files of the web console. Unset: those that scripts/setup builds, or "
+        "that were installed.",
+    )
     temporal_ui_url: HttpUrl | None = Field(
         default=None,
         description="URL of Temporal's UI as operators' browsers reach it; the console links to it. Unset: no links.",

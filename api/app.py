@@ -148,4 +148,5 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     for module in (*building, *of_users, audit):
         v1.include_router(module.router)
     app.include_router(v1)
+    app.router.default = pages.UnknownAddress(app.router.default)
     return app

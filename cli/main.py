@@ -49,8 +49,8 @@ from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
 
-# In the order of the help. `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `secrets`, `switch`, `limits` and `local` are
-# groups.
+# In the order of the help. `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `secrets`, `switch`, `limits` and `local`
+# are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
