@@ -7,7 +7,11 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
+<<<<<<< HEAD
 from api import conversation_schemas, file_schemas, identity_schemas, schemas, webhook_schemas
+=======
+from api import change_schemas, conversation_schemas, file_schemas, identity_schemas, schemas
+>>>>>>> main
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
@@ -29,6 +33,7 @@ from api.routes import (
     me,
     organisations,
     pages,
+    phases,
     preview_entry,
     preview_links,
     previews,
@@ -48,7 +53,11 @@ from api.security_headers import SecurityHeaders
 BODY_MAX_BYTES = 256 * 1024
 
 _MODELS = (
+<<<<<<< HEAD
     vars(schemas) | vars(identity_schemas) | vars(conversation_schemas) | vars(file_schemas) | vars(webhook_schemas)
+=======
+    vars(schemas) | vars(identity_schemas) | vars(conversation_schemas) | vars(file_schemas) | vars(change_schemas)
+>>>>>>> main
 )
 """The models of bodies, by name."""
 
@@ -142,6 +151,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         preview_links,
         workspaces,
         files,
+        phases,
         pushes,
     )
     of_users = (usage, account, organisations, me, keys, sign_ins, webhooks)

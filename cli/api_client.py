@@ -185,6 +185,15 @@ class ApiClient:
         """Read a file of a snapshot with its text. `snapshot`: number, or `latest`."""
         return await self._json("GET", f"/v1/builds/{build_id}/snapshots/{snapshot}/file", query={"path": file})
 
+    async def list_phases(self, build_id: str) -> Json:
+        """List a build's phases that have ended, and how much each has changed."""
+        return await self._json("GET", f"/v1/builds/{build_id}/phases")
+
+    async def read_diff(self, build_id: str, phase: int | None) -> Json:
+        """Read what a phase has changed; without one, what the build has."""
+        of = "" if phase is None else f"/phases/{phase}"
+        return await self._json("GET", f"/v1/builds/{build_id}{of}/diff")
+
     async def read_preview(self, build_id: str) -> Json:
         """Read a build's preview."""
         return await self._json("GET", f"/v1/builds/{build_id}/preview")

@@ -13,6 +13,7 @@ from cli.commands import (
     build,
     cancel,
     demo,
+    diff,
     doctor,
     download,
     files,
@@ -55,7 +56,7 @@ _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
     *(say, messages, answer, restore, wake, finish, cancel),
-    *(preview, files, screenshots, download, push),
+    *(preview, files, diff, screenshots, download, push),
     *(open_browser, me),
     *(migrate, recover, settings, replay, audit),
 )

@@ -1,4 +1,4 @@
-"""Webhooks of organisations, and the deliveries that a trigger queues for them (migration 0032)."""
+"""Webhooks of organisations, and the deliveries that a trigger queues for them (migration 0033)."""
 
 import uuid
 from collections.abc import Sequence

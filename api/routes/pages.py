@@ -24,7 +24,7 @@ router = APIRouter(include_in_schema=False)
 
 _PAGES = Path(__file__).parents[1] / "pages"
 
-_FILES = {"pages.css": "text/css", "sign_in.js": "text/javascript"}
+_FILES = {"icon.svg": "image/svg+xml", "pages.css": "text/css", "sign_in.js": "text/javascript"}
 """The files that pages load, with their media types."""
 
 # A page of ours may load nothing from elsewhere. No cache has it, so that an update shows at once.

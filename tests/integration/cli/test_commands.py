@@ -37,11 +37,13 @@ from domain.errors import CofounderError
 from domain.events import ModelEvent, NarrationEvent, StatusEvent, ToolDoneEvent
 from domain.question import AskedQuestion
 from domain.tool_output import render_result
+from domain.workspace_diff import StoredDiff
 from local.stack import LocalStack
 from services.product_secrets import open_secrets
 from tests.harness.api_server import OPERATORS, TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.git_server import TOKEN as GIT_TOKEN
 from tests.harness.git_server import git_server
+from tests.harness.stored_diffs import PATCH, end_phase, make_diff, store_diff
 from tests.harness.stored_files import store_files
 from tests.harness.stored_repository import make_repository, store_repository
 
@@ -385,6 +387,26 @@ async def test_files_are_listed_shown_and_saved(run: Run, api: RunningApi, tmp_p
     assert (tmp_path / "logo.png").read_bytes() == b"\x89PNG\r\n\x1a\n\0"
     assert "no file of this path" in told(await run("files", build, "old.txt"))
     assert "needs a PATH" in (await run("files", build, "-o", str(tmp_path))).output
+
+
+async def test_changes_of_phases_are_shown(run: Run, api: RunningApi) -> None:
+    build = await api.build()
+    assert "No phase has ended yet" in (await run("diff", build, "--phases")).output
+    assert "no phase has ended" in told(await run("diff", build))
+    one, two = "1" * 40, "2" * 40
+    await end_phase(api, build, 1, one)
+    await end_phase(api, build, 2, two, "A list\x1b[2J")
+    await store_diff(
+        api, build, 2, StoredDiff(phase=make_diff(two, one), build=make_diff(two, binary=True, patch=None))
+    )
+    listed = (await run("diff", build, "--phases")).output.splitlines()
+    assert [line.split("\t")[3] for line in listed] == ["not stored", "+1 -1 in 1 file"]
+    assert "\x1b" not in listed[1]
+    shown = (await run("diff", build, "--phase", "2")).output
+    assert shown.endswith(PATCH)
+    assert "app.py (binary)" in (await run("diff", build)).output
+    assert json.loads((await run("diff", build, "--json")).stdout)["up_to_phase"] == 2
+    assert "were not stored" in told(await run("diff", build, "--phase", "1"))
 
 
 def names_in(directory: Path) -> list[str]:
