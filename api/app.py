@@ -7,11 +7,14 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
-<<<<<<< HEAD
-from api import conversation_schemas, file_schemas, identity_schemas, schemas, webhook_schemas
-=======
-from api import change_schemas, conversation_schemas, file_schemas, identity_schemas, schemas
->>>>>>> main
+from api import (
+    change_schemas,
+    conversation_schemas,
+    file_schemas,
+    identity_schemas,
+    schemas,
+    webhook_schemas,
+)
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
@@ -53,11 +56,12 @@ from api.security_headers import SecurityHeaders
 BODY_MAX_BYTES = 256 * 1024
 
 _MODELS = (
-<<<<<<< HEAD
-    vars(schemas) | vars(identity_schemas) | vars(conversation_schemas) | vars(file_schemas) | vars(webhook_schemas)
-=======
-    vars(schemas) | vars(identity_schemas) | vars(conversation_schemas) | vars(file_schemas) | vars(change_schemas)
->>>>>>> main
+    vars(schemas)
+    | vars(identity_schemas)
+    | vars(conversation_schemas)
+    | vars(file_schemas)
+    | vars(change_schemas)
+    | vars(webhook_schemas)
 )
 """The models of bodies, by name."""
 
