@@ -4,8 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -30,52 +29,12 @@ from domain.status import Status, WaitingFor
 from local.stack import LocalStack
 from services.webhooks import Outbox
 from tests.harness.api_server import RunningApi, as_user, new_database, running_api, settings_for
+from tests.harness.receiver import NO_ANSWER, answer, receiving
 from tests.harness.wait import DEADLINE
 from workflows.webhook import WebhookWorkflow
 
 ADA, BOB = "ada", "bob"
 KEY = "main:" + "c2l4dGVlbiBieXRlcyBvciBtb3JlLCBmb3IgdGVzdHM="
-
-
-@dataclass
-class Receiver:
-    """A server that keeps what it gets and answers what it is told; the last answer again and again."""
-
-    url: str
-    answers: list[bytes] = field(default_factory=lambda: [answer(204)])
-    got: list[tuple[dict[str, str], str]] = field(default_factory=list)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Read one request and answer it."""
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        headers = {
-            name.lower(): value for name, _, value in (line.partition(": ") for line in head.split("\r\n")[1:]) if name
-        }
-        body = await reader.readexactly(int(headers["content-length"]))
-        self.got.append((headers, body.decode()))
-        reply = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if reply:
-            writer.write(reply)
-            await writer.drain()
-            writer.close()
-
-
-def answer(status: int, *headers: str) -> bytes:
-    """An HTTP answer without a body."""
-    lines = [f"HTTP/1.1 {status} X", "Content-Length: 0", "Connection: close", *headers]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
-
-
-NO_ANSWER = b""
-
-
-@asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
-    receiver = Receiver("")
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
-    receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
-    async with server:
-        yield receiver
 
 
 @pytest.fixture(scope="module")
