@@ -381,7 +381,7 @@ class DeliveryRef(Payload):
 class DeliveryAttempt(Payload):
     """What came of one attempt. `retry_in_seconds`: None if the delivery has ended."""
 
-    retry_in_seconds: float | None = None
+    retry_in_seconds: int | None = None
 
 
 class OpenWorkspace(Payload):

@@ -228,7 +228,7 @@ def message_of(sending: ToSend, public_url: str) -> str:
 
 async def attempt_delivery(
     sessions: Sessions, cipher: Cipher, sender: WebhookSender, delivery_id: uuid.UUID, public_url: str
-) -> float | None:
+) -> int | None:
     """Make one attempt; returns the seconds until the next one, or None if the delivery has ended.
 
     Raises:
@@ -262,7 +262,7 @@ async def attempt_delivery(
             await webhooks.record_attempt(tx, delivery_id, status=answer.status, error=answer.error, due_at=now + wait)
         if answer.is_gone:
             await webhooks.disable_webhook(tx, webhook.id, "The receiver answered that it is gone (410).")
-    return None if wait is None else wait.total_seconds()
+    return None if wait is None else round(wait.total_seconds())
 
 
 class Outbox:
