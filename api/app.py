@@ -13,6 +13,7 @@ from api import (
     file_schemas,
     identity_schemas,
     schemas,
+    version_schemas,
     webhook_schemas,
 )
 from api.body_limit import BodyLimit
@@ -55,14 +56,14 @@ from api.security_headers import SecurityHeaders
 
 BODY_MAX_BYTES = 256 * 1024
 
-_MODELS = (
-    vars(schemas)
-    | vars(identity_schemas)
-    | vars(conversation_schemas)
-    | vars(file_schemas)
-    | vars(change_schemas)
-    | vars(webhook_schemas)
-)
+_MODELS = {
+    name: model
+    for module in (
+        *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, version_schemas),
+        webhook_schemas,
+    )
+    for name, model in vars(module).items()
+}
 """The models of bodies, by name."""
 
 _DESCRIPTION = """

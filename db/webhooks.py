@@ -1,4 +1,4 @@
-"""Webhooks of organisations, and the deliveries that a trigger queues for them (migration 0033)."""
+"""Webhooks of organisations, and the deliveries that a trigger queues for them (migration 0034)."""
 
 import uuid
 from collections.abc import Sequence

@@ -62,6 +62,7 @@ AUDITED: Mapping[str, Action] = {
     "PATCH /v1/organisations/{organisation_id}": Action.ORGANISATION_CHANGE,
     "POST /v1/organisations": Action.ORGANISATION_CREATE,
     "PUT /v1/organisations/{organisation_id}/members/{user}": Action.MEMBER_ADD,
+    "PATCH /v1/projects/{project_id}": Action.PROJECT_CHANGE,
     "PUT /v1/projects/{project_id}/organisation": Action.PROJECT_MOVE,
     "POST /v1/webhooks": Action.WEBHOOK_CREATE,
     "PATCH /v1/webhooks/{webhook_id}": Action.WEBHOOK_CHANGE,
@@ -305,6 +306,10 @@ async def _replay(api: RunningApi) -> Request:
     return f"{webhook}/deliveries/{delivery}/replay", None
 
 
+async def _rename_project(api: RunningApi) -> Request:
+    return f"/v1/projects/{await _project(api)}", {"name": f"{PLANTED} again", "archived": True}
+
+
 INTERVIEW = {"questions": [{"id": PLANTED, "text": PLANTED}], "answers": {PLANTED: PLANTED}}
 
 CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
@@ -325,6 +330,7 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "PATCH /v1/organisations/{organisation_id}": _rename_organisation,
     "POST /v1/organisations": _new_organisation,
     "PUT /v1/organisations/{organisation_id}/members/{user}": _set_member,
+    "PATCH /v1/projects/{project_id}": _rename_project,
     "PUT /v1/projects/{project_id}/organisation": _move_project,
     "POST /v1/webhooks": _new_webhook,
     "PATCH /v1/webhooks/{webhook_id}": _change_webhook,
