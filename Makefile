@@ -1,6 +1,6 @@
 # The commands for everyday work. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check quick replay histories chaos fuzz drills long products bench setup clean
+.PHONY: help demo test check web web-check quick replay histories chaos fuzz drills long products bench setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,7 +27,7 @@ CLEAN := env -i PATH="$$PATH" HOME="$$HOME" LANG=C.UTF-8 TERM="$${TERM:-dumb}" \
 TIDY := TMPDIR=$$(mktemp -d) && export TMPDIR && trap 'rm -rf "$$TMPDIR"' EXIT && trap 'exit 130' INT TERM HUP &&
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## set up, then build a product and show it: BRIEF=file.json or IDEA="a sentence", REAL=1, EXIT=1
 	@$(PYTHON) scripts/setup --system
@@ -35,16 +35,26 @@ demo: ## set up, then build a product and show it: BRIEF=file.json or IDEA="a se
 
 # Three processes keep two cores busy: builds wait for half of their time.
 test: ## set up, then run linters, types and the tests in a clean environment: ARGS="-k name", V=1
-	@REAL= $(PYTHON) scripts/setup --system
+	@REAL= $(PYTHON) scripts/setup --system --console
 	@$(MAKE) --no-print-directory check
 	@$(TIDY) $(CLEAN) $(PYTEST) -n 3 $(ARGS)
 
-check: setup ## run linters and the type checker, and compare the migrations with the models
+check: setup ## run linters and the type checkers, and compare the migrations with the models
 	@$(CLEAN) $(BIN)/ruff check .
 	@$(CLEAN) $(BIN)/ruff format --check .
 	@$(CLEAN) $(BIN)/mypy & types=$$!; \
+	$(MAKE) --no-print-directory web-check & web=$$!; \
 	$(CLEAN) $(BIN)/python -m scripts.alembic_check; migrations=$$?; \
-	wait $$types && exit $$migrations
+	wait $$types; types=$$?; wait $$web; web=$$?; exit $$((types | web | migrations))
+
+web: ## set up, then run all tests of the web console in Chromium: ARGS="-k name"
+	@REAL= $(PYTHON) scripts/setup --system --console
+	@$(TIDY) $(CLEAN) $(PYTEST) -n 0 --web tests/web $(ARGS)
+
+web-check: ## check the web console: types from the API's description, TypeScript, style, unit tests
+	@$(PYTHON) scripts/setup --console
+	@$(CLEAN) $(BIN)/python -m scripts.openapi web/openapi.json
+	@cd web && $(CLEAN) npm run --silent types && $(CLEAN) npm run --silent check
 
 quick: setup ## run the tests that need no server, in a minute or two
 	@$(TIDY) $(CLEAN) $(PYTEST) tests/unit $(ARGS)
@@ -89,4 +99,5 @@ setup: ## create the virtual environment with the locked dependencies
 
 clean: ## remove everything that setup and runs created, including the data of local stacks
 	rm -rf .venv .cofounder .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf web/node_modules web/dist web/.dist-* web/openapi.json web/src/api/schema.d.ts
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -430,6 +430,11 @@ class Settings(BuildSettings, BaseSettings):
         description="URL of previews, with `*` in the place of a build's id. The API serves them. In production a "
         "domain that is used for nothing else, with a wildcard certificate (docs/previews.md).",
     )
+    web_dist: str | None = Field(
+        default=None,
+        description="Directory with the built files of the web console. Unset: those that scripts/setup builds, or "
+        "that were installed.",
+    )
     temporal_ui_url: HttpUrl | None = Field(
         default=None,
         description="URL of Temporal's UI as operators' browsers reach it; the console links to it. Unset: no links.",
@@ -448,8 +453,8 @@ class Settings(BuildSettings, BaseSettings):
     expensive_requests_per_minute: int = Field(
         default=30,
         ge=0,
-        description="Builds and previews that a user may start in a minute, with pushes and downloads of workspaces. "
-        "0: no limit.",
+        description="Builds and previews that a user may start in a minute, with pushes, downloads of workspaces, and "
+        "files read out of large ones. 0: no limit.",
     )
     new_projects_per_day: int = Field(
         default=200, ge=0, description="Projects that a user may make in 24 hours. 0: no limit."

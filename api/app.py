@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
-from api import conversation_schemas, identity_schemas, schemas
+from api import change_schemas, conversation_schemas, file_schemas, identity_schemas, schemas
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
@@ -22,12 +22,14 @@ from api.routes import (
     conversation,
     docs,
     events,
+    files,
     health,
     interview_questions,
     keys,
     me,
     organisations,
     pages,
+    phases,
     preview_entry,
     preview_links,
     previews,
@@ -45,7 +47,9 @@ from api.security_headers import SecurityHeaders
 
 BODY_MAX_BYTES = 256 * 1024
 
-_MODELS = vars(schemas) | vars(identity_schemas) | vars(conversation_schemas)
+_MODELS = (
+    vars(schemas) | vars(identity_schemas) | vars(conversation_schemas) | vars(file_schemas) | vars(change_schemas)
+)
 """The models of bodies, by name."""
 
 _DESCRIPTION = """
@@ -137,10 +141,13 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         previews,
         preview_links,
         workspaces,
+        files,
+        phases,
         pushes,
     )
     of_users = (usage, account, organisations, me, keys, sign_ins)
     for module in (*building, *of_users, audit):
         v1.include_router(module.router)
     app.include_router(v1)
+    app.router.default = pages.UnknownAddress(app.router.default)
     return app

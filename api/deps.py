@@ -14,6 +14,7 @@ from api.gateway.previews import Previews
 from api.identity import identify
 from api.limits import Limits
 from api.origins import check_own_page, has_body, is_json
+from api.web import Bundle
 from clients.build_workflows import BuildWorkflows
 from clients.oidc.provider import IdentityProviders
 from db.session import Access, Sessions
@@ -35,6 +36,10 @@ class ObjectReader(Protocol):
     def stream(self, key: str) -> AsyncGenerator[bytes, None]:
         """The object's bytes, in pieces."""
 
+    async def size(self, key: str) -> int | None:
+        """The object's size in bytes; None if there is no such object."""
+        ...
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -50,6 +55,8 @@ class Resources:
     previews: Previews
     limits: Limits
     providers: IdentityProviders
+    bundle: Bundle | None
+    """The web console; None if it has not been built."""
 
 
 def _process_resources(request: Request) -> Resources:

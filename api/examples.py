@@ -186,8 +186,30 @@ SNAPSHOT: dict[str, Any] = {
     "commit": "4f9d2ac1b7e05d3c8a6f4e2d1c0b9a8f7e6d5c4b",
     "stored_at": _LATER,
 }
+SNAPSHOT_FILE: dict[str, Any] = {
+    "path": "app/main.py",
+    "kind": "file",
+    "bytes": 1_204,
+    "executable": False,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+}
 SCREENSHOTS: dict[str, Any] = {
-    "screenshots": [{"viewport": "desktop", "path": f"/v1/builds/{_BUILD_ID}/screenshots/desktop"}]
+    "screenshots": [
+        {
+            "id": "gate-2-desktop",
+            "kind": "gate",
+            "viewport": "desktop",
+            "path": f"/v1/builds/{_BUILD_ID}/screenshots/gate-2-desktop",
+            "taken_at": _LATER,
+            "width": 1280,
+            "height": 800,
+            "gate": 2,
+            "turn": None,
+            "tool_use_id": None,
+            "kept": True,
+        }
+    ],
+    "next_before": None,
 }
 _SUMS: dict[str, Any] = {
     "calls": 23,

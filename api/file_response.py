@@ -8,6 +8,12 @@ from fastapi.responses import StreamingResponse
 
 from api.security_headers import FILE, POLICY
 
+NEVER_CHANGES = {
+    "Cache-Control": "private, max-age=86400, immutable",
+    "Vary": "Authorization, Cookie, X-Cofounder-User",
+}
+"""Headers of a file whose bytes never change. Only who has loaded it may have it from a cache."""
+
 
 def bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
     """How OpenAPI describes a response that is a file."""

@@ -20,6 +20,7 @@ from api.hosts import is_loopback
 from api.limits import Limits
 from api.nudges import FeedNudges
 from api.origins import host_of
+from api.web import read_bundle
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
 from clients.oidc.provider import IdentityProvider, IdentityProviders
@@ -73,6 +74,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 previews=previews,
                 limits=limits,
                 providers=providers,
+                bundle=read_bundle(settings),
             )
     finally:
         await engine.dispose()

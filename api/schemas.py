@@ -62,6 +62,7 @@ from domain.model_choice import ModelChoice
 from domain.product_secrets import MAX_VALUE_BYTES
 from domain.push import BRANCH_MAX_CHARACTERS, DEFAULT_USERNAME, TOKEN_MAX_CHARACTERS, URL_MAX_CHARACTERS
 from domain.redaction import SHORTEST
+from domain.screenshots import Screenshot, ScreenshotKind
 from domain.status import Dependency, Status, WaitingFor
 from services.accounts import MAX_TOP_UP, Account
 from services.preview_access import LINK_HOURS, LONGEST_LINK_HOURS
@@ -947,7 +948,7 @@ class SnapshotList(BaseModel):
 
 
 class Viewport(StrEnum):
-    """The sizes of the gate's screenshots."""
+    """The sizes of screenshots."""
 
     DESKTOP = "desktop"
     MOBILE = "mobile"
@@ -956,16 +957,45 @@ class Viewport(StrEnum):
 class ScreenshotOut(BaseModel):
     """A picture of the product, and its path in this API."""
 
+    id: str
+    kind: ScreenshotKind = Field(description="gate: an evidence gate has taken it; agent: the agent, to look at it.")
     viewport: Viewport
-    path: str
+    path: str = Field(description="Of the picture, a WebP. What is there never changes.")
+    taken_at: datetime
+    width: int | None = Field(description="In CSS pixels; null if it is not known.")
+    height: int | None
+    gate: int | None = Field(description="The number of the gate's run.")
+    turn: int | None = Field(description="The agent's turn.")
+    tool_use_id: str | None = Field(description="The agent's tool call.")
+    kept: bool | None = Field(
+        description="Whether the picture can still be had; null if the object store does not answer now."
+    )
+
+    @classmethod
+    def of(cls, build_id: uuid.UUID, screenshot: Screenshot, kept: bool | None) -> Self:
+        """The screenshot as the API shows it."""
+        return cls(
+            id=screenshot.id,
+            kind=screenshot.kind,
+            viewport=Viewport(screenshot.viewport),
+            path=f"/v1/builds/{build_id}/screenshots/{screenshot.id}",
+            taken_at=screenshot.taken_at,
+            width=screenshot.width,
+            height=screenshot.height,
+            gate=screenshot.gate,
+            turn=screenshot.turn,
+            tool_use_id=screenshot.tool_use_id,
+            kept=kept,
+        )
 
 
 class ScreenshotList(BaseModel):
-    """The last evidence gate's screenshots."""
+    """Screenshots of a build, the newest first."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.SCREENSHOTS]})
 
     screenshots: list[ScreenshotOut]
+    next_before: str | None = Field(description="`before` of the next page; null on the last page.")
 
 
 class Usage(BaseModel):

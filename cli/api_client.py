@@ -176,6 +176,24 @@ class ApiClient:
         """List a build's stored snapshots, the current one first."""
         return await self._json("GET", f"/v1/builds/{build_id}/snapshots")
 
+    async def list_files(self, build_id: str, snapshot: str, *, after: int | None = None) -> Json:
+        """Read a page of a snapshot's files; `next_after` leads to the next page. `snapshot`: number, or `latest`."""
+        path = f"/v1/builds/{build_id}/snapshots/{snapshot}/files"
+        return await self._json("GET", path, query={"after": after, "limit": 5_000})
+
+    async def read_file(self, build_id: str, snapshot: str, file: str) -> Json:
+        """Read a file of a snapshot with its text. `snapshot`: number, or `latest`."""
+        return await self._json("GET", f"/v1/builds/{build_id}/snapshots/{snapshot}/file", query={"path": file})
+
+    async def list_phases(self, build_id: str) -> Json:
+        """List a build's phases that have ended, and how much each has changed."""
+        return await self._json("GET", f"/v1/builds/{build_id}/phases")
+
+    async def read_diff(self, build_id: str, phase: int | None) -> Json:
+        """Read what a phase has changed; without one, what the build has."""
+        of = "" if phase is None else f"/phases/{phase}"
+        return await self._json("GET", f"/v1/builds/{build_id}{of}/diff")
+
     async def read_preview(self, build_id: str) -> Json:
         """Read a build's preview."""
         return await self._json("GET", f"/v1/builds/{build_id}/preview")
@@ -279,6 +297,10 @@ class ApiClient:
         """Sign a browser of the user out."""
         async with self._open("DELETE", f"/v1/sign-ins/{quote(sign_in_id, safe='')}"):
             pass
+
+    async def list_screenshots(self, build_id: str, before: str | None = None) -> Json:
+        """List a page of a build's screenshots, the newest first. `before`: `next_before` of the previous page."""
+        return await self._json("GET", f"/v1/builds/{build_id}/screenshots", query={"before": before, "limit": 100})
 
     async def push(self, build_id: str, wanted: Json) -> Json:
         """Push the code to `{"url": …, "token": …}`. The API answers when the push has ended."""

@@ -10,6 +10,18 @@ from typing import Any
 from domain.errors import Conflict, InvalidInput
 
 
+def make_directory(directory: Path) -> None:
+    """Make a directory for downloads, unless it exists.
+
+    Raises:
+        InvalidInput: it can't be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"{directory} can't be made: {error.strerror}. Choose another with --to.") from error
+
+
 def choose_target(output: Path | None, name: str, *, force: bool) -> Path:
     """Choose the file to write: `output`, or `name` if `output` is a directory or None.
 

@@ -86,6 +86,7 @@ class Line:
     text: str
     look: Look
     at: datetime
+    event_id: int = 0
     turn: int | None = None
     claim: str | None = None
     call: str | None = None
@@ -132,7 +133,7 @@ class FeedState:
         return handler(state, event, known)
 
     def _with_line(self, event: FeedEvent, text: object, look: Look, **more: str | None) -> "FeedState":
-        line = Line(printable(text), look, event.created_at, event.turn, **more)
+        line = Line(printable(text), look, event.created_at, event.id, event.turn, **more)
         return replace(self, lines=(*self.lines, line)[-LINES_KEPT:])
 
     def _without(self, *, claim: str | None = None, call: str | None = None) -> "FeedState":
@@ -194,6 +195,7 @@ def _turn_withdrawn(state: FeedState, line: FeedEvent, event: TurnWithdrawnEvent
 
 
 def _tool_started(state: FeedState, line: FeedEvent, event: ToolStartedEvent) -> FeedState:
+    state = state._without(call=event.tool_use_id)
     return state._with_line(line, event.summary or event.name, "running", call=event.tool_use_id)
 
 

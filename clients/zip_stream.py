@@ -5,20 +5,18 @@ part of PKWARE's APPNOTE that every program reads: deflate with data descriptors
 Unix attributes for modes and symbolic links.
 """
 
-import asyncio
 import contextlib
 import stat
 import struct
 import tarfile
 import zlib
 from collections.abc import AsyncGenerator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import IO, cast
+from typing import IO
 
 from clients.archive import open_archive
-from clients.cancellation import wait_for_answer
+from clients.archive_stream import read_in_thread
 from domain.errors import SnapshotFailed
 
 _BLOCK = 256 * 1024
@@ -38,41 +36,9 @@ async def as_zip(archive: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, 
     Raises:
         SnapshotFailed: it is not a complete archive of files, links and directories below one folder.
     """
-    loop = asyncio.get_running_loop()
-    # Its own thread: it waits for pieces, and in a shared pool it could block the tasks that bring them.
-    with contextlib.closing(_Thread()) as thread:
-        async with contextlib.aclosing(archive):
-            pieces = _in_pieces(zip_of(cast("IO[bytes]", _Incoming(archive, loop))))
-            # Wait for a running step even if the HTTP client has gone, because it still reads from the archive.
-            while piece := await wait_for_answer(loop.run_in_executor(thread.pool, next, pieces, b"")):
-                yield piece
-
-
-class _Thread:
-    def __init__(self) -> None:
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="zip")
-
-    def close(self) -> None:
-        self.pool.shutdown(wait=False)
-
-
-class _Incoming:
-    """The archive as a file. Only the thread calls `read`, which may return less than `size`."""
-
-    def __init__(self, archive: AsyncGenerator[bytes, None], loop: asyncio.AbstractEventLoop) -> None:
-        self._archive = archive
-        self._loop = loop
-        self._buffer = memoryview(b"")
-
-    def read(self, size: int) -> bytes:
-        if not self._buffer:
-            self._buffer = memoryview(asyncio.run_coroutine_threadsafe(self._next(), self._loop).result())
-        piece = self._buffer[:size]
-        self._buffer = self._buffer[len(piece) :]
-        return bytes(piece)
-
-    async def _next(self) -> bytes:
-        return await anext(self._archive, b"")
+    async with contextlib.aclosing(read_in_thread(archive, lambda file: _in_pieces(zip_of(file)))) as pieces:
+        async for piece in pieces:
+            yield piece
 
 
 def _in_pieces(parts: Iterator[bytes]) -> Iterator[bytes]:

@@ -48,6 +48,7 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "messages": _READ,
     "tool_calls": _READ,
     "snapshots": _READ,
+    "phase_diffs": _READ,
     "questions": _READ,
     "founder_messages": _CHANGE,
     "restores": _ADD,

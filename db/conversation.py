@@ -1,7 +1,7 @@
 """Read a build's conversation for people: its turns, and what its tool calls were asked and have returned."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import and_, func, or_, select
@@ -9,7 +9,7 @@ from sqlalchemy.orm import defer
 
 from db.models import GateRun, LedgerEntry, Message, ToolCall, Turn
 from db.transaction import Transaction
-from domain.conversation import image_mark
+from domain.conversation import IMAGE_MARK, image_mark
 
 TURN = "turn"
 """The kind of a ledger entry of a turn's own call."""
@@ -103,6 +103,20 @@ async def find_call(tx: Transaction, build_id: uuid.UUID, tool_use_id: str) -> t
         )
     ).one_or_none()
     return None if row is None else (row[0], row[1])
+
+
+async def list_calls_with_images(tx: Transaction, build_id: uuid.UUID, names: Collection[str]) -> Sequence[ToolCall]:
+    """Return the build's calls of these tools that have returned images."""
+    return (
+        await tx.session.scalars(
+            select(ToolCall).where(
+                ToolCall.build_id == build_id,
+                ToolCall.name.in_(names),
+                ToolCall.state == "done",
+                ToolCall.result.contains(IMAGE_MARK, autoescape=True),
+            )
+        )
+    ).all()
 
 
 async def shows_image(tx: Transaction, build_id: uuid.UUID, sha256: str, key: str) -> bool:

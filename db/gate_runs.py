@@ -129,6 +129,17 @@ async def count_returned(tx: Transaction, build_id: uuid.UUID) -> int:
     return int(await tx.session.scalar(returned) or 0)
 
 
+async def list_runs_with_screenshots(tx: Transaction, build_id: uuid.UUID) -> Sequence[GateRun]:
+    """Return the build's ended runs that have taken screenshots."""
+    return (
+        await tx.session.scalars(
+            select(GateRun).where(
+                GateRun.build_id == build_id, GateRun.screenshots != {}, GateRun.ended_at.is_not(None)
+            )
+        )
+    ).all()
+
+
 async def find_screenshots(tx: Transaction, build_id: uuid.UUID) -> dict[str, str]:
     """Return the S3 keys of the last gate run's screenshots by viewport; empty if no gate run took any."""
     keys = await tx.session.scalar(

@@ -802,6 +802,24 @@ class Snapshot(Base):
     )
 
 
+class PhaseDiff(Base):
+    """What a phase has changed. The patches are an object in the store; a phase of an earlier version has no row."""
+
+    __tablename__ = "phase_diffs"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
+    phase: Mapped[int] = mapped_column(Integer(), comment="counts from 1")
+    commit: Mapped[str]
+    base: Mapped[str | None] = mapped_column(comment="the commit that it is compared with; null: everything is new")
+    files: Mapped[int] = mapped_column(Integer())
+    additions: Mapped[int] = mapped_column(Integer(), comment="lines")
+    deletions: Mapped[int] = mapped_column(Integer(), comment="lines")
+    object_key: Mapped[str]
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (PrimaryKeyConstraint("build_id", "phase"),)
+
+
 class Question(Base):
     """A build's question to its founder, with options. The message with its `question_id` is the answer.
 

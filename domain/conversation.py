@@ -9,6 +9,10 @@ from domain.tool_output import parse_stored_blocks
 
 _HASH = "sha256:"
 
+IMAGE_MARK = f'"data":"{_HASH}'
+"""What a stored result has in its JSON text if it contains an image. No text in a result can contain it, because quotes
+in it are escaped."""
+
 
 @dataclass(frozen=True)
 class ResultText:
@@ -52,9 +56,8 @@ def read_result(stored: str) -> list[ResultText | ResultImage]:
 
 
 def image_mark(sha256: str) -> str:
-    """What a stored result has in its JSON text if it contains the image. No text in a result can contain it, because
-    quotes in it are escaped."""
-    return f'"data":"{_HASH}{sha256}"'
+    """What a stored result has in its JSON text if it contains the image with this hash."""
+    return f'{IMAGE_MARK}{sha256}"'
 
 
 def _sendable(value: Any) -> Any:

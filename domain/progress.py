@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from domain.events import BuildEvent, GatePassedEvent, PhaseCompletedEvent, StatusEvent
 from domain.status import Status
@@ -65,6 +65,21 @@ def read_milestones(events: Iterable[TimedEvent]) -> Milestones:
         elif isinstance(event, StatusEvent):
             _note_status(sleeps, event, timed.at)
     return Milestones(tuple(phases), tuple(sleeps), frozenset(passed))
+
+
+def worked_seconds(milestones: Milestones, began_at: datetime | None) -> list[float]:
+    """How long each phase took, in seconds: from the end of the one before, or from `began_at`; sleeps do not count."""
+    seconds = []
+    since = began_at
+    for phase in milestones.phases:
+        begin = phase.ended_at if since is None else since
+        took = phase.ended_at - begin
+        for sleep in milestones.sleeps:
+            until = phase.ended_at if sleep.until is None else sleep.until
+            took -= max(min(until, phase.ended_at) - max(sleep.since, begin), timedelta())
+        seconds.append(max(took.total_seconds(), 0.0))
+        since = phase.ended_at
+    return seconds
 
 
 def _note_status(sleeps: list[Sleep], event: StatusEvent, at: datetime) -> None:

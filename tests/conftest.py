@@ -53,8 +53,9 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `make drills` ask for what takes too long for `make test`."""
+    """Let `make drills` and `make web` ask for what takes too long for `make test`."""
     parser.addoption("--drills", action="store_true", help="run all drills and all thorough tests, and nothing else")
+    parser.addoption("--web", action="store_true", help="also run the tests of the web console that are marked web")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -77,7 +78,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose what the caller has time for, and run the longest modules first, the others in their usual order."""
-    chosen = _drills_and_thorough(items) if config.getoption("drills") else _for_every_change(items)
+    if config.getoption("drills"):
+        chosen = _drills_and_thorough(items)
+    else:
+        chosen = _for_every_change(items, with_web=config.getoption("web"))
     if len(chosen) < len(items):
         kept = set(chosen)
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
@@ -90,11 +94,13 @@ def _drills_and_thorough(items: list[pytest.Item]) -> list[pytest.Item]:
     return [item for item in items if _is_drill(item) or item.get_closest_marker("thorough")]
 
 
-def _for_every_change(items: list[pytest.Item]) -> list[pytest.Item]:
+def _for_every_change(items: list[pytest.Item], *, with_web: bool) -> list[pytest.Item]:
     return [
         item
         for item in items
-        if not item.get_closest_marker("thorough") and (not _is_drill(item) or item.get_closest_marker("fast"))
+        if not item.get_closest_marker("thorough")
+        and (not _is_drill(item) or item.get_closest_marker("fast"))
+        and (with_web or not item.get_closest_marker("web"))
     ]
 
 

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from api.conversation_schemas import ProgressOut, ToolCallOut, TurnList, TurnOut
 from api.deps import CurrentUserId, IsOperator, ResourcesDep, TransactionDep, needs
-from api.file_response import bytes_of, stream_file
+from api.file_response import NEVER_CHANGES, bytes_of, stream_file
 from api.responses import problems
 from clients.object_store import image_key
 from db.conversation import find_call, list_turns, shows_image
@@ -24,12 +24,6 @@ router = APIRouter(prefix="/builds/{build_id}", tags=["conversation"])
 
 PAGE_MOST = 100
 """Turns in one answer at most."""
-
-_KEPT = {
-    "Cache-Control": "private, max-age=86400, immutable",
-    "Vary": "Authorization, Cookie, X-Cofounder-User",
-}
-"""The bytes of an image never change, and only who has loaded it may have it from a cache."""
 
 
 @router.get("/turns", dependencies=[needs(Scope.BUILDS_READ)], summary="List the turns", responses=problems(404, 422))
@@ -108,5 +102,5 @@ async def image(
         await require_build(tx, user_id, build_id)
         if not await shows_image(tx, build_id, sha256, key):
             raise NotFound(f"Build {build_id} has no image {sha256}.")
-    headers = {"Content-Disposition": f'inline; filename="{sha256}.webp"', **_KEPT}
+    headers = {"Content-Disposition": f'inline; filename="{sha256}.webp"', **NEVER_CHANGES}
     return await stream_file(resources.store.stream(key), "image/webp", headers)

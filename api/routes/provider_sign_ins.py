@@ -1,16 +1,14 @@
 """Signing in through an identity provider: the browser is sent there, and comes back with a code."""
 
 from html import escape
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import structlog
 from fastapi import APIRouter, Request, Response
 
 from api.deps import ProcessResourcesDep, Resources, address_of
 from api.errors import NOT_FOUND, Problem
-from api.hosts import is_loopback
-from api.origins import host_of
-from api.routes.pages import HEADERS, page
+from api.routes.pages import other_address, page, redirect
 from api.sign_in_cookie import cookie_name, delete_cookie, end_sign_in_of_browser, is_secure, read_cookie, set_cookie
 from clients.oidc.provider import IdentityProvider
 from db.session import Access
@@ -29,8 +27,8 @@ async def start(name: str, request: Request, resources: ProcessResourcesDep, to:
     """Send the browser to the provider. `to`: the path of ours to which it goes afterwards."""
     provider = _provider(resources, name)
     public_url = resources.settings.public_url
-    if _is_other_name_of_machine(request, public_url):  # the provider sends the browser back to the other one
-        return _redirect(f"{public_url}/sign-in/{name}?{urlencode({'to': to or '/'})}")
+    if other_address(request, resources.settings) is not None:  # the provider sends the browser back to the other one
+        return redirect(f"{public_url}/sign-in/{name}?{urlencode({'to': to or '/'})}")
     resources.limits.check_address(address_of(request, resources.settings))
     every = resources.sessions.acting(Access.everything())
     try:
@@ -38,7 +36,7 @@ async def start(name: str, request: Request, resources: ProcessResourcesDep, to:
         started = await provider_sign_ins.start(every, provider, to, _redirect_uri(resources, name))
     except CofounderError as error:
         return _failed(provider, error)
-    response = _redirect(started.url)
+    response = redirect(started.url)
     response.set_cookie(
         cookie,
         started.secret,
@@ -80,7 +78,7 @@ async def finish(
         if isinstance(failure, CredentialRefused):
             await resources.limits.note_wrong_credentials(address)
         return _failed(provider, failure)
-    response = _redirect(path)
+    response = redirect(path)
     set_cookie(response, name_of_sign_in, new.token, settings)
     delete_cookie(response, cookie, settings)
     return response
@@ -98,18 +96,8 @@ def _redirect_uri(resources: Resources, name: str) -> str:
     return f"{resources.settings.public_url}/sign-in/{name}/callback"
 
 
-def _is_other_name_of_machine(request: Request, public_url: str) -> bool:
-    """Whether the browser calls this machine `localhost` and PUBLIC_URL does not, or the other way round."""
-    host, public = request.headers.get("host", ""), urlsplit(public_url).netloc
-    return host != public and is_loopback(host_of(f"//{host}")) and is_loopback(host_of(public_url))
-
-
 async def _cookie_name(request: Request, resources: Resources) -> str:
     return f"{await cookie_name(request, resources.settings, resources.sessions)}-at-provider"
-
-
-def _redirect(url: str) -> Response:
-    return Response(status_code=303, headers={**HEADERS, "Location": url})
 
 
 def _failed(provider: IdentityProvider, error: CofounderError) -> Response:

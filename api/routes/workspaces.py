@@ -1,4 +1,4 @@
-"""A build's files in the object store: snapshots of its workspace, and the gate's screenshots."""
+"""A build's files in the object store: snapshots of its workspace, and screenshots of the product."""
 
 import uuid
 from enum import StrEnum
@@ -8,18 +8,22 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
 from api.deps import CurrentUserId, Resources, ResourcesDep, TransactionDep, expensive, needs
-from api.file_response import bytes_of, stream_file
+from api.file_response import NEVER_CHANGES, bytes_of, stream_file
+from api.paging import PAGE_MAX
 from api.responses import problems
 from api.schemas import ScreenshotList, ScreenshotOut, SnapshotList, SnapshotOut, Viewport
 from clients.zip_stream import as_zip
-from db.builds import find_snapshot, list_snapshots
+from db.builds import list_snapshots
 from db.gate_runs import find_screenshots
 from db.models import Snapshot
-from db.snapshots import current_snapshot
 from db.transaction import request_transaction
-from domain.errors import NotFound, SnapshotNotStored
+from domain.answer_blocks import ID
+from domain.errors import NotFound
 from domain.identity import Scope
+from domain.screenshots import ScreenshotKind
 from services.builds import require_build
+from services.screenshots import find_kept, list_screenshots
+from services.stored_snapshots import require_snapshot
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["workspaces"])
 
@@ -35,6 +39,9 @@ _MEDIA_TYPES = {ArchiveFormat.TAR_GZ: "application/gzip", ArchiveFormat.ZIP: "ap
 
 Format = Annotated[ArchiveFormat, Query(alias="format", description="tar.gz is the archive as stored.")]
 
+
+_SCREENSHOT = f"^{ID.pattern}(-[1-9])?$"
+"""An id of a screenshot: that of a tool call with a number, or `gate-1-desktop`."""
 
 _ARCHIVE = bytes_of(*_MEDIA_TYPES.values())
 
@@ -61,9 +68,7 @@ async def current_archive(
     """The workspace of the current snapshot, `.git` included."""
     async with request_transaction(resources.sessions) as tx:
         await require_build(tx, user_id, build_id)
-        snapshot = await current_snapshot(tx, build_id)
-    if snapshot is None:
-        raise NotFound(f"Build {build_id} has no snapshot yet.")
+        snapshot = await require_snapshot(tx, build_id, None)
     return await _download(resources, snapshot, archive_format)
 
 
@@ -84,16 +89,7 @@ async def archive(
     """The workspace of this snapshot, `.git` included."""
     async with request_transaction(resources.sessions) as tx:
         await require_build(tx, user_id, build_id)
-        snapshot = await find_snapshot(tx, build_id, number)
-    if snapshot is None:
-        raise NotFound(f"Build {build_id} has no snapshot {number}.")
-    if snapshot.state == "deleted":
-        raise NotFound(f"Snapshot {number} of build {build_id} was deleted: only the latest ones are kept.")
-    if snapshot.state != "stored":
-        raise SnapshotNotStored(
-            f"Snapshot {number} of build {build_id} is not stored: its state is `{snapshot.state}`.",
-            {"state": snapshot.state},
-        )
+        snapshot = await require_snapshot(tx, build_id, number)
     return await _download(resources, snapshot, archive_format)
 
 
@@ -103,37 +99,67 @@ async def archive(
     summary="List the screenshots",
     responses=problems(404, 422),
 )
-async def screenshots(build_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep) -> ScreenshotList:
-    """The screenshots of the last evidence gate; none before the first gate."""
-    await require_build(tx, user_id, build_id)
-    keys = await find_screenshots(tx, build_id)
-    viewports = [viewport for viewport in Viewport if viewport in keys]
+async def screenshots(
+    build_id: uuid.UUID,
+    user_id: CurrentUserId,
+    resources: ResourcesDep,
+    kind: Annotated[ScreenshotKind | None, Query(description="Only those of evidence gates, or of the agent.")] = None,
+    before: Annotated[
+        str | None, Query(pattern=_SCREENSHOT, description="Only what is older than the screenshot with this id.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="The number of screenshots at most.")] = 50,
+) -> ScreenshotList:
+    """All that a browser has taken of the product, the newest first: in evidence gates, and when the agent looked."""
+    async with request_transaction(resources.sessions) as tx:
+        await require_build(tx, user_id, build_id)
+        found = [each for each in await list_screenshots(tx, build_id) if kind in (None, each.kind)]
+    if before is not None:
+        found = found[next((at for at, each in enumerate(found, start=1) if each.id == before), len(found)) :]
+    listed = found[:limit]
+    kept = await find_kept(resources.store, listed)
     return ScreenshotList(
-        screenshots=[
-            ScreenshotOut(viewport=viewport, path=f"/v1/builds/{build_id}/screenshots/{viewport}")
-            for viewport in viewports
-        ]
+        screenshots=[ScreenshotOut.of(build_id, each, kept[each.key]) for each in listed],
+        next_before=listed[-1].id if len(found) > limit else None,
     )
 
 
 @router.get(
-    "/screenshots/{viewport}",
+    "/screenshots/{screenshot_id}",
     dependencies=[needs(Scope.BUILDS_READ)],
     summary="Download a screenshot",
     response_class=StreamingResponse,
     responses=problems(404, 422) | bytes_of("image/webp"),
 )
 async def screenshot(
-    build_id: uuid.UUID, viewport: Viewport, user_id: CurrentUserId, resources: ResourcesDep
+    build_id: uuid.UUID,
+    screenshot_id: Annotated[
+        str,
+        Path(
+            pattern=_SCREENSHOT,
+            description="Its id; or `desktop` or `mobile`, which is that of the last evidence gate with screenshots.",
+        ),
+    ],
+    user_id: CurrentUserId,
+    resources: ResourcesDep,
 ) -> StreamingResponse:
-    """The product's page at the last evidence gate."""
+    """A picture of the product's page."""
+    headers = {"Content-Disposition": f'inline; filename="{screenshot_id}-{build_id}.webp"'}
     async with request_transaction(resources.sessions) as tx:
         await require_build(tx, user_id, build_id)
-        keys = await find_screenshots(tx, build_id)
-    if viewport not in keys:
-        raise NotFound(f"Build {build_id} has no {viewport} screenshot yet. The evidence gate takes them.")
-    headers = {"Content-Disposition": f'inline; filename="{viewport}-{build_id}.webp"'}
-    return await stream_file(resources.store.stream(keys[viewport]), "image/webp", headers)
+        if screenshot_id in set(Viewport):
+            key = (await find_screenshots(tx, build_id)).get(screenshot_id)
+            missing = f"Build {build_id} has no {screenshot_id} screenshot yet. The evidence gate takes them."
+        else:
+            listed = {each.id: each.key for each in await list_screenshots(tx, build_id)}
+            key = listed.get(screenshot_id)
+            missing = f"Build {build_id} has no screenshot {screenshot_id}."
+            headers |= NEVER_CHANGES
+    if key is None:
+        raise NotFound(missing)
+    try:
+        return await stream_file(resources.store.stream(key), "image/webp", headers)
+    except NotFound:
+        raise NotFound(f"Screenshot {screenshot_id} of build {build_id} is no longer kept.") from None
 
 
 async def _download(resources: Resources, snapshot: Snapshot, archive_format: ArchiveFormat) -> StreamingResponse:

@@ -114,7 +114,7 @@ async def ada(api: RunningApi) -> Owner:
             "user": "ada",
             "name": "ADAS_KEY",
             "number": "1",
-            "viewport": "desktop",
+            "screenshot_id": "desktop",
             "tool_use_id": "toolu_of_ada",
             "sha256": _IMAGE,
         }

@@ -1,12 +1,9 @@
 """The API matches its own description: schemathesis sends what OpenAPI allows and forbids, and finds nothing."""
 
 import asyncio
-import io
 import json
 import os
 import sys
-import tarfile
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +12,12 @@ from jsonschema import Draft202012Validator
 from sqlalchemy import func, update
 
 from clients.object_store import ObjectStore
-from db.models import Build, GateRun, Snapshot
+from db.models import Build, GateRun
 from db.transaction import transaction
 from domain.events import EVENTS
 from local.stack import LocalStack
 from tests.harness.api_server import TOKEN, RunningApi, new_database, running_api, settings_for
+from tests.harness.stored_files import store_files
 
 _CONFIG = """
 seed = 7
@@ -104,29 +102,10 @@ async def _project_with_a_ready_build(api: RunningApi) -> tuple[str, str]:
     build = await api.build(project)
     store = api.resources.store
     assert isinstance(store, ObjectStore)
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        archive.addfile(tarfile.TarInfo("empty.txt"))
-    await store.put(f"test/{build}/archive", packed.getvalue())
+    await store_files(api, build, [("empty.txt", b"", {})], reason="end")
     await store.put(f"test/{build}/desktop", b"picture")
     async with transaction(api.sessions) as tx:
         row = await api.row(build)
-        tx.session.add(
-            Snapshot(
-                id=uuid.uuid4(),
-                build_id=row.id,
-                project_id=row.project_id,
-                number=1,
-                state="stored",
-                claim=uuid.uuid4(),
-                reason="end",
-                archive_key=f"test/{build}/archive",
-                manifest_key="m",
-                archive_sha256="abc",
-                manifest_sha256="def",
-                stored_at=func.now(),
-            )
-        )
         tx.session.add(
             GateRun(
                 build_id=row.id,

@@ -25,10 +25,10 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from clients.cipher import cipher_of
-from clients.object_store import ObjectStore
+from clients.object_store import ObjectStore, image_key
 from db.feed import append_events
 from db.identities import find_user_of
-from db.models import Build, Message, Question, Snapshot, ToolCall, Turn
+from db.models import Build, GateRun, Message, Question, Snapshot, ToolCall, Turn
 from db.project_secrets import list_secrets
 from db.steering import add_agent_question, close_question
 from db.transaction import transaction
@@ -37,11 +37,14 @@ from domain.errors import CofounderError
 from domain.events import ModelEvent, NarrationEvent, StatusEvent, ToolDoneEvent
 from domain.question import AskedQuestion
 from domain.tool_output import render_result
+from domain.workspace_diff import StoredDiff
 from local.stack import LocalStack
 from services.product_secrets import open_secrets
 from tests.harness.api_server import OPERATORS, TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.git_server import TOKEN as GIT_TOKEN
 from tests.harness.git_server import git_server
+from tests.harness.stored_diffs import PATCH, end_phase, make_diff, store_diff
+from tests.harness.stored_files import store_files
 from tests.harness.stored_repository import make_repository, store_repository
 
 Run = Callable[..., Coroutine[Any, Any, Result]]
@@ -103,6 +106,25 @@ async def test_a_preview_is_shared_and_the_link_revoked(run: Run, api: RunningAp
     assert "no link" in told(await run("preview", build, "--revoke", made["id"]))
     assert "no link that works" in (await run("preview", build, "--links")).output
     assert "needs --share" in (await run("preview", build, "--hours", "2")).output
+
+
+async def test_screenshots_are_listed_and_saved(run: Run, api: RunningApi, tmp_path: Path) -> None:
+    build = await api.build()
+    assert "Nothing has taken a screenshot" in (await run("screenshots", build)).output
+    store = api.resources.store
+    assert isinstance(store, ObjectStore)
+    await store.put_image("1a" * 32, b"picture")
+    keys = {"desktop": image_key("1a" * 32), "mobile": image_key("9f" * 32)}
+    async with transaction(api.sessions) as tx:
+        gate = {"build_id": uuid.UUID(build), "number": 1, "snapshot_number": 1, "findings": []}
+        tx.session.add(GateRun(**gate, screenshots=keys, ended_at=func.now()))
+    listed = (await run("screenshots", build)).output
+    assert ("gate-1-desktop" in listed, "1280x800" in listed, "no longer kept" in listed) == (True, True, True)
+    saved = await run("screenshots", build, "--to", str(tmp_path / "pictures"), "--json")
+    files = [each["file"] for each in json.loads(saved.stdout)["screenshots"]]
+    assert files == [str(tmp_path / "pictures" / "gate-1-desktop.webp"), None]
+    assert (tmp_path / "pictures" / "gate-1-desktop.webp").read_bytes() == b"picture"
+    assert "already exists" in told(await run("screenshots", build, "--to", str(tmp_path / "pictures")))
 
 
 async def test_turns_and_tool_calls_are_shown(run: Run, api: RunningApi) -> None:
@@ -347,6 +369,44 @@ async def test_download_is_there_whole_or_not_at_all(run: Run, api: RunningApi, 
     assert "can't be written" in told(await run("download", build, "--snapshot", "1", "-o", str(tmp_path / "no" / "x")))
     assert told(await run("download", build, "--snapshot", "3")) == f"Build {build} has no snapshot 3."
     assert names_in(tmp_path) == ["product.tar.gz", f"workspace-{build}.zip"]
+
+
+async def test_files_are_listed_shown_and_saved(run: Run, api: RunningApi, tmp_path: Path) -> None:
+    build = await api.build()
+    assert told(await run("files", build)) == f"Build {build} has no snapshot yet."
+    await store_files(api, build, [("old.txt", b"old\n", {})], number=1)
+    await store_files(
+        api, build, [("app.py", b"print()\n\x1b[2J", {}), ("logo.png", b"\x89PNG\r\n\x1a\n\0", {})], number=2
+    )
+    assert (await run("files", build)).output == "12\tapp.py\n9\tlogo.png\n"
+    assert (await run("files", build, "--snapshot", "1")).output == "4\told.txt\n"
+    assert (await run("files", build, "app.py")).output == "print()\n[2J\n"
+    assert json.loads((await run("files", build, "app.py", "--json")).stdout)["text"] == "print()\n\x1b[2J"
+    assert "A binary file (image/png, 9 bytes)" in (await run("files", build, "logo.png")).output
+    assert (await run("files", build, "logo.png", "-o", str(tmp_path))).exit_code == 0
+    assert (tmp_path / "logo.png").read_bytes() == b"\x89PNG\r\n\x1a\n\0"
+    assert "no file of this path" in told(await run("files", build, "old.txt"))
+    assert "needs a PATH" in (await run("files", build, "-o", str(tmp_path))).output
+
+
+async def test_changes_of_phases_are_shown(run: Run, api: RunningApi) -> None:
+    build = await api.build()
+    assert "No phase has ended yet" in (await run("diff", build, "--phases")).output
+    assert "no phase has ended" in told(await run("diff", build))
+    one, two = "1" * 40, "2" * 40
+    await end_phase(api, build, 1, one)
+    await end_phase(api, build, 2, two, "A list\x1b[2J")
+    await store_diff(
+        api, build, 2, StoredDiff(phase=make_diff(two, one), build=make_diff(two, binary=True, patch=None))
+    )
+    listed = (await run("diff", build, "--phases")).output.splitlines()
+    assert [line.split("\t")[3] for line in listed] == ["not stored", "+1 -1 in 1 file"]
+    assert "\x1b" not in listed[1]
+    shown = (await run("diff", build, "--phase", "2")).output
+    assert shown.endswith(PATCH)
+    assert "app.py (binary)" in (await run("diff", build)).output
+    assert json.loads((await run("diff", build, "--json")).stdout)["up_to_phase"] == 2
+    assert "were not stored" in told(await run("diff", build, "--phase", "1"))
 
 
 def names_in(directory: Path) -> list[str]:

@@ -53,9 +53,18 @@ def _copy(rest: str, to: Path) -> None:
     for source in context() if sources == ["."] else sources:
         assert source in context(), f"{source} is shut out by .dockerignore"
         if (ROOT / source).is_dir():
-            shutil.copytree(ROOT / source, to / source, ignore=shutil.ignore_patterns("__pycache__"))
+            ignored = shutil.ignore_patterns("__pycache__", "node_modules", "dist")
+            shutil.copytree(ROOT / source, to / source, ignore=ignored)
         else:
             shutil.copy(ROOT / source, to / source)
+
+
+def _copy_of_console(rest: str, to: Path) -> None:
+    """Copy what scripts/setup has built in place of what the stage `console` builds with the same programs."""
+    _, source, target = rest.split()
+    built = ROOT / Path(source).relative_to("/src")
+    assert (built / "index.html").exists(), "run scripts/setup --console first"
+    shutil.copytree(built, to / target)
 
 
 def _run(rest: str, directory: Path, environment: Mapping[str, str]) -> None:
@@ -76,6 +85,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if instruction == "WORKDIR":
             directory = Path(_below(root, rest))
             directory.mkdir(parents=True)
+        elif instruction == "COPY" and rest.startswith("--from=console"):
+            _copy_of_console(rest, directory)
         elif instruction == "COPY" and not rest.startswith("--from="):
             _copy(rest, directory)
         elif instruction == "RUN":
@@ -101,13 +112,19 @@ def _say(installed: Path, *command: str, **variables: str) -> subprocess.Complet
 
 
 def test_everything_of_the_package_is_installed(installed: Path) -> None:
-    """Files that are not Python are installed too: the migrations' template, the rehearsal's product."""
+    """Files that are not Python are installed too: the migrations' template, the rehearsal's product, the console."""
     [site] = (installed / "lib").glob("python3*/site-packages")
     packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     for name in packaged["only-include"]:
         for path in (ROOT / name).rglob("*") if (ROOT / name).is_dir() else [ROOT / name]:
             if path.is_file() and "__pycache__" not in path.parts:
                 assert (site / path.relative_to(ROOT)).is_file(), path
+
+
+def test_the_web_console_is_found_where_it_is_installed(installed: Path) -> None:
+    program = "from api.web import read_bundle; from settings import Settings; print(*read_bundle(Settings()).files)"
+    found = _say(installed, "python", "-c", program)
+    assert re.search(r"assets/index-\S+\.js", found.stdout), found.stderr
 
 
 def test_the_tools_of_development_are_not(installed: Path) -> None:

@@ -66,4 +66,15 @@ def test_what_comes_in_is_what_the_package_is_made_of() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packaged = project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
     beside = {"pyproject.toml", "uv.lock", project["project"]["readme"], *project["project"].get("license-files", [])}
-    assert set(context()) == {*packaged, *beside}
+    sources = {name.partition("/")[0] for name in packaged}  # of web/ the package has what is built from it
+    assert set(context()) == {*sources, *beside}
+
+
+def test_the_console_is_built_from_its_locks_and_only_its_files_are_kept() -> None:
+    [console] = [stage for stage in stages() if stage.name == "console"]
+    commands = console.all("RUN")
+    assert ["uv sync --locked --only-group node" in commands[0], " ci " in commands[1]] == [True, True]
+    assert "--omit=dev" in commands[1]
+    assert [rest for stage in stages() for rest in stage.all("COPY") if "--from=console" in rest] == [
+        "--from=console /src/web/dist web/dist"
+    ]

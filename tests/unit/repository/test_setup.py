@@ -1,5 +1,6 @@
-"""scripts/setup with an unusual home or path."""
+"""scripts/setup: an unusual home or path, and the building of the web console with programs that stand for Node.js."""
 
+import multiprocessing
 import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
@@ -74,3 +75,153 @@ def test_the_links_of_node_js_lead_to_its_own_programs(
     for name, printed in (("node", "node"), ("npm", "npm-cli.js"), ("npx", "npx-cli.js")):
         done = subprocess.run([tmp_path / "moved" / "bin" / name], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == printed
+
+
+class Checkout:
+    """A directory with a web console. Its npm and node write down how they were called."""
+
+    def __init__(self, directory: Path, setup: ModuleType) -> None:
+        self.web = directory / "web"
+        self.bundle = self.web / "dist" / "index.html"
+        self.setup = setup
+        (self.web / "src").mkdir(parents=True)
+        for name in ("package.json", "package-lock.json", "index.html", "src/main.tsx", "src/main.test.ts"):
+            (self.web / name).write_text(name)
+        self._bin = directory / "tools" / "bin"
+        self._bin.mkdir(parents=True)
+        self._log = directory / "calls"
+        self.program("npm", "rm -rf node_modules && mkdir node_modules")
+        self.program("node", 'mkdir -p "$4" && cp src/main.tsx "$4/index.html"')
+        stand_ins = {
+            "TOOLS": str(self._bin.parent),
+            "TOOLS_BIN": str(self._bin),
+            "WEB": str(self.web),
+            "BUNDLE": str(self.web / "dist"),
+            "MODULES": str(self.web / "node_modules"),
+            "set_up_node": lambda: None,
+        }
+        for name, value in stand_ins.items():
+            setattr(setup, name, value)
+
+    def program(self, name: str, does: str) -> None:
+        """Make what stands for npm or node do this."""
+        (self._bin / name).write_text(f'#!/bin/sh\necho "{name} $1 $*" >> {self._log}\n{does}\n')
+        (self._bin / name).chmod(0o755)
+
+    def calls(self) -> list[str]:
+        """Return the programs that have run since the last call: `npm bundle`, `npm all` or `vite`."""
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        self._log.unlink(missing_ok=True)
+        kinds = {"--omit=dev": "npm bundle", "--include=dev": "npm all"}
+        return [next((kind for option, kind in kinds.items() if option in line), "vite") for line in lines]
+
+
+@pytest.fixture
+def checkout(setup: ModuleType, tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path, setup)
+
+
+def test_the_console_is_built_again_only_if_something_has_changed(checkout: Checkout) -> None:
+    set_up = checkout.setup.set_up_console
+    set_up()
+    assert (checkout.calls(), checkout.bundle.read_text()) == (["npm bundle", "vite"], "src/main.tsx")
+    for generated in ("openapi.json", "src/schema.d.ts", "src/main.test.ts", "node_modules/other", "dist/other"):
+        (checkout.web / generated).write_text("new")
+    set_up()
+    assert checkout.calls() == []
+    (checkout.web / "src" / "main.tsx").write_text("changed")
+    set_up()
+    assert (checkout.calls(), checkout.bundle.read_text()) == (["vite"], "changed")
+    set_up(development=True)
+    assert checkout.calls() == ["npm all"]
+    set_up()
+    assert checkout.calls() == []
+    (checkout.web / "package-lock.json").write_text("changed")
+    set_up()
+    assert checkout.calls() == ["npm bundle", "vite"]
+
+
+def test_a_build_that_fails_leaves_the_one_before(checkout: Checkout) -> None:
+    set_up = checkout.setup.set_up_console
+    set_up()
+    (checkout.web / "src" / "main.tsx").write_text("changed")
+    for failure in ('mkdir -p "$4/assets"; echo "no such import"; exit 1', 'mkdir -p "$4/assets"'):
+        checkout.program("node", failure)
+        with pytest.raises(checkout.setup.NoConsole, match=r"no such import|no index\.html"):
+            set_up()
+        assert checkout.bundle.read_text() == "src/main.tsx"
+    checkout.program("node", 'mkdir -p "$4" && cp src/main.tsx "$4/index.html"')
+    set_up()
+    assert checkout.bundle.read_text() == "changed"
+    assert [path.name for path in checkout.web.glob(".dist*")] == []
+
+
+def test_an_install_that_was_cut_off_does_not_count(checkout: Checkout) -> None:
+    checkout.program("npm", "mkdir node_modules; exit 1")
+    with pytest.raises(checkout.setup.NoConsole):
+        checkout.setup.set_up_console()
+    checkout.program("npm", "true")
+    checkout.calls()
+    checkout.setup.set_up_console()
+    assert checkout.calls() == ["npm bundle", "vite"]
+
+
+def test_without_a_registry_the_set_up_goes_on_unless_the_console_is_required(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkout.program("npm", "echo the registry does not answer; exit 1")
+    optional = checkout.setup.ConsoleThread(required=False)
+    optional.start()
+    optional.finish()
+    said = capsys.readouterr().err
+    assert "the registry does not answer" in said
+    assert "Everything else works. To try again:\n  python3 scripts/setup --console" in said
+    required = checkout.setup.ConsoleThread(required=True)
+    required.start()
+    with pytest.raises(SystemExit):
+        required.finish()
+    assert "NPM_CONFIG_REGISTRY" in capsys.readouterr().err
+
+
+def test_npm_that_hangs_is_given_up(checkout: Checkout) -> None:
+    checkout.program("npm", "exec sleep 60")
+    with pytest.raises(checkout.setup.NoConsole, match="npm takes longer than"):
+        checkout.setup.set_up_console(seconds=0.2)
+
+
+def test_two_set_ups_build_the_console_once(checkout: Checkout) -> None:
+    checkout.program("npm", "sleep 0.5 && mkdir node_modules")  # fails if there is one
+    fork = multiprocessing.get_context("fork")
+    both = [fork.Process(target=checkout.setup.set_up_console) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert checkout.calls() == ["npm bundle", "vite"]
+
+
+def test_npm_gets_registries_and_certificates_and_nothing_that_changes_what_it_installs(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {
+        "NPM_CONFIG_REGISTRY": "https://npm.example.com/",
+        "npm_config_cafile": "/etc/ssl/own.pem",
+        "NPM_CONFIG_FETCH_RETRIES": "5",
+        "npm_config_//npm.example.com/:_authToken": "secret",
+        "NODE_EXTRA_CA_CERTS": "/etc/ssl/own.pem",
+    }
+    dropped = {
+        "NPM_CONFIG_OMIT": "dev",
+        "npm_config_prefix": "/usr",
+        "npm_config_global": "true",
+        "NPM_CONFIG_IGNORE_SCRIPTS": "false",
+        "NPM_CONFIG_OFFLINE": "true",
+        "NODE_OPTIONS": "--require /tmp/x.js",
+        "NODE_ENV": "production",
+    }
+    for name, value in {**kept, **dropped}.items():
+        monkeypatch.setenv(name, value)
+    environment = setup.environment()
+    assert {name: environment.get(name) for name in kept} == kept
+    assert not set(dropped) & set(environment)

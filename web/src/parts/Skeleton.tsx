@@ -13,7 +13,6 @@ export function Skeleton({ lines = 3 }: { lines?: number }) {
   return (
     <div className={style.skeleton} role="status" aria-label={words.shared.loading}>
       {Array.from({ length: lines }, (_, index) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: the lines are all the same.
         <span key={index} />
       ))}
     </div>

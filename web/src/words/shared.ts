@@ -5,6 +5,7 @@ export const shared = {
   reload: "Reload",
   retry: "Try again",
   close: "Close",
+  cancel: "Cancel",
   copy: "Copy",
   copied: "Copied",
   notCopied: "This browser did not allow it",

@@ -1,7 +1,62 @@
+import { useAccount, useMe } from "../../api/queries.ts";
+import { Copy } from "../../parts/Copy.tsx";
+import { Failure } from "../../parts/Failure.tsx";
+import { printable } from "../../parts/printable.ts";
+import { Skeleton } from "../../parts/Skeleton.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { words } from "../../words/index.ts";
+import style from "./Account.module.css";
+import { Keys } from "./Keys.tsx";
+import { Organisations } from "./Organisations.tsx";
+import { SignIns } from "./SignIns.tsx";
 
+/** Who you are, and what acts for you: keys, browsers that are signed in, organisations. */
 export default function Account() {
   usePageTitle(words.account.title);
-  return <h1>{words.account.title}</h1>;
+  return (
+    <div className={style.page}>
+      <h1>{words.account.title}</h1>
+      <You />
+      <Keys />
+      <SignIns />
+      <Organisations />
+    </div>
+  );
+}
+
+function You() {
+  const me = useMe();
+  const account = useAccount();
+  if (me.isPending) return <Skeleton />;
+  if (me.isError) return <Failure error={me.error} retry={me.refetch} />;
+  const { user, name, email } = me.data;
+  const facts: [string, string | null | undefined][] = [
+    [words.account.name, name],
+    [words.account.email, email],
+    [words.account.plan, account.data?.plan],
+    [words.account.models, account.data && Object.values(account.data.models).join(", ")],
+  ];
+  return (
+    <section className={style.card} aria-labelledby="you">
+      <h2 id="you">{words.account.who}</h2>
+      <dl className={style.facts}>
+        <div>
+          <dt>{words.account.user}</dt>
+          <dd>
+            <code>{printable(user)}</code> <Copy text={user} />
+          </dd>
+        </div>
+        {facts.map(([label, value]) =>
+          value ? (
+            <div key={label}>
+              <dt>{label}</dt>
+              <dd>
+                <bdi>{printable(value)}</bdi>
+              </dd>
+            </div>
+          ) : null,
+        )}
+      </dl>
+    </section>
+  );
 }

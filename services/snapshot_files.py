@@ -1,0 +1,138 @@
+"""The files of a stored snapshot: listed from its manifest, read from its archive, neither ever whole in memory."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+from clients.archive import MANIFEST_MAX_BYTES
+from clients.archive_member import read_member
+from db.models import Snapshot
+from domain.errors import NotFound, SnapshotFailed
+from domain.manifest import Entry, parse_manifest
+from domain.workspace_files import is_shown, shown_path
+from services.stored_snapshots import ArchiveSource
+
+_OF_GIT = b'[".git/'
+"""How the manifest's lines of git's own files begin."""
+
+
+@dataclass(frozen=True)
+class FilesPage:
+    """Some files of a snapshot, sorted by path. `next_after` is where the next page begins; None if none is left."""
+
+    files: Sequence[Entry]
+    next_after: int | None
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file of a snapshot. `occurrence`: which one of the archive's members of this name it is, from 1."""
+
+    entry: Entry
+    occurrence: int
+
+
+async def list_files(store: ArchiveSource, snapshot: Snapshot, after: int, limit: int) -> FilesPage:
+    """Return up to `limit` of the product's files; directories and git's own files are left out.
+
+    Args:
+        after: pass over this many lines of the manifest.
+
+    Raises:
+        NotFound: the manifest is not in the store any more.
+        SnapshotFailed: it can't be read.
+    """
+    files: list[Entry] = []
+    line_number = 0
+    async with contextlib.aclosing(_lines(store, snapshot)) as blocks:
+        async for lines in blocks:
+            wanted = lines[max(0, after - line_number) :]
+            line_number += len(lines) - len(wanted)
+            for entry in await asyncio.to_thread(_shown_entries, wanted):
+                if entry is not None:
+                    if len(files) == limit:
+                        return FilesPage(files, line_number)
+                    files.append(entry)
+                line_number += 1
+    return FilesPage(files, None)
+
+
+async def find_file(store: ArchiveSource, snapshot: Snapshot, path: str) -> FoundFile:
+    """Return the file that is shown under this path. Of several, it is the one that a restore of the snapshot leaves.
+
+    Raises:
+        NotFound: there is none, or the manifest is not in the store any more.
+        SnapshotFailed: the manifest can't be read.
+    """
+    found: FoundFile | None = None
+    async with contextlib.aclosing(_lines(store, snapshot)) as blocks:
+        async for lines in blocks:
+            for entry in await asyncio.to_thread(_shown_as, lines, path):
+                if found is None or entry.path == found.entry.path:
+                    found = FoundFile(entry, 1 if found is None else found.occurrence + 1)
+    if found is None:
+        raise NotFound(
+            f"Snapshot {snapshot.number} of build {snapshot.build_id} has no file of this path. `files` lists them."
+        )
+    return found
+
+
+async def read_file(store: ArchiveSource, snapshot: Snapshot, file: FoundFile) -> AsyncGenerator[bytes, None]:
+    """The content of a file, or the target of a link, in pieces.
+
+    Raises:
+        NotFound: the archive is not in the store any more.
+        Conflict: the file is too far inside of the archive.
+        SnapshotFailed: the archive can't be read.
+    """
+    archive = _stored(store, snapshot, snapshot.archive_key)
+    async with contextlib.aclosing(read_member(archive, file.entry.path, file.occurrence)) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+async def _lines(store: ArchiveSource, snapshot: Snapshot) -> AsyncGenerator[list[bytes], None]:
+    """The lines of the manifest, in lists of about a megabyte."""
+    rest, total = b"", 0
+    async with contextlib.aclosing(_stored(store, snapshot, snapshot.manifest_key)) as pieces:
+        async for piece in pieces:
+            total += len(piece)
+            if total > MANIFEST_MAX_BYTES:
+                raise SnapshotFailed(f"The manifest of snapshot {snapshot.number} is too large to be read.")
+            *lines, rest = (rest + piece).split(b"\n")
+            if lines:
+                yield lines
+
+
+async def _stored(store: ArchiveSource, snapshot: Snapshot, key: str) -> AsyncGenerator[bytes, None]:
+    try:
+        async with contextlib.aclosing(store.stream(key)) as pieces:
+            async for piece in pieces:
+                yield piece
+    except NotFound as error:
+        raise NotFound(
+            f"Snapshot {snapshot.number} of build {snapshot.build_id} is not in the object store any more."
+        ) from error
+
+
+def _shown_entries(lines: Sequence[bytes]) -> list[Entry | None]:
+    """The entry of each line; None for what is not shown."""
+    return [None if line.startswith(_OF_GIT) else _shown_entry(line) for line in lines]
+
+
+def _shown_as(lines: Sequence[bytes], path: str) -> list[Entry]:
+    """The entries that are shown under this path."""
+    as_written = f"[{json.dumps(path)},".encode()
+    is_changed = "\ufffd" in path
+    entries = (_shown_entry(line) for line in lines if is_changed or line.startswith(as_written))
+    return [entry for entry in entries if entry is not None and shown_path(entry.path) == path]
+
+
+def _shown_entry(line: bytes) -> Entry | None:
+    try:
+        [entry] = parse_manifest(line.decode("ascii"))
+    except ValueError as error:
+        raise SnapshotFailed(f"A line of the manifest can't be read: {error}") from error
+    return entry if is_shown(entry) else None

@@ -1,0 +1,1 @@
+"""The web console in Chromium, on real servers."""

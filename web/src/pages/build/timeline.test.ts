@@ -1,0 +1,62 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Schemas } from "../../api/client.ts";
+import { timelineOf } from "./timeline.ts";
+
+const at = (minute: number) => new Date(Date.UTC(2026, 10, 24, 12, minute)).toISOString();
+const BUILD = { created_at: at(0), started_at: at(0), closed_at: null, status: "code" };
+const PROGRESS: Schemas["ProgressOut"] = {
+  turn: 1,
+  calls: 1,
+  failed_calls: 0,
+  unread: 0,
+  queue_place: null,
+  phases: [],
+  gates: [],
+  sleeps: [],
+};
+const phase = (number: number, minute: number) => ({
+  number,
+  title: `p${number}`,
+  commit: `${number}abcdef0`,
+  turn: number,
+  ended_at: at(minute),
+});
+const snapshot = (number: number, commit: string | null, minute: number) => ({
+  number,
+  reason: "phase",
+  final: false,
+  kept: false,
+  bytes: 1,
+  sha256: null,
+  files: 1,
+  commit,
+  stored_at: at(minute),
+});
+
+test("puts a phase's snapshot to the phase, and others by themselves in their place", () => {
+  const snapshots = [snapshot(3, null, 9), snapshot(2, "2abcdef0123", 8), snapshot(1, "1abcdef0123", 4)];
+  const points = timelineOf(BUILD, { ...PROGRESS, phases: [phase(1, 3), phase(2, 7)] }, snapshots, Date.parse(at(12)));
+  assert.deepEqual(
+    points.map((point) => point.key.split(" ").slice(0, 2).join(" ")),
+    ["phase 1", "phase 2", "snapshot 3", "now"],
+  );
+  assert.deepEqual(
+    points.flatMap((point) => (point.kind === "phase" ? [point.snapshot] : [])),
+    [1, 2],
+  );
+  assert.equal(points.at(-1)?.at, Date.parse(at(7)), "the work of now began when the last phase ended");
+});
+
+test("leaves sleep out of a phase's time", () => {
+  const sleeps = [{ since: at(2), until: at(12), reason: null, wakes_at: null }];
+  const [sleep, done] = timelineOf(BUILD, { ...PROGRESS, phases: [phase(1, 15)], sleeps }, [], Date.parse(at(20)));
+  assert.equal(sleep?.kind === "sleep" && sleep.seconds, 600);
+  assert.equal(done?.kind === "phase" && done.seconds, 300);
+});
+
+test("has no work of now before the build has started, and the end once it has ended", () => {
+  assert.deepEqual(timelineOf({ ...BUILD, started_at: null, status: "queued" }, PROGRESS, [], 0), []);
+  const [end] = timelineOf({ ...BUILD, closed_at: at(30), status: "ready" }, PROGRESS, [], 0);
+  assert.equal(end?.kind === "now" && end.ended, true);
+});

@@ -1,0 +1,107 @@
+/** What has happened to a build, as the points of a line: phases, checks, sleeps, snapshots, and how it is now. Pure. */
+
+import type { Schemas } from "../../api/client.ts";
+
+type Progress = Schemas["ProgressOut"];
+type Phase = Schemas["PhaseOut"];
+type Gate = Schemas["GateOut"];
+type Snapshot = Schemas["SnapshotOut"];
+
+interface Point {
+  readonly key: string;
+  /** Milliseconds since 1970. */
+  readonly at: number;
+}
+
+export interface PhasePoint extends Point {
+  readonly kind: "phase";
+  readonly phase: Phase;
+  /** Seconds since the phase before it, sleep left out. */
+  readonly seconds: number;
+  /** The kept snapshot of its commit. */
+  readonly snapshot: number | null;
+}
+
+export interface GatePoint extends Point {
+  readonly kind: "gate";
+  readonly gate: Gate;
+}
+
+export interface SleepPoint extends Point {
+  readonly kind: "sleep";
+  /** Seconds; null while it sleeps. */
+  readonly seconds: number | null;
+}
+
+export interface SnapshotPoint extends Point {
+  readonly kind: "snapshot";
+  readonly snapshot: Snapshot;
+}
+
+/** The phase that the agent works on, or how the build has ended. */
+export interface NowPoint extends Point {
+  readonly kind: "now";
+  /** Whether it has ended; then `at` is when. */
+  readonly ended: boolean;
+}
+
+export type TimelinePoint = PhasePoint | GatePoint | SleepPoint | SnapshotPoint | NowPoint;
+
+/** What of the build's row the line needs. */
+export interface Span {
+  readonly created_at: string;
+  readonly started_at: string | null;
+  readonly closed_at: string | null;
+  readonly status: string;
+}
+
+const time = (at: string): number => Date.parse(at);
+
+/** The points in order of time, `now` last. A snapshot that a phase has taken belongs to the phase. */
+export function timelineOf(
+  build: Span,
+  progress: Progress,
+  snapshots: readonly Snapshot[],
+  now: number,
+): TimelinePoint[] {
+  const points: TimelinePoint[] = [];
+  const ofPhases = new Set<number>();
+  let began = time(build.started_at ?? build.created_at);
+  for (const phase of progress.phases) {
+    const at = time(phase.ended_at);
+    const snapshot = snapshots.find((each) => isSame(each.commit, phase.commit))?.number ?? null;
+    if (snapshot !== null) ofPhases.add(snapshot);
+    const seconds = awake(began, at, progress, now);
+    points.push({ kind: "phase", key: `phase ${phase.number} ${phase.ended_at}`, at, phase, seconds, snapshot });
+    began = at;
+  }
+  for (const gate of progress.gates) {
+    points.push({ kind: "gate", key: `gate ${gate.number}`, at: time(gate.ended_at ?? gate.started_at), gate });
+  }
+  for (const sleep of progress.sleeps) {
+    const at = time(sleep.since);
+    const seconds = sleep.until === null ? null : (time(sleep.until) - at) / 1000;
+    points.push({ kind: "sleep", key: `sleep ${sleep.since}`, at, seconds });
+  }
+  for (const snapshot of snapshots) {
+    if (ofPhases.has(snapshot.number) || snapshot.stored_at === null) continue;
+    points.push({ kind: "snapshot", key: `snapshot ${snapshot.number}`, at: time(snapshot.stored_at), snapshot });
+  }
+  points.sort((one, other) => one.at - other.at);
+  if (build.closed_at !== null) points.push({ kind: "now", key: "now", at: time(build.closed_at), ended: true });
+  else if (build.started_at !== null) points.push({ kind: "now", key: "now", at: began, ended: false });
+  return points;
+}
+
+/** Seconds between two times in which the build did not sleep. */
+export function awake(from: number, to: number, progress: Progress, now: number): number {
+  const slept = progress.sleeps.reduce((sum, sleep) => {
+    const until = sleep.until === null ? now : time(sleep.until);
+    return sum + Math.max(0, Math.min(to, until) - Math.max(from, time(sleep.since)));
+  }, 0);
+  return Math.max(0, to - from - slept) / 1000;
+}
+
+function isSame(one: string | null, other: string | null): boolean {
+  return !!one && !!other && (one.startsWith(other) || other.startsWith(one));
+}
