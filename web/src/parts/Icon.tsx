@@ -1,5 +1,6 @@
 const SHAPES = {
   arrowDown: "M12 5v14M6 13l6 6 6-6",
+  arrowUp: "M12 19V5M6 11l6-6 6 6",
   arrowLeft: "M19 12H5M11 6l-6 6 6 6",
   arrowRight: "M5 12h14M13 6l6 6-6 6",
   back: "M9 14L4 9l5-5M4 9h10a6 6 0 0 1 0 12h-3",
