@@ -28,6 +28,7 @@ import {
   useFollow,
   useMarks,
   useMayChange,
+  usePhases,
   useProgress,
   useSnapshots,
 } from "./data.ts";
@@ -80,6 +81,7 @@ type Asking =
 function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
   const me = useMe();
   const progress = useProgress(build.id);
+  const phases = usePhases(build.id);
   const snapshots = useSnapshots(build.id);
   const marks = useMarks(build.id);
   const mayChange = useMayChange(build);
@@ -199,6 +201,7 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
     build,
     progress: progress.data,
     snapshots: stored,
+    changed: phases.data?.phases ?? [],
     eventOf: (point) => eventOf(point, marks.data?.events ?? []),
     onShow: show,
     onChanges: () => setTab("changes"),
@@ -291,7 +294,16 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
           )}
           <div className={style.questions}>
             <Boundary>
-              <Questions build={build} feed={feed} mayChange={mayChange === true} announce={announce} />
+              <Questions
+                build={build}
+                feed={feed}
+                mayChange={mayChange === true}
+                announce={announce}
+                onTurn={(turn) => {
+                  const entry = feed.state.entries.find(({ event }) => event.turn === turn);
+                  if (entry !== undefined) show(entry.event.id);
+                }}
+              />
             </Boundary>
           </div>
           <div className={style.feed}>
@@ -388,7 +400,7 @@ function eventOf(point: TimelinePoint, events: readonly Sent[]) {
 
 /** Say when the status changes, and what that means. The agent's own sentences are in the feed. */
 function useStatusAnnouncements(build: BuildRow, text: string, announce: (text: string) => void): void {
-  const key = `${build.status} ${build.waiting_for} ${build.cancel_requested_at !== null}`;
+  const key = `${build.status} ${build.waiting_for} ${build.reason} ${build.cancel_requested_at !== null}`;
   const last = useRef(key);
   useEffect(() => {
     if (last.current === key) return;
