@@ -1,23 +1,25 @@
 """The page of a build in each of its states: what it says, for whom, and how well everyone can use it."""
 
+import re
 import uuid
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from db.models import Build, Membership, Project
 from db.transaction import transaction
 from db.users import ensure_user
 from domain.events import NarrationEvent, PhaseCompletedEvent, StatusEvent
 from tests.harness.accessibility import scrolls_sideways, violations
-from tests.harness.console import Console
+from tests.harness.api_server import RunningApi, for_user
+from tests.harness.console import DESKTOP, Console, console_of
 from tests.harness.feeds import build_row, feed_lines, phase_lines, write_events, write_feed
 from tests.harness.scripts import PRODUCT, bash, hold, steps
-from tests.harness.worker import WorkerHarness
-from tests.web.test_build_page import ask, box, change, receipts, sentence
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
+from tests.web.test_build_page import ask, box, change, receipts, sentence, status_chip
 from tests.workflows.scenarios import release_command
 
 pytestmark = pytest.mark.web
@@ -243,3 +245,47 @@ async def test_single_keys_can_be_switched_off(console: Console) -> None:
     await page.keyboard.press("Escape")
     await page.keyboard.press("s")
     await expect(box(page)).to_be_focused()
+
+
+async def test_a_sleeping_build_is_woken_without_money_and_with_it(
+    web_api: RunningApi, web_browser: Browser, agent: WorkerHarness
+) -> None:
+    founder, _ = await poor_founder(agent, FOUR_TURNS_A_DAY)
+    echoes = [[bash(f"echo {number}")] for number in range(4)]
+    build = await agent.start(founder, script=steps(*echoes, [bash(PRODUCT)]), max_nights=7)
+    async with console_of(web_browser, web_api, founder, **DESKTOP) as console:
+        page = console.page
+        await console.open(f"/builds/{build}")
+        await expect(status_chip(page, "Asleep")).to_be_visible()
+        night = re.compile("^Not enough .* It goes on at 00:00 UTC.*Night 1 of at most 7")
+        await expect(sentence(page)).to_contain_text(night)
+        await expect(sentence(page)).to_contain_text("Your work is saved as snapshot")
+        await expect(box(page)).to_have_attribute("placeholder", "Tell the agent something. It reads it when it wakes.")
+        await page.get_by_role("button", name="Wake it now").click()
+        await expect(sentence(page)).to_contain_text("Checked again: not enough of today's budget is left")
+
+        amount = {"amount": 10_000_000}
+        topped = await web_api.http.post("/v1/account/top-ups", json=amount, headers=for_user(founder))
+        assert topped.status_code == 200, topped.text
+        await expect(status_chip(page, "Ready")).to_be_visible()
+        await expect(page.get_by_role("list", name="Phases")).to_contain_text("Asleep for")
+
+
+async def test_a_new_build_begins_where_an_ended_one_was(console: Console, agent: WorkerHarness) -> None:
+    build = await agent.start(console.user, script=steps([bash(PRODUCT)]))
+    await agent.finished(build)
+    goal = f"Make it blue. [{uuid.uuid4().hex}]"
+    await agent.rehearse("scripts", {"match": goal, "script": steps([bash("cat server.py"), hold()])})
+    page = console.page
+    await console.open(f"/builds/{build}")
+    await page.get_by_role("button", name="New build from here: A small product").click()
+    dialog = page.get_by_role("dialog", name="Start a new build from phase 1, “A small product”?")
+    await dialog.get_by_role("textbox", name="What should the new build do?").fill(goal)
+    await dialog.get_by_role("button", name="Start the build").click()
+    await expect(page).not_to_have_url(re.compile(str(build)))
+    await expect(page.get_by_text(goal)).to_be_visible()
+    await page.get_by_role("button", name="Actions of this build").click()
+    await page.get_by_role("menuitem", name="Stop the build").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Stop the build").click()
+    await expect(status_chip(page, "Stopped")).to_be_visible()
+    await expect(page.get_by_role("button", name="Start again from here")).to_be_visible()
