@@ -195,7 +195,7 @@ async def test_a_viewer_sees_no_action_that_is_refused(console: Console) -> None
     await expect(box(page)).to_have_count(0)
     await expect(page.get_by_role("button", name="Go back to here")).to_have_count(0)
     await page.get_by_role("button", name="Actions of this build").click()
-    await expect(page.get_by_role("menuitem", name="Download the workspace (zip)")).to_be_visible()
+    await expect(page.get_by_role("menuitem", name="Copy the build's id")).to_be_visible()
     await expect(page.get_by_role("menuitem", name="Stop the build")).to_have_count(0)
 
 

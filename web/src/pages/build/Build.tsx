@@ -244,6 +244,8 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
           act={act}
           busy={busy}
           onKeys={() => setAsking({ kind: "keys" })}
+          announce={announce}
+          isSaved={stored.length > 0}
           isPhone={isPhone}
           live={<LiveState live={feed.live} asOf={feed.asOf} retryNow={feed.retryNow} />}
           more={

@@ -166,7 +166,15 @@ function Entry({
             </Button>
           )}
           {onBack !== undefined && target === null && point.kind === "phase" && (
-            <span className={style.detail}>{text.notKept}</span>
+            <Button
+              kind="quiet"
+              small
+              aria-disabled
+              title={text.notKept}
+              aria-label={`${text.newFrom}: ${title}. ${text.notKept}`}
+            >
+              {text.newFrom}
+            </Button>
           )}
         </div>
       </div>
