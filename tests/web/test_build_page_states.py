@@ -4,7 +4,7 @@ import re
 import uuid
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from playwright.async_api import Browser, Page, expect
@@ -58,11 +58,16 @@ async def _shown(page: Page) -> None:
     await expect(page.get_by_role("region", name="Feed")).to_be_visible()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-async def test_each_state_has_its_sentence_and_everyone_can_use_it(console: Console, theme: str) -> None:
+@pytest.mark.parametrize(
+    ("theme", "width", "height"), [("light", 1440, 900), ("dark", 1440, 900), ("light", 820, 1180), ("dark", 390, 844)]
+)
+async def test_each_state_has_its_sentence_and_everyone_can_use_it(
+    console: Console, theme: Literal["light", "dark"], width: int, height: int
+) -> None:
     console.expect_error("status of 404")  # the ready one has no preview
     page = console.page
-    await page.emulate_media(color_scheme="dark" if theme == "dark" else "light", reduced_motion="reduce")
+    await page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    await page.set_viewport_size({"width": width, "height": height})
     found: dict[str, Any] = {}
     for columns, expected in _STATES:
         build = await build_row(console.api.sessions, console.user, **columns)
@@ -289,3 +294,19 @@ async def test_a_new_build_begins_where_an_ended_one_was(console: Console, agent
     await page.get_by_role("dialog").get_by_role("button", name="Stop the build").click()
     await expect(status_chip(page, "Stopped")).to_be_visible()
     await expect(page.get_by_role("button", name="Start again from here")).to_be_visible()
+
+
+async def test_the_part_on_the_right_is_resized_and_hidden_by_keyboard(console: Console) -> None:
+    build = await build_row(console.api.sessions, console.user)
+    page = console.page
+    await console.open(f"/builds/{build}")
+    handle = page.get_by_role("separator", name="Width of preview and files")
+    await handle.focus()
+    await page.keyboard.press("ArrowLeft")
+    await expect(handle).to_have_attribute("aria-valuenow", "42")
+    await page.reload()
+    await expect(handle).to_have_attribute("aria-valuenow", "42")
+    await page.get_by_role("button", name="Hide preview and files").press("Enter")
+    await expect(page.get_by_role("tab")).to_have_count(0)
+    await page.keyboard.press("2")
+    await expect(page.get_by_role("tab", name="Changes")).to_have_attribute("aria-selected", "true")
