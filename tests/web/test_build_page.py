@@ -3,59 +3,19 @@
 import re
 import uuid
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import expect
 from sqlalchemy import update
 
-from db.models import Build, Question
+from db.models import Question
 from db.transaction import transaction
-from domain.events import QuestionEvent, StatusEvent
-from domain.question import OPTIONS
 from tests.harness.console import Console
-from tests.harness.feeds import build_row, feed_lines, write_events, write_feed
+from tests.harness.feeds import build_row, feed_lines, write_feed
 from tests.harness.scripts import PRODUCT, bash, hold, steps
 from tests.harness.worker import WorkerHarness
+from tests.web.build_page import ask, box, change, receipts, sentence, status_chip
 from tests.workflows.scenarios import release_command
-
-
-def status_chip(page: Page, word: str) -> Locator:
-    return page.locator("header h1 ~ span", has_text=word)
-
-
-def sentence(page: Page) -> Locator:
-    return page.locator("[data-sentence]")
-
-
-def box(page: Page) -> Locator:
-    return page.get_by_role("textbox", name="Tell the agent something")
-
-
-def receipts(page: Page) -> Locator:
-    return page.get_by_role("list", name="Your messages to the agent")
-
-
-async def change(console: Console, build: uuid.UUID, **columns: Any) -> None:
-    """Give a build that no worker runs another state, and say so in its feed."""
-    async with transaction(console.api.sessions) as tx:
-        await tx.session.execute(update(Build).where(Build.id == build).values(**columns))
-    said = {name: value for name, value in columns.items() if name in ("status", "waiting_for", "reason", "dependency")}
-    await write_events(console.api.sessions, build, StatusEvent(**said))
-
-
-async def ask(console: Console, build: uuid.UUID, problem: str) -> uuid.UUID:
-    """Let a build that no worker runs wait for an answer."""
-    question = uuid.uuid4()
-    async with transaction(console.api.sessions) as tx:
-        row = Question(
-            id=question, build_id=build, problem=problem, tried=["Turn 4: I try — make test"], options=OPTIONS
-        )
-        tx.session.add(row)
-    asked = QuestionEvent(question_id=str(question), problem=problem, options=list(OPTIONS))
-    await write_events(console.api.sessions, build, asked)
-    await change(console, build, status="needs_input", waiting_for="founder", reason=problem)
-    return question
 
 
 async def test_a_build_is_watched_and_steered_by_keyboard_alone(console: Console, agent: WorkerHarness) -> None:

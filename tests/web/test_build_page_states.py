@@ -19,7 +19,7 @@ from tests.harness.console import DESKTOP, Console, console_of
 from tests.harness.feeds import build_row, feed_lines, phase_lines, write_events, write_feed
 from tests.harness.scripts import PRODUCT, bash, hold, steps
 from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
-from tests.web.test_build_page import ask, box, change, receipts, sentence, status_chip
+from tests.web.build_page import ask, box, change, receipts, sentence, status_chip
 from tests.workflows.scenarios import release_command
 
 pytestmark = pytest.mark.web
