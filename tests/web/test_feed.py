@@ -160,11 +160,12 @@ async def test_ten_thousand_events(console: Console) -> None:
         return (await feed.loaded())[3]
 
     await wait_until(reach_the_beginning)
+    await feed.scroll_to(0)
     async with transaction(sessions) as tx:
         ids = list(await tx.session.scalars(select(Event.id).where(Event.build_id == build).order_by(Event.id)))
     assert ids == list(range(1, 10_001))
     assert await feed.loaded() == (1, 10_000, 10_000, True)
-    await expect(feed.rows.first).to_contain_text("The build waits for its start.")
+    await expect(feed.rows.filter(has_text="The build waits for its start.")).to_be_in_viewport()
     assert await feed.nodes() <= NODES_MOST
     devtools = await console.context.new_cdp_session(console.page)
     await devtools.send("HeapProfiler.enable")
