@@ -342,7 +342,13 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
       </div>
       {width === "desktop" && panels && <Handle percent={percent} onChange={setPercent} />}
       {!isPhone && panels && (
-        <aside className={style.right} aria-label={layout.panels}>
+        <aside
+          className={style.right}
+          aria-label={layout.panels}
+          onKeyDown={(event) => {
+            if (width === "tablet" && event.key === "Escape" && !event.defaultPrevented) setPanels(false);
+          }}
+        >
           {width === "tablet" && (
             <div className={style.drawerHead}>
               <Button kind="quiet" small onClick={() => setPanels(false)}>
