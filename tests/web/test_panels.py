@@ -286,8 +286,8 @@ async def test_what_others_have_written_is_shown_as_text(console: Console) -> No
     panel = await _show(console, build, "files")
     names = panel.get_by_role("navigation", name="Files").get_by_role("button")
     await expect(names).to_have_count(len(members))
-    # The first is the panel's own filter; each row is the name and the size.
-    rows = [await each.text_content() or "" for each in await names.all()]
+    # Each row is the name and the size.
+    rows = await names.all_text_contents()
     assert {f"{path}1 B" for path in paths} <= set(rows)
 
     panel = await _show(console, build, "files", path="source.txt")
