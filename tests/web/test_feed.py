@@ -188,7 +188,7 @@ async def test_the_end_is_followed_and_nothing_moves_above_it(console: Console) 
     await feed.stays_at_end()
     await expect(console.page.get_by_role("button", name="To the end")).to_have_count(0)
 
-    # Away from the end, new rows are counted, and what is read stays where it is.
+    # Away from the end, new rows are counted, and what is read does not move.
     height = int(await feed.scroller.evaluate("element => element.scrollHeight"))
     await feed.scroll_to(height // 2)
     await feed.settled()
