@@ -7,12 +7,14 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import event, func, select, text, update
 
+from db.feed import append_events
 from db.formats import ThisProcess, announce, own_formats
-from db.models import Build, GateRun, Preview, Process, Project, Snapshot
+from db.models import Build, GateRun, Preview, Process, Project, Question, Snapshot
 from db.snapshots import mark_deleted, snapshot_to_continue, superfluous_snapshots
 from db.transaction import transaction
+from domain.events import NarrationEvent, StatusEvent
 from domain.formats import SCHEMA
 from local.stack import LocalStack
 from services.starts import CHOSEN_START
@@ -272,3 +274,86 @@ async def test_a_project_is_renamed_and_archived(api: RunningApi) -> None:
     for wrong in ({"name": " "}, {"name": "x" * 121}, {"archived": "maybe"}, {"user": "eve"}):
         assert (await api.http.patch(path, json=wrong, headers=mine)).status_code == 422
     assert (await api.http.patch(path, json={"name": "Mine"}, headers=as_user("eve"))).status_code == 404
+
+
+async def _say(api: RunningApi, build: str, *sentences: str) -> None:
+    async with transaction(api.sessions) as tx:
+        said = [NarrationEvent(text=sentence, claim="c") for sentence in sentences]
+        await append_events(tx, uuid.UUID(build), [*said, StatusEvent(status="code")], turn=1)
+
+
+async def test_a_list_of_projects_says_what_is_latest_of_each(api: RunningApi) -> None:
+    mine = as_user("lena")
+    never, running, ready = [await api.project("lena", name=name, brief=BRIEF) for name in ("a", "b", "c")]
+
+    async def start(project: str) -> str:
+        answer = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "Go."}, headers=mine)
+        return str((await _started(answer))["id"])
+
+    done = await start(ready)
+    await _close(api, done, "ready")
+    open_build = await start(running)
+    await _say(api, open_build, "First.", "The list is sorted now.")
+    async with transaction(api.sessions) as tx:
+        row = await tx.session.get_one(Build, uuid.UUID(done))
+        row.build_version = 1
+        (await tx.session.get_one(Project, row.project_id)).last_build_version = 1
+        gate = {"snapshot_number": 1, "ended_at": func.now(), "findings": []}
+        tx.session.add(GateRun(build_id=row.id, number=1, tests_run=3, screenshots={"mobile": "m"}, **gate))
+        tx.session.add(GateRun(build_id=uuid.UUID(open_build), number=1, screenshots={"desktop": "d"}, **gate))
+        tx.session.add(
+            Question(id=uuid.uuid4(), build_id=uuid.UUID(open_build), problem="Which?", tried=[], options=["a", "b"])
+        )
+        values = {"status": "needs_input", "waiting_for": "founder", "reason": "It asks."}
+        await tx.session.execute(update(Build).where(Build.id == uuid.UUID(open_build)).values(**values))
+    queued = await start(never)
+    listed = (await api.http.get("/v1/projects", headers=mine)).json()["projects"]
+    of_ready, of_running, of_queued = listed
+    assert (
+        of_ready["latest_build"].items() >= {"id": done, "narration": None, "level": None, "build_version": 1}.items()
+    )
+    assert of_ready["latest_version"].items() >= {"version": 1, "tests": 3, "is_current": True}.items()
+    assert of_ready["poster"] == f"/v1/builds/{done}/screenshots/gate-1-mobile"
+    build = of_running["latest_build"]
+    assert build.items() >= {"status": "needs_input", "waiting_for": "founder", "reason": "It asks."}.items()
+    assert (build["narration"], build["question"]["problem"]) == ("The list is sorted now.", "Which?")
+    assert (build["level"], build["queue_place"]) == ("green", 1)
+    assert (of_running["latest_version"], of_running["poster"]) == (
+        None,
+        f"/v1/builds/{open_build}/screenshots/gate-1-desktop",
+    )
+    assert (of_queued["latest_build"]["id"], of_queued["latest_build"]["queue_place"]) == (queued, 2)
+    builds = (await api.http.get("/v1/builds", headers=mine, params={"open": "true"})).json()["builds"]
+    assert [(each["id"], each["queue_place"], each["narration"]) for each in builds] == [
+        (queued, 2, None),
+        (open_build, 1, "The list is sorted now."),
+    ]
+    assert await _projects_of(api, "eve") == []
+
+
+async def _projects_of(api: RunningApi, user: str) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = (await api.http.get("/v1/projects", headers=as_user(user))).json()["projects"]
+    return listed
+
+
+async def test_a_list_of_many_projects_takes_no_more_statements(api: RunningApi) -> None:
+    statements: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        statements.append(arguments[2])
+
+    async def count(projects: int) -> int:
+        user = f"owner-of-{projects}"
+        for _ in range(projects):
+            path = f"/v1/projects/{await api.project(user)}/builds"
+            await _started(await api.http.post(path, json={"goal": "Go."}, headers=as_user(user)))
+        await _projects_of(api, user)  # the key's use is noted once a minute
+        engine = api.resources.sessions.statements.sync_engine
+        event.listen(engine, "before_cursor_execute", note)
+        statements.clear()
+        listed = await _projects_of(api, user)
+        event.remove(engine, "before_cursor_execute", note)
+        assert len(listed) == projects
+        return len([each for each in statements if "from" in each.lower()])
+
+    assert 4 < await count(1) == await count(5)
