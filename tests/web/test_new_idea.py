@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Locator, Page, expect
 
+from tests.harness.accessibility import scrolls_sideways
 from tests.harness.console import Console
 
 IDEA = "a library of tools for the neighbours in my street"
@@ -67,14 +68,14 @@ async def test_an_idea_is_built_by_touch(phone: Console) -> None:
     await page.get_by_role("button", name="Add a feature").tap()
     await page.get_by_label("Feature 2", exact=True).fill("Borrow one")
     await page.get_by_role("button", name="Move feature 2 up").tap()
-    await no_sideways_scroll(page)
+    assert not await scrolls_sideways(page)
     await page.get_by_role("button", name="Next").tap()
     for number in range(1, 6):
         await expect(page.get_by_text(f"Question {number} of 5")).to_be_visible()
-        await no_sideways_scroll(page)
+        assert not await scrolls_sideways(page)
         await page.get_by_role("button", name="Skip").tap()
     await expect(page.get_by_role("heading", name="Read it once more")).to_be_visible()
-    await no_sideways_scroll(page)
+    assert not await scrolls_sideways(page)
     await page.get_by_role("button", name="Create and build").tap()
     await page.wait_for_url(re.compile("/builds/"))
     [project] = await projects_of(phone)
@@ -176,11 +177,6 @@ async def tab_to(page: Page, target: Locator) -> None:
             return
         await page.keyboard.press("Tab")
     raise AssertionError("Tab does not reach the element.")
-
-
-async def no_sideways_scroll(page: Page) -> None:
-    """The page is as wide as the window."""
-    assert await page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
 
 
 async def projects_of(console: Console) -> list[dict[str, Any]]:
