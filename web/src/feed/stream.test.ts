@@ -361,6 +361,30 @@ test("a store loads the newest events, the status before them, and older pages o
   assert.equal(browser.requests.length, requests, "nobody watches any more");
 });
 
+test("older pages can be asked for before the stream is open", async () => {
+  const { browser } = apiWith(2000, 3);
+  const store = new FeedStore("b", browser);
+  let isAsked = false;
+  await new Promise<void>((resolve) => {
+    store.subscribe(() => {
+      if (isAsked || store.snapshot().count === 0) return;
+      isAsked = true;
+      void store.loadTo(5).then(resolve);
+    });
+  });
+  assert.equal(store.snapshot().firstId, 1);
+});
+
+test("a listener may ask for the next page as soon as one is there", async () => {
+  const { browser } = apiWith(2000, 3);
+  const store = new FeedStore("b", browser);
+  store.subscribe(() => {
+    if (store.snapshot().history === "idle" && store.snapshot().count > 0) void store.loadOlder();
+  });
+  for (let turn = 0; turn < 20 && !store.snapshot().isComplete; turn++) await settle();
+  assert.deepEqual([store.snapshot().count, store.snapshot().isComplete], [2000, true]);
+});
+
 test("a store that could not be opened goes on trying", async () => {
   const { browser, state } = apiWith(10, 1);
   state.isDown = true;
