@@ -57,7 +57,6 @@ export const build = {
   more: "More",
   less: "Less",
   goal: "Goal",
-  head: "The build",
   facts: (turn: number) => `Turn ${turn}`,
   calls: (calls: number, failed: number) =>
     failed === 0 ? counted(calls, "call") : `${counted(calls, "call")}, ${failed} failed`,
@@ -114,6 +113,8 @@ export const build = {
     title: "The workspace was restored",
     from: (place: string) => `It goes on from ${place}.`,
   },
+  readyBox: "This version is done.",
+  endedBox: "This build has ended. The agent reads nothing more.",
   viewer: "You can watch this build. Only owners and members of its organisation can change it.",
   notThere: "There is no such build, or it belongs to someone whose projects you do not see.",
   notThereHelp: "Look for it in your projects.",
@@ -191,8 +192,6 @@ export const steer = {
   sent: "Sent. The agent reads it at its next turn.",
   notSent: "Not sent yet. It is sent once, when Cofounder answers again.",
   retry: "Send again",
-  ready: "This version is done.",
-  ended: "This build has ended. The agent reads nothing more.",
   tooLong: (characters: number, most: number) => `${characters} of ${most} characters. Shorten it.`,
   messages: "Your messages to the agent",
 };
