@@ -48,6 +48,7 @@ def versions(
 
 
 def _print(console: "Console", listed: list[Json]) -> None:
+    from cli.build_rows import start_text
     from cli.output import print_table, table_time
 
     rows = [
@@ -56,16 +57,10 @@ def _print(console: "Console", listed: list[Json]) -> None:
             each["build_id"],
             table_time(console, each["ready_at"]),
             "" if each["tests"] is None else str(each["tests"]),
-            _origin(each["started_from"]),
+            start_text(each["started_from"]) if each["started_from"] else "nothing",
             each["goal"],
         ]
         for each in listed
     ]
     if rows:
         print_table(console, ["version", "build", "ready", "tests", "began with", "goal"], rows)
-
-
-def _origin(start: Json | None) -> str:
-    if start is None:
-        return "nothing"
-    return f"version {start['version']}" if start["version"] else f"snapshot {start['snapshot']} of {start['build_id']}"

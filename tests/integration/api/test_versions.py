@@ -12,6 +12,7 @@ from sqlalchemy import event, func, select, text, update
 from db.feed import append_events
 from db.formats import ThisProcess, announce, own_formats
 from db.models import Build, GateRun, Preview, Process, Project, Question, Snapshot
+from db.projects import change_project, lock_project
 from db.snapshots import mark_deleted, snapshot_to_continue, superfluous_snapshots
 from db.transaction import transaction
 from domain.events import NarrationEvent, StatusEvent
@@ -19,6 +20,7 @@ from domain.formats import SCHEMA
 from local.stack import LocalStack
 from services.starts import CHOSEN_START
 from tests.harness.api_server import BRIEF, RunningApi, as_user, new_database, running_api, settings_for
+from tests.harness.wait import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +125,7 @@ async def test_a_build_begins_with_the_version_that_its_founder_chose(api: Runni
     assert await _begins_with(api, build["id"]) == (build["id"], 1), "its own work comes first"
 
 
+@pytest.mark.thorough
 async def test_a_build_begins_with_a_snapshot_of_a_failed_one(api: RunningApi) -> None:
     project = await api.project()
     failed = await api.build(project)
@@ -135,6 +138,7 @@ async def test_a_build_begins_with_a_snapshot_of_a_failed_one(api: RunningApi) -
     assert (fresh["started_from"], await _begins_with(api, fresh["id"])) == (None, None)
 
 
+@pytest.mark.thorough
 async def test_a_row_of_an_earlier_version_begins_with_the_last_product(api: RunningApi) -> None:
     project = await api.project()
     first = await _make_version(api, project, 1)
@@ -171,6 +175,7 @@ async def test_a_start_that_can_not_be_is_refused(api: RunningApi) -> None:
     assert (refused.status_code, refused.json()["kept"]) == (409, [])
 
 
+@pytest.mark.thorough
 async def test_a_repeat_is_the_same_build_even_if_the_snapshot_is_gone(api: RunningApi) -> None:
     project = await api.project()
     first = await _make_version(api, project, 1)
@@ -206,6 +211,7 @@ async def test_what_an_open_build_begins_with_is_not_deleted(api: RunningApi) ->
     assert await superfluous() == {1, 2, 3}
 
 
+@pytest.mark.thorough
 async def test_a_start_waits_for_a_deletion_and_is_refused(api: RunningApi) -> None:
     project = await api.project()
     failed = await api.build(project)
@@ -222,13 +228,28 @@ async def test_a_start_waits_for_a_deletion_and_is_refused(api: RunningApi) -> N
 async def _blocked(api: RunningApi) -> None:
     """Wait until a statement waits for a lock."""
     waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-    while True:
+
+    async def is_blocked() -> bool:
         async with transaction(api.sessions) as tx:
-            if (await tx.execute(text(waiting), {})).scalar():
-                return
-        await asyncio.sleep(0.02)
+            return bool((await tx.execute(text(waiting), {})).scalar())
+
+    await wait_until(is_blocked, seconds=60)
 
 
+@pytest.mark.thorough
+async def test_a_start_waits_for_archiving_and_is_refused(api: RunningApi) -> None:
+    project = await api.project()
+    async with transaction(api.sessions) as tx:
+        row = await lock_project(tx, "founder", uuid.UUID(project), against_builds=True)
+        assert row is not None
+        await change_project(tx, row, name=None, archived=True)
+        starting = asyncio.create_task(_start(api, project))
+        await _blocked(api)
+    refused = await starting
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:cofounder:problem:project-archived")
+
+
+@pytest.mark.thorough
 async def test_a_worker_of_an_earlier_version_must_end_first(api: RunningApi) -> None:
     project = await api.project()
     first = await _make_version(api, project, 1)

@@ -139,6 +139,8 @@ async def test_a_build_begins_with_an_earlier_version(run: Run, api: RunningApi)
     made = json.loads(started.stdout)
     assert made["project_id"] == project
     assert made["started_from"] == {"build_id": build, "snapshot": 1, "version": 1}
+    [began_with] = [line for line in (await run("show", made["id"])).output.splitlines() if "began with" in line]
+    assert began_with.endswith("version 1")
     assert "before you archive" in told(await run("projects", "archive", project))
 
 
