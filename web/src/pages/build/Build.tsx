@@ -335,7 +335,7 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
         {isPhone && tab !== undefined && (
           <div className={style.right}>
             <Boundary>
-              <Panels build={build} tab={tab} onTab={setTab} bar={!isInPhoneBar(tab)} />
+              <Panels build={build} tab={tab} onTab={setTab} bar={!isInPhoneBar(tab)} mayChange={mayChange === true} />
             </Boundary>
           </div>
         )}
@@ -357,7 +357,7 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
             </div>
           )}
           <Boundary>
-            <Panels build={build} tab={tab ?? "preview"} onTab={setTab} />
+            <Panels build={build} tab={tab ?? "preview"} onTab={setTab} mayChange={mayChange === true} />
           </Boundary>
         </aside>
       )}
