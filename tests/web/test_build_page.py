@@ -3,59 +3,19 @@
 import re
 import uuid
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import expect
 from sqlalchemy import update
 
-from db.models import Build, Question
+from db.models import Question
 from db.transaction import transaction
-from domain.events import QuestionEvent, StatusEvent
-from domain.question import OPTIONS
 from tests.harness.console import Console
-from tests.harness.feeds import build_row, feed_lines, write_events, write_feed
+from tests.harness.feeds import build_row, feed_lines, write_feed
 from tests.harness.scripts import PRODUCT, bash, hold, steps
 from tests.harness.worker import WorkerHarness
+from tests.web.build_page import ask, box, change, receipts, sentence, status_chip
 from tests.workflows.scenarios import release_command
-
-
-def _status(page: Page, word: str) -> Locator:
-    return page.locator("header h1 ~ span", has_text=word)
-
-
-def _sentence(page: Page) -> Locator:
-    return page.locator("[data-sentence]")
-
-
-def _box(page: Page) -> Locator:
-    return page.get_by_role("textbox", name="Tell the agent something")
-
-
-def _receipts(page: Page) -> Locator:
-    return page.get_by_role("list", name="Your messages to the agent")
-
-
-async def _change(console: Console, build: uuid.UUID, **columns: Any) -> None:
-    """Give a build that no worker runs another state, and say so in its feed."""
-    async with transaction(console.api.sessions) as tx:
-        await tx.session.execute(update(Build).where(Build.id == build).values(**columns))
-    said = {name: value for name, value in columns.items() if name in ("status", "waiting_for", "reason", "dependency")}
-    await write_events(console.api.sessions, build, StatusEvent(**said))
-
-
-async def _ask(console: Console, build: uuid.UUID, problem: str) -> uuid.UUID:
-    """Let a build that no worker runs wait for an answer."""
-    question = uuid.uuid4()
-    async with transaction(console.api.sessions) as tx:
-        row = Question(
-            id=question, build_id=build, problem=problem, tried=["Turn 4: I try — make test"], options=OPTIONS
-        )
-        tx.session.add(row)
-    asked = QuestionEvent(question_id=str(question), problem=problem, options=list(OPTIONS))
-    await write_events(console.api.sessions, build, asked)
-    await _change(console, build, status="needs_input", waiting_for="founder", reason=problem)
-    return question
 
 
 async def test_a_build_is_watched_and_steered_by_keyboard_alone(console: Console, agent: WorkerHarness) -> None:
@@ -71,17 +31,17 @@ async def test_a_build_is_watched_and_steered_by_keyboard_alone(console: Console
     await page.keyboard.press("6")
     await expect(page.get_by_role("tab", name="Details")).to_have_attribute("aria-selected", "true")
     await page.keyboard.press("s")
-    await expect(_box(page)).to_be_focused()
+    await expect(box(page)).to_be_focused()
     await page.keyboard.type("Use ? as the title, 1 of 6.")
     await page.keyboard.press("Control+Enter")
-    await expect(_receipts(page)).to_contain_text("waits for the next turn")
-    await expect(_box(page)).to_have_value("")
+    await expect(receipts(page)).to_contain_text("waits for the next turn")
+    await expect(box(page)).to_have_value("")
     await page.keyboard.press("Escape")
 
     await release_command(agent, build)
-    await expect(_receipts(page)).to_contain_text("read at turn 2")
-    await expect(_status(page, "Ready")).to_be_visible()
-    await expect(_sentence(page)).to_have_text("Version 1 passed its checks: 1 test, and its pages answer.")
+    await expect(receipts(page)).to_contain_text("read at turn 2")
+    await expect(status_chip(page, "Ready")).to_be_visible()
+    await expect(sentence(page)).to_have_text("Version 1 passed its checks: 1 test, and its pages answer.")
     await expect(page).to_have_title("Ready: " + (await page.locator("h1").inner_text()) + " · Cofounder")
     phases = page.get_by_role("list", name="Phases")
     await expect(phases).to_contain_text("A small product")
@@ -99,16 +59,16 @@ async def test_a_message_is_taken_back_before_it_is_read(console: Console) -> No
     page = console.page
     await console.open(f"/builds/{build}")
     for text in ("Leave the login out.", "Blue, please."):
-        await _box(page).fill(text)
+        await box(page).fill(text)
         await page.get_by_role("button", name="Send").click()
-        await expect(_receipts(page)).to_contain_text(text)
-    first, second = _receipts(page).get_by_role("listitem").all(), "Blue, please."
+        await expect(receipts(page)).to_contain_text(text)
+    first, second = receipts(page).get_by_role("listitem").all(), "Blue, please."
     await (await first)[1].get_by_role("button", name="Take back").click()
-    await expect(_box(page)).to_have_value(second)
-    await expect(_receipts(page)).not_to_contain_text(second)
+    await expect(box(page)).to_have_value(second)
+    await expect(receipts(page)).not_to_contain_text(second)
 
     await page.reload()  # the draft is this tab's
-    await expect(_box(page)).to_have_value(second)
+    await expect(box(page)).to_have_value(second)
     stored = await console.api.http.get(f"/v1/builds/{build}/messages", headers=console.headers)
     assert [each["withdrawn_at"] is None for each in stored.json()["messages"]] == [True, False]
 
@@ -118,13 +78,13 @@ async def test_a_question_is_answered_in_another_tab(console: Console) -> None:
     build = await build_row(console.api.sessions, console.user)
     await console.open(f"/builds/{build}")
     other = await console.new_tab(f"/builds/{build}")
-    await _box(console.page).fill("half a sentence")
-    question = await _ask(console, build, "Nothing listens at port 8000.")
+    await box(console.page).fill("half a sentence")
+    question = await ask(console, build, "Nothing listens at port 8000.")
     for page in (console.page, other):
         await expect(page.get_by_role("region", name="The agent needs you")).to_contain_text("port 8000")
         await expect(page.get_by_role("alert")).to_have_count(1)
         await expect(page).to_have_title(re.compile("^Needs you: "))
-    await expect(_box(console.page)).to_be_focused()  # the question has not taken the focus
+    await expect(box(console.page)).to_be_focused()  # the question has not taken the focus
 
     # Here it is answered, and there someone had chosen something else already.
     await other.get_by_label("Commit what works").check()
@@ -139,7 +99,7 @@ async def test_a_question_is_answered_in_another_tab(console: Console) -> None:
     )
     async with transaction(console.api.sessions) as tx:
         await tx.session.execute(update(Question).where(Question.id == question).values(closed_at=datetime.now(UTC)))
-    await _change(console, build, status="code", waiting_for=None, reason=None)
+    await change(console, build, status="code", waiting_for=None, reason=None)
     await expect(other.get_by_role("region", name="The agent needs you")).to_have_count(0)
     await expect(other.get_by_text("answered in another window")).to_be_visible()
 
@@ -150,14 +110,14 @@ async def test_a_message_on_a_dead_line_is_sent_once(console: Console) -> None:
     build = await build_row(console.api.sessions, console.user)
     await console.open(f"/builds/{build}")
     page = console.page
-    await expect(_box(page)).to_be_visible()
+    await expect(box(page)).to_be_visible()
     await console.context.set_offline(True)
-    await _box(page).fill("Are you there?")
+    await box(page).fill("Are you there?")
     await page.keyboard.press("Control+Enter")
     await expect(page.get_by_text("Not sent yet.")).to_be_visible()
-    await expect(_box(page)).to_have_value("Are you there?")
+    await expect(box(page)).to_have_value("Are you there?")
     await console.context.set_offline(False)
-    await expect(_receipts(page)).to_contain_text("Are you there?")
+    await expect(receipts(page)).to_contain_text("Are you there?")
     stored = await console.api.http.get(f"/v1/builds/{build}/messages", headers=console.headers)
     assert len(stored.json()["messages"]) == 1
 
@@ -172,7 +132,7 @@ async def test_stopping_asks_first(console: Console) -> None:
         await page.get_by_role("menuitem", name="Stop the build").click()
         await page.get_by_role("dialog", name="Stop this build?").get_by_role("button", name=answer).click()
         await expect(page.get_by_role("dialog")).to_have_count(0)
-    await expect(_sentence(page)).to_have_text("It is stopping. Its work is saved first.")
+    await expect(sentence(page)).to_have_text("It is stopping. Its work is saved first.")
 
 
 @pytest.mark.web

@@ -63,7 +63,6 @@ export const build = {
   elapsed: (time: string) => `for ${time}`,
   took: (time: string) => `took ${time}`,
   menu: "Actions of this build",
-  notice: "Status",
   hide: "Hide",
   actions: {
     answer: "Go to the question",
@@ -79,7 +78,7 @@ export const build = {
     downloadTar: "Download the workspace (tar.gz)",
     downloadZip: "Download the workspace (zip)",
     copyId: "Copy the build's id",
-    copyLink: "Copy the link to this page",
+    temporal: "Open in Temporal",
     keys: "Keys",
     notify: "Notify me in this browser",
     notifyOff: "Do not notify me in this browser",
@@ -123,8 +122,6 @@ export const build = {
 export const timeline = {
   title: "Phases",
   empty: "Phases appear when the agent commits.",
-  began: "Began",
-  queued: "Asked for",
   phase: (number: number) => `Phase ${number}`,
   inWork: "In work",
   inWorkFor: (time: string) => `for ${time}`,
@@ -143,7 +140,6 @@ export const timeline = {
   back: "Go back to here",
   newFrom: "New build from here",
   notKept: "Its snapshot is not kept any more: only the latest five are.",
-  actionsOf: (title: string) => `Actions of ${title}`,
   whole: "Show the phases",
 };
 
@@ -169,7 +165,6 @@ export const restore = {
   newContinueWhat: "It begins with the workspace of this build's last snapshot.",
   goal: "What should the new build do?",
   start: "Start the build",
-  startedGoal: (goal: string) => goal,
 };
 
 export const steer = {

@@ -1,17 +1,15 @@
-import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
-import { useLocation, useSearch } from "wouter";
+import { lazy, Suspense, useCallback, useMemo, useRef, useState } from "react";
 import { api, Problem } from "../../api/client.ts";
 import { keys, queryClient, useMe } from "../../api/queries.ts";
 import { Feed, LiveState, showEvent, useBuildFeed } from "../../feed/index.ts";
 import { Boundary } from "../../parts/Boundary.tsx";
 import { Button, ButtonLink } from "../../parts/Button.tsx";
-import { Dialog } from "../../parts/Dialog.tsx";
 import { Failure } from "../../parts/Failure.tsx";
 import { Icon } from "../../parts/Icon.tsx";
 import { Notice } from "../../parts/Notice.tsx";
 import { printable } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
-import { isEnded, statusWord } from "../../parts/Status.tsx";
+import { isEnded } from "../../parts/Status.tsx";
 import { useSingleKeyActions } from "../../parts/shortcuts.ts";
 import { useNow } from "../../parts/Time.tsx";
 import { usePageTitle } from "../../parts/title.ts";
@@ -19,6 +17,7 @@ import { paths } from "../../paths.ts";
 import { layout, timeline as timelineWords } from "../../words/build.ts";
 import { words } from "../../words/index.ts";
 import style from "./Build.module.css";
+import { ChipsRow } from "./ChipsRow.tsx";
 import { Confirm } from "./Confirm.tsx";
 import {
   type BuildFeed,
@@ -28,23 +27,26 @@ import {
   useFollow,
   useMarks,
   useMayChange,
+  usePhases,
   useProgress,
   useSnapshots,
 } from "./data.ts";
 import { Handle } from "./Handle.tsx";
 import { Head } from "./Head.tsx";
 import { titleOf, useNotices, useNotifying } from "./notify.ts";
+import { isInPhoneBar, PhoneBar } from "./PhoneBar.tsx";
 import { Panels } from "./panels/Panels.tsx";
-import { PANEL_TABS, type PanelTab, panelTab } from "./panels/tabs.ts";
+import { PANEL_TABS } from "./panels/tabs.ts";
 import { QUESTION_ID, Questions } from "./Question.tsx";
 import { Restored } from "./Restored.tsx";
 import type { Sent, Target } from "./restore.ts";
 import { Steer } from "./Steer.tsx";
 import { type Action, sentence } from "./sentence.ts";
-import { Timeline, TimelineChips, type TimelineProps } from "./Timeline.tsx";
+import { Timeline, type TimelineProps } from "./Timeline.tsx";
 import type { TimelinePoint } from "./timeline.ts";
-import { useAnnouncer } from "./useAnnouncer.ts";
-import { useWidth, type Width } from "./useWidth.ts";
+import { useAnnouncer, useStatusAnnouncements } from "./useAnnouncer.ts";
+import { usePanels } from "./usePanels.ts";
+import { useWidth } from "./useWidth.ts";
 
 const KeyHelp = lazy(() => import("./KeyHelp.tsx"));
 const RestoreDialog = lazy(() => import("./RestoreDialog.tsx"));
@@ -80,6 +82,7 @@ type Asking =
 function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
   const me = useMe();
   const progress = useProgress(build.id);
+  const phases = usePhases(build.id);
   const snapshots = useSnapshots(build.id);
   const marks = useMarks(build.id);
   const mayChange = useMayChange(build);
@@ -199,6 +202,7 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
     build,
     progress: progress.data,
     snapshots: stored,
+    changed: phases.data?.phases ?? [],
     eventOf: (point) => eventOf(point, marks.data?.events ?? []),
     onShow: show,
     onChanges: () => setTab("changes"),
@@ -241,6 +245,8 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
           act={act}
           busy={busy}
           onKeys={() => setAsking({ kind: "keys" })}
+          announce={announce}
+          isSaved={stored.length > 0}
           isPhone={isPhone}
           live={<LiveState live={feed.live} asOf={feed.asOf} retryNow={feed.retryNow} />}
           more={
@@ -291,7 +297,16 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
           )}
           <div className={style.questions}>
             <Boundary>
-              <Questions build={build} feed={feed} mayChange={mayChange === true} announce={announce} />
+              <Questions
+                build={build}
+                feed={feed}
+                mayChange={mayChange === true}
+                announce={announce}
+                onTurn={(turn) => {
+                  const entry = feed.state.entries.find(({ event }) => event.turn === turn);
+                  if (entry !== undefined) show(entry.event.id);
+                }}
+              />
             </Boundary>
           </div>
           <div className={style.feed}>
@@ -320,14 +335,20 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
         {isPhone && tab !== undefined && (
           <div className={style.right}>
             <Boundary>
-              <Panels build={build} tab={tab} onTab={setTab} bar={!isInPhoneBar(tab)} />
+              <Panels build={build} tab={tab} onTab={setTab} bar={!isInPhoneBar(tab)} mayChange={mayChange === true} />
             </Boundary>
           </div>
         )}
       </div>
       {width === "desktop" && panels && <Handle percent={percent} onChange={setPercent} />}
       {!isPhone && panels && (
-        <aside className={style.right} aria-label={layout.panels}>
+        <aside
+          className={style.right}
+          aria-label={layout.panels}
+          onKeyDown={(event) => {
+            if (width === "tablet" && event.key === "Escape" && !event.defaultPrevented) setPanels(false);
+          }}
+        >
           {width === "tablet" && (
             <div className={style.drawerHead}>
               <Button kind="quiet" small onClick={() => setPanels(false)}>
@@ -336,7 +357,7 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
             </div>
           )}
           <Boundary>
-            <Panels build={build} tab={tab ?? "preview"} onTab={setTab} />
+            <Panels build={build} tab={tab ?? "preview"} onTab={setTab} mayChange={mayChange === true} />
           </Boundary>
         </aside>
       )}
@@ -384,143 +405,4 @@ function eventOf(point: TimelinePoint, events: readonly Sent[]) {
     return events.find((each) => each.type === "gate_started" && each.data.number === point.gate.number)?.id;
   }
   return undefined;
-}
-
-/** Say when the status changes, and what that means. The agent's own sentences are in the feed. */
-function useStatusAnnouncements(build: BuildRow, text: string, announce: (text: string) => void): void {
-  const key = `${build.status} ${build.waiting_for} ${build.cancel_requested_at !== null}`;
-  const last = useRef(key);
-  useEffect(() => {
-    if (last.current === key) return;
-    last.current = key;
-    const word = statusWord(build.status, build.waiting_for);
-    announce(build.status === "code" || build.status === "scaffold" ? word : `${word}. ${printable(text)}`);
-  }, [key, build.status, build.waiting_for, text, announce]);
-}
-
-const PERCENT_KEY = "cofounder-panels-percent";
-const PANELS_KEY = "cofounder-panels";
-const USUAL_PERCENT = 40;
-
-/** Which tab of the right part is shown, whether that part is shown at all, and how wide it is. */
-function usePanels(width: Width) {
-  const search = useSearch();
-  const [, navigate] = useLocation();
-  const parameters = new URLSearchParams(search);
-  const tab = panelTab(parameters.get("tab"));
-  const [isOpen, setOpen] = useState(() => localStorage.getItem(PANELS_KEY) !== "closed");
-  const [isDrawerOpen, setDrawerOpen] = useState(false);
-  const [percent, setPercent] = useState(() => Number(localStorage.getItem(PERCENT_KEY)) || USUAL_PERCENT);
-
-  function setPanels(open: boolean) {
-    if (width === "tablet") {
-      setDrawerOpen(open);
-      return;
-    }
-    localStorage.setItem(PANELS_KEY, open ? "open" : "closed");
-    setOpen(open);
-  }
-
-  return {
-    tab,
-    setTab: (next: PanelTab | undefined, file?: string) => {
-      const address = new URLSearchParams(location.search);
-      if (next === undefined) address.delete("tab");
-      else address.set("tab", next);
-      if (file === undefined) address.delete("file");
-      else address.set("file", file);
-      const query = address.toString();
-      navigate(`${location.pathname}${query === "" ? "" : `?${query}`}`, { replace: true });
-      if (next !== undefined && width !== "phone") setPanels(true);
-    },
-    panels: width === "tablet" ? isDrawerOpen : isOpen,
-    setPanels,
-    percent,
-    setPercent: (next: number) => {
-      localStorage.setItem(PERCENT_KEY, String(next));
-      setPercent(next);
-    },
-  };
-}
-
-/** The phases as chips, and a button for the whole line with its actions. */
-function ChipsRow(line: TimelineProps) {
-  const [open, setOpen] = useState(false);
-  return (
-    <div className={style.chipsRow}>
-      <Button
-        kind="quiet"
-        small
-        aria-label={timelineWords.whole}
-        title={timelineWords.whole}
-        onClick={() => setOpen(true)}
-      >
-        <Icon name="queue" />
-      </Button>
-      <TimelineChips {...line} />
-      {open && (
-        <Dialog title={timelineWords.title} onClose={() => setOpen(false)}>
-          <Timeline
-            {...line}
-            onShow={(event) => {
-              setOpen(false);
-              line.onShow(event);
-            }}
-            onChanges={() => {
-              setOpen(false);
-              line.onChanges();
-            }}
-            onBack={
-              line.onBack &&
-              ((target) => {
-                setOpen(false);
-                line.onBack?.(target);
-              })
-            }
-          />
-        </Dialog>
-      )}
-    </div>
-  );
-}
-
-const isInPhoneBar = (tab: PanelTab) => tab === "preview" || tab === "changes";
-
-/** What a phone shows one at a time. */
-function PhoneBar({
-  tab,
-  setTab,
-  needsAnswer,
-}: {
-  tab: PanelTab | undefined;
-  setTab: (tab: PanelTab | undefined) => void;
-  needsAnswer: boolean;
-}) {
-  const parts = [
-    { name: layout.feed, icon: "message", tab: undefined, current: tab === undefined },
-    { name: layout.preview, icon: "play", tab: "preview", current: tab === "preview" },
-    { name: layout.changes, icon: "commit", tab: "changes", current: tab === "changes" },
-    { name: layout.more, icon: "more", tab: "files", current: tab !== undefined && !isInPhoneBar(tab) },
-  ] as const;
-  return (
-    <nav className={style.phoneBar} aria-label={layout.parts}>
-      {parts.map((part) => (
-        <button
-          key={part.name}
-          type="button"
-          className={style.phoneTab}
-          aria-current={part.current ? "page" : undefined}
-          onClick={() => setTab(part.tab)}
-        >
-          <Icon name={part.icon} size={20} />
-          <span>{part.name}</span>
-          {part.tab === undefined && needsAnswer && tab !== undefined && (
-            <span className={style.needsDot}>
-              <Icon name="question" size={14} label={words.status.needs.founder} />
-            </span>
-          )}
-        </button>
-      ))}
-    </nav>
-  );
 }

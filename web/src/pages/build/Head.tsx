@@ -25,6 +25,8 @@ interface Props {
   /** What is under way, so that its button shows it. */
   busy: Action | undefined;
   onKeys: () => void;
+  announce: (text: string) => void;
+  isSaved: boolean;
   isPhone: boolean;
   /** How the feed is connected. */
   live: ReactNode;
@@ -38,26 +40,49 @@ const CHANGES: ReadonlySet<Action> = new Set(["answer", "say", "wake", "goOn", "
 const ELSEWHERE: ReadonlySet<Action> = new Set(["say", "stop", "continue"]);
 
 /** What is built, how it is, and what can be done about it. */
-export function Head({ build, sentence, counts, mayChange, act, busy, onKeys, isPhone, live, more }: Props) {
+export function Head({
+  build,
+  sentence,
+  counts,
+  mayChange,
+  act,
+  busy,
+  onKeys,
+  announce,
+  isSaved,
+  isPhone,
+  live,
+  more,
+}: Props) {
   const shown = sentence.actions.filter(
     (action) => !ELSEWHERE.has(action) && (mayChange === true || !CHANGES.has(action)),
   );
   return (
     <header className={style.head}>
       <div className={style.top}>
-        <h1 className={style.name}>
-          <Link to={paths.project(build.project_id)}>
-            <bdi>{printable(build.project_name)}</bdi>
-          </Link>
-        </h1>
-        <Status status={build.status} waitingFor={build.waiting_for} />
-        {live}
-        <span className={style.space} />
-        <span className={style.meter}>
-          <Meter budget={build.budget} compact />
-        </span>
-        {more}
-        <HeadMenu build={build} mayChange={mayChange === true} act={act} onKeys={onKeys} />
+        <div className={style.title}>
+          <h1 className={style.name}>
+            <Link to={paths.project(build.project_id)}>
+              <bdi>{printable(build.project_name)}</bdi>
+            </Link>
+          </h1>
+          <Status status={build.status} waitingFor={build.waiting_for} />
+          {live}
+        </div>
+        <div className={style.tools}>
+          <span className={style.meter}>
+            <Meter budget={build.budget} compact />
+          </span>
+          {more}
+          <HeadMenu
+            build={build}
+            mayChange={mayChange === true}
+            act={act}
+            onKeys={onKeys}
+            announce={announce}
+            isSaved={isSaved}
+          />
+        </div>
       </div>
       <Goal goal={build.goal} long={isPhone ? LONG_ON_PHONE : LONG} />
       <div className={style.state}>

@@ -1,4 +1,6 @@
 import { DropdownMenu } from "radix-ui";
+import { useMe } from "../../api/queries.ts";
+import { webAddress } from "../../parts/ExternalLink.tsx";
 import { Icon, type IconName } from "../../parts/Icon.tsx";
 import { isEnded } from "../../parts/Status.tsx";
 import { words } from "../../words/index.ts";
@@ -12,12 +14,17 @@ interface Props {
   mayChange: boolean;
   act: Act;
   onKeys: () => void;
+  announce: (text: string) => void;
+  /** Whether there is a snapshot to download. */
+  isSaved: boolean;
 }
 
 const WAITS: ReadonlySet<string> = new Set(["sleeping", "waiting", "needs_input"]);
 
 /** What can be done with the build, and with this page of it. */
-export function HeadMenu({ build, mayChange, act, onKeys }: Props) {
+export function HeadMenu({ build, mayChange, act, onKeys, announce, isSaved }: Props) {
+  const me = useMe();
+  const temporal = webAddress(me.data?.server.temporal_ui_url ?? "")?.href;
   const notifying = useNotifying();
   const isOpen = !isEnded(build.status) && build.cancel_requested_at === null;
   const canWake = isOpen && WAITS.has(build.status);
@@ -36,14 +43,30 @@ export function HeadMenu({ build, mayChange, act, onKeys }: Props) {
               <DropdownMenu.Separator className={style.line} />
             </>
           )}
-          <DownloadItem to={archive(build.id, "tar.gz")} text={words.build.actions.downloadTar} />
-          <DownloadItem to={archive(build.id, "zip")} text={words.build.actions.downloadZip} />
-          <DropdownMenu.Separator className={style.line} />
+          {isSaved && (
+            <>
+              <DownloadItem to={archive(build.id, "tar.gz")} text={words.build.actions.downloadTar} />
+              <DownloadItem to={archive(build.id, "zip")} text={words.build.actions.downloadZip} />
+              <DropdownMenu.Separator className={style.line} />
+            </>
+          )}
           <Item
             icon="copy"
             text={words.build.actions.copyId}
-            onSelect={() => void navigator.clipboard.writeText(build.id)}
+            onSelect={() => {
+              navigator.clipboard.writeText(build.id).then(
+                () => announce(words.build.done.copied),
+                () => announce(words.build.done.notCopied),
+              );
+            }}
           />
+          {temporal !== undefined && (
+            <DropdownMenu.Item className={style.item} asChild>
+              <a href={`${temporal}/workflows/build-${build.id}`} target="_blank" rel="noopener noreferrer">
+                <Icon name="external" /> {words.build.actions.temporal}
+              </a>
+            </DropdownMenu.Item>
+          )}
           <Item
             icon="bell"
             text={notifying.on ? words.build.actions.notifyOff : words.build.actions.notify}

@@ -18,21 +18,17 @@ interface Props {
   feed: BuildFeed;
   mayChange: boolean;
   announce: (text: string) => void;
+  /** Show a turn in the feed. */
+  onTurn: (turn: number) => void;
 }
 
 /** The questions that wait for an answer: the one that the build waits for, and those with which the agent goes on. */
-export function Questions({ build, feed, mayChange, announce }: Props) {
+export function Questions({ build, feed, ...rest }: Props) {
   const gone = useGone(build, feed);
   return (
     <>
       {build.question !== null && (
-        <QuestionCard
-          key={build.question.id}
-          build={build}
-          asked={build.question}
-          mayChange={mayChange}
-          announce={announce}
-        />
+        <QuestionCard key={build.question.id} build={build} asked={build.question} {...rest} />
       )}
       {build.question === null && gone.text !== null && (
         <p className={style.gone} role="status">
@@ -42,7 +38,7 @@ export function Questions({ build, feed, mayChange, announce }: Props) {
           </Button>
         </p>
       )}
-      {build.agent_questions.length > 0 && <AgentQuestions build={build} mayChange={mayChange} announce={announce} />}
+      {build.agent_questions.length > 0 && <AgentQuestions build={build} {...rest} />}
     </>
   );
 }
@@ -69,7 +65,7 @@ function useGone(build: Build, feed: BuildFeed) {
 /** The questions that were answered in this tab. */
 const answers = new Set<string>();
 
-function AgentQuestions({ build, mayChange, announce }: Omit<Props, "feed">) {
+function AgentQuestions({ build, ...rest }: Omit<Props, "feed">) {
   const [open, setOpen] = useState(false);
   const id = useId();
   const count = build.agent_questions.length;
@@ -81,7 +77,7 @@ function AgentQuestions({ build, mayChange, announce }: Omit<Props, "feed">) {
       </Button>
       <div id={id} hidden={!open} className={style.list}>
         {build.agent_questions.map((asked) => (
-          <QuestionCard key={asked.id} build={build} asked={asked} mayChange={mayChange} announce={announce} />
+          <QuestionCard key={asked.id} build={build} asked={asked} {...rest} />
         ))}
       </div>
     </div>
@@ -91,7 +87,7 @@ function AgentQuestions({ build, mayChange, announce }: Omit<Props, "feed">) {
 const OWN = "own";
 const draftName = (question: string) => `cofounder-answer-${question}`;
 
-function QuestionCard({ build, asked, mayChange, announce }: { asked: Question } & Omit<Props, "feed">) {
+function QuestionCard({ build, asked, mayChange, announce, onTurn }: { asked: Question } & Omit<Props, "feed">) {
   const isSoft = asked.default !== null;
   const id = useId();
   const [choice, setChoice] = useState<string>(() => (sessionStorage.getItem(draftName(asked.id)) ? OWN : ""));
@@ -160,7 +156,9 @@ function QuestionCard({ build, asked, mayChange, announce }: { asked: Question }
           </summary>
           <ul>
             {asked.tried.map((each, index) => (
-              <li key={index}>{printable(each)}</li>
+              <li key={index}>
+                <Attempt said={each} onTurn={onTurn} />
+              </li>
             ))}
           </ul>
         </details>
@@ -229,5 +227,19 @@ function QuestionCard({ build, asked, mayChange, announce }: { asked: Question }
         </form>
       )}
     </section>
+  );
+}
+
+/** What the agent tried: "Turn 7: …", with the turn as a button that shows it. */
+function Attempt({ said, onTurn }: { said: string; onTurn: (turn: number) => void }) {
+  const turn = /^Turn (\d{1,6})(?=:)/.exec(said);
+  if (turn === null) return printable(said);
+  return (
+    <>
+      <button type="button" className={style.turn} onClick={() => onTurn(Number(turn[1]))}>
+        {turn[0]}
+      </button>
+      {printable(said.slice(turn[0].length))}
+    </>
   );
 }

@@ -62,7 +62,7 @@ function NewBuild({ build, target, onClose }: Props) {
           goal,
           sleep_policy: build.sleep_policy,
           max_nights: build.max_nights,
-          ...({ start_from: { build_id: build.id, snapshot } } as object),
+          start_from: { build_id: build.id, snapshot },
         },
       }),
     );

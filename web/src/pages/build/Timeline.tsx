@@ -16,6 +16,8 @@ export interface TimelineProps {
   build: Build;
   progress: Schemas["ProgressOut"] | undefined;
   snapshots: readonly Schemas["SnapshotOut"][];
+  /** How much the phases have changed, as far as that is known. */
+  changed: readonly Schemas["ChangedPhaseOut"][];
   /** The event to show of a point, if the feed has one. */
   eventOf: (point: TimelinePoint) => number | undefined;
   onShow: (event: number) => void;
@@ -118,7 +120,15 @@ function lookOf(point: TimelinePoint, build: Build): Look {
   }
 }
 
-function Entry({ point, build, eventOf, onShow, onChanges, onBack }: { point: TimelinePoint } & TimelineProps) {
+function Entry({
+  point,
+  build,
+  changed,
+  eventOf,
+  onShow,
+  onChanges,
+  onBack,
+}: { point: TimelinePoint } & TimelineProps) {
   const { icon, title, hue } = lookOf(point, build);
   const event = eventOf(point);
   const ended = isEnded(build.status);
@@ -138,7 +148,7 @@ function Entry({ point, build, eventOf, onShow, onChanges, onBack }: { point: Ti
             </button>
           )}
         </p>
-        <Detail point={point} />
+        <Detail point={point} changed={changed} />
         <div className={style.actions}>
           {point.kind === "phase" && (
             <Button kind="quiet" small onClick={onChanges} aria-label={`${text.changesOf}: ${title}`}>
@@ -156,7 +166,15 @@ function Entry({ point, build, eventOf, onShow, onChanges, onBack }: { point: Ti
             </Button>
           )}
           {onBack !== undefined && target === null && point.kind === "phase" && (
-            <span className={style.detail}>{text.notKept}</span>
+            <Button
+              kind="quiet"
+              small
+              aria-disabled
+              title={text.notKept}
+              aria-label={`${text.newFrom}: ${title}. ${text.notKept}`}
+            >
+              {text.newFrom}
+            </Button>
           )}
         </div>
       </div>
@@ -174,10 +192,11 @@ function targetOf(point: TimelinePoint, ended: boolean): Target | null {
   return commit === null ? null : { kind: "commit", commit, phase: { number, title } };
 }
 
-function Detail({ point }: { point: TimelinePoint }): ReactNode {
+function Detail({ point, changed }: { point: TimelinePoint } & Pick<TimelineProps, "changed">): ReactNode {
   const now = useNow(NOW_SECONDS);
   switch (point.kind) {
-    case "phase":
+    case "phase": {
+      const change = changed.find((each) => each.number === point.phase.number && each.commit === point.phase.commit);
       return (
         <p className={style.detail}>
           {text.phase(point.phase.number)} · {text.took(duration(point.seconds))}
@@ -187,8 +206,14 @@ function Detail({ point }: { point: TimelinePoint }): ReactNode {
               <code>{printable(point.phase.commit.slice(0, 7))}</code>
             </>
           )}
+          {change !== undefined && change.files !== null && (
+            <span className={style.changed}>
+              {text.changes(change.files, change.additions ?? 0, change.deletions ?? 0)}
+            </span>
+          )}
         </p>
       );
+    }
     case "gate": {
       const { passed, tests_run, findings } = point.gate;
       return (

@@ -34,6 +34,14 @@ export function useProgress(id: string) {
   });
 }
 
+/** Its phases with how much each has changed. */
+export function usePhases(id: string) {
+  return useQuery({
+    queryKey: keys.ofBuild(id, "phases"),
+    queryFn: () => dataOf(api.GET("/v1/builds/{build_id}/phases", at(id))),
+  });
+}
+
 /** Its kept snapshots, the current one first. */
 export function useSnapshots(id: string) {
   return useQuery({
@@ -85,15 +93,15 @@ const PARTS: Record<string, readonly string[]> = {
   turn_answered: ["row"],
   budget: ["row"],
   tool_done: ["progress"],
-  phase_completed: ["progress", "marks", "snapshots"],
+  phase_completed: ["progress", "marks", "snapshots", "phases"],
   gate_started: ["progress", "marks"],
   gate_passed: ["progress"],
   gate_bounced: ["progress"],
   product_judged: ["row"],
-  snapshot_stored: ["snapshots"],
+  snapshot_stored: ["snapshots", "phases"],
   resumed: ["marks", "row"],
   restore_asked: ["marks"],
-  restore_done: ["marks", "snapshots", "progress"],
+  restore_done: ["marks", "snapshots", "progress", "phases"],
   restore_failed: ["marks"],
 };
 /** Types of which many come in a row. What they change is read again at most this often. */
@@ -174,8 +182,9 @@ export function useMayChange(build: Build | undefined): boolean | undefined {
     enabled: projectId !== undefined,
     staleTime: 60_000,
   });
-  if (me.data === undefined) return undefined;
+  if (me.data === undefined || build === undefined) return undefined;
   if (!me.data.scopes.includes("builds:write")) return false;
+  if (build.started_by === me.data.user && project.data === undefined) return true;
   if (project.data === undefined) return undefined;
   const owner = project.data.organisation_id;
   return me.data.organisations.find((each) => each.id === owner)?.role !== "viewer";

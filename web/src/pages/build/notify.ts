@@ -17,6 +17,11 @@ const LATER_MS = 600;
 const listeners = new Set<() => void>();
 let trouble: string | null = null;
 
+function subscribe(listener: () => void): () => void {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
 function changed(): void {
   for (const listener of listeners) listener();
 }
@@ -27,10 +32,6 @@ function isOn(): boolean {
 
 /** Whether this browser tells of changes, what to say about the last attempt to change that, and what changes it. */
 export function useNotifying() {
-  const subscribe = (listener: () => void) => {
-    listeners.add(listener);
-    return () => listeners.delete(listener);
-  };
   const on = useSyncExternalStore(subscribe, isOn);
   const said = useSyncExternalStore(subscribe, () => trouble);
   return {
