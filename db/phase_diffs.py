@@ -16,6 +16,9 @@ from domain.workspace_diff import WorkspaceDiff
 DIFFS_PREFIX = "diffs/"
 """Prefix of the keys of all diffs in the object store."""
 
+COMMIT_DIGITS = 12
+"""Digits of a commit's hash in the events of phases."""
+
 _BASES_MOST = 20
 """Look for the commit that a phase began with among the ends of so many phases before it."""
 
@@ -98,7 +101,10 @@ async def last_diff(tx: Transaction, build_id: uuid.UUID) -> PhaseDiff | None:
 
 
 async def stored_commits(tx: Transaction, build_id: uuid.UUID) -> dict[str, int]:
-    """Return the number of the stored snapshot of each phase that has one, by the commit that ended it."""
+    """Return the number of the stored snapshot of each phase that has one, by the beginning of the commit's hash.
+
+    Events of phases have `COMMIT_DIGITS` of it.
+    """
     rows = await tx.session.execute(
         select(Snapshot.commit, Snapshot.number)
         .where(
@@ -109,4 +115,10 @@ async def stored_commits(tx: Transaction, build_id: uuid.UUID) -> dict[str, int]
         )
         .order_by(Snapshot.number)
     )
-    return {str(commit): number for commit, number in rows}
+    return {str(commit)[:COMMIT_DIGITS]: number for commit, number in rows}
+
+
+async def keys_by_phase(tx: Transaction, build_id: uuid.UUID) -> dict[int, str]:
+    """Return the keys of the objects that a build's diffs name, by phase."""
+    rows = await tx.session.execute(select(PhaseDiff.phase, PhaseDiff.object_key).where(PhaseDiff.build_id == build_id))
+    return {phase: key for phase, key in rows}
