@@ -29,8 +29,7 @@ _DESCRIPTIONS = {
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may answer with."""
     # Not FastAPI's `model`, which would describe it as application/json.
-    schema = ProblemOut.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
+    schema = _problem_schema()
     return {
         status: {
             "description": _DESCRIPTIONS[status],
@@ -38,6 +37,28 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         }
         for status in statuses
     }
+
+
+def share_problems(described: dict[str, Any]) -> None:
+    """Describe each status's problems once, among the components, and refer to them from the operations."""
+    shared = described["components"].setdefault("responses", {})
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                if MEDIA_TYPE not in answer.get("content", {}):
+                    continue
+                name = f"Problem{status}"
+                if shared.setdefault(name, answer) == answer:
+                    operation["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+    described["components"]["schemas"]["ProblemOut"] = _problem_schema()
+    for answer in shared.values():
+        answer["content"][MEDIA_TYPE]["schema"] = {"$ref": "#/components/schemas/ProblemOut"}
+
+
+def _problem_schema() -> dict[str, Any]:
+    schema = ProblemOut.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return schema
 
 
 def kinds_table() -> str:
