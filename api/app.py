@@ -101,9 +101,11 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         async with open_resources as resources:
             app.state.resources = resources
             resources.feeds.start()
+            resources.account_feeds.start()
             try:
                 yield
             finally:
+                await resources.account_feeds.stop()
                 await resources.feeds.stop()
 
     app = _Api(

@@ -5,6 +5,7 @@ from fastapi.routing import APIRoute
 _OWN = {
     "POST /v1/sign-ins": "signIn",
     "DELETE /v1/sign-ins/current": "signOut",
+    "GET /v1/events": "followBuilds",
     "GET /v1/builds/{build_id}/events": "followBuild",
     "GET /v1/builds/{build_id}/snapshots/current/archive": "readBuildArchive",
     "POST /v1/builds/{build_id}/preview": "openBuildPreview",
