@@ -385,7 +385,7 @@ async def _reapply(sandbox: Sandbox, lock: WorkspaceLock, calls: Sequence[Record
 
 
 def _describe(build_id: uuid.UUID, snapshot: Snapshot) -> str:
-    owner = "" if snapshot.build_id == build_id else " of the build before"
+    owner = "" if snapshot.build_id == build_id else " of an earlier build"
     return f"snapshot {snapshot.number}{owner}"
 
 

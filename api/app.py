@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
-from api import change_schemas, conversation_schemas, file_schemas, identity_schemas, schemas
+from api import change_schemas, conversation_schemas, file_schemas, identity_schemas, schemas, version_schemas
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
@@ -48,9 +48,11 @@ from api.security_headers import SecurityHeaders
 
 BODY_MAX_BYTES = 256 * 1024
 
-_MODELS = (
-    vars(schemas) | vars(identity_schemas) | vars(conversation_schemas) | vars(file_schemas) | vars(change_schemas)
-)
+_MODELS = {
+    name: model
+    for module in (schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, version_schemas)
+    for name, model in vars(module).items()
+}
 """The models of bodies, by name."""
 
 _DESCRIPTION = """

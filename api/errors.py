@@ -31,6 +31,7 @@ from domain.errors import (
     NoSecretsKey,
     NotFound,
     OpenBuildExists,
+    ProjectArchived,
     PushFailed,
     Refused,
     RestorePending,
@@ -69,6 +70,7 @@ CROSS_SITE = Kind("cross-site", 403, "Request of another site")
 NOT_FOUND = Kind("not-found", 404, "Not found")
 CONFLICT = Kind("conflict", 409, "Conflicts with the current state")
 OPEN_BUILD = Kind("open-build", 409, "Project has an open build")
+PROJECT_ARCHIVED = Kind("project-archived", 409, "Project archived")
 KEY_REUSED = Kind("idempotency-key-reused", 409, "Idempotency key used for another request")
 VERSION_CONFLICT = Kind("version-conflict", 409, "Changed by someone else")
 SNAPSHOT_NOT_STORED = Kind("snapshot-not-stored", 409, "Snapshot not stored")
@@ -109,6 +111,7 @@ _KIND_OF: Sequence[tuple[type[CofounderError], Kind]] = (  # the first that fits
     (NotFound, NOT_FOUND),
     (KeyReused, KEY_REUSED),
     (OpenBuildExists, OPEN_BUILD),
+    (ProjectArchived, PROJECT_ARCHIVED),
     (BuildClosed, BUILD_CLOSED),
     (TooManyUnread, TOO_MANY_UNREAD),
     (MessageRead, MESSAGE_READ),

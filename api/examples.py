@@ -36,6 +36,7 @@ PROJECT: dict[str, Any] = {
     "brief_version": 1,
     "interview_version": 1,
     "created_at": _BEFORE,
+    "archived_at": None,
 }
 WHOLE_PROJECT = PROJECT | {"brief": BRIEF, "interview": INTERVIEW}
 STORED_BRIEF: dict[str, Any] = {"brief": BRIEF, "version": 2, "updated_at": _LATER}
@@ -67,12 +68,17 @@ ACCOUNT: dict[str, Any] = {
     "topped_up": 0,
     "open_builds": [_BUILD_ID],
 }
+NEW_BUILDS: list[dict[str, Any]] = [
+    {"goal": "Build the first version: a list, no login.", "max_nights": 7},
+    {"goal": "Go on from the first version.", "start_from": {"build_id": _BUILD_ID}},
+]
 BUILD: dict[str, Any] = {
     "id": _BUILD_ID,
     "project_id": _PROJECT_ID,
     "project_name": "Pantry Pal",
     "goal": "Build the first version: a list, no login.",
     "started_by": "ada",
+    "started_from": None,
     **BuildOptions().model_dump(mode="json"),
     "status": "sleeping",
     "waiting_for": None,

@@ -25,6 +25,7 @@ from db.builds import CostedBuild
 from db.models import (
     Artifact,
     AuditEntry,
+    Build,
     FounderMessage,
     Membership,
     Preview,
@@ -140,6 +141,18 @@ class NewProject(Body):
     )
 
 
+class ProjectChange(Body):
+    """Changes to a project. A field that is left out stays as it is."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Pantry Pal"}, {"archived": True}]})
+
+    name: Name | None = None
+    archived: bool | None = Field(
+        default=None,
+        description="Whether it is left out of the list of projects, and not built. It keeps all that it has.",
+    )
+
+
 class ProjectOrganisation(Body):
     """The organisation to which a project is moved."""
 
@@ -206,17 +219,47 @@ class NewSecret(Body):
     )
 
 
+class StartFrom(Body):
+    """The snapshot with which a new build begins."""
+
+    build_id: uuid.UUID = Field(description="A build of the same project that has ended, ready or not.")
+    snapshot: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="One of its snapshots; by default its final one, or else its last.",
+    )
+
+
+class StartOut(BaseModel):
+    """The snapshot with which a build began."""
+
+    build_id: uuid.UUID
+    snapshot: int
+    version: int | None = Field(description="The version that its build made; null if that was never ready.")
+
+    @classmethod
+    def of(cls, row: Build, version: int | None) -> Self | None:
+        """From the build's row; None if it names none."""
+        if row.start_build_id is None or row.start_snapshot is None:
+            return None
+        return cls(build_id=row.start_build_id, snapshot=row.start_snapshot, version=version)
+
+
 class NewBuild(BuildOptions, Body):
     """A build to start."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"goal": "Build the first version: a list, no login.", "max_nights": 7}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*examples.NEW_BUILDS]})
 
     goal: Annotated[
         str,
         StringConstraints(strip_whitespace=True, min_length=1, max_length=GOAL_MAX_CHARACTERS, pattern=NOT_BLANK),
     ] = Field(description="What this build should do; it is the build plan.")
+    start_from: StartFrom | None = Field(
+        default=None,
+        description="Begin with an earlier workspace, for example to roll back: what the build makes is a new version. "
+        "By default with the project's newest version; the first build begins with an empty workspace.",
+    )
 
 
 MessageText = Annotated[
@@ -347,6 +390,7 @@ class ProjectOut(BaseModel):
     interview: Interview | None
     interview_version: int | None
     created_at: datetime
+    archived_at: datetime | None
 
     @classmethod
     def of(cls, project: Project, brief: Artifact | None, session: UnderstandingSession | None) -> Self:
@@ -362,6 +406,7 @@ class ProjectOut(BaseModel):
             interview=None if session is None else Interview(questions=session.questions, answers=session.answers),
             interview_version=None if session is None else session.number,
             created_at=project.created_at,
+            archived_at=project.archived_at,
         )
 
 
@@ -376,6 +421,7 @@ class ListedProject(BaseModel):
     brief_version: int | None
     interview_version: int | None
     created_at: datetime
+    archived_at: datetime | None
 
     @classmethod
     def of(cls, versioned: VersionedProject) -> Self:
@@ -390,6 +436,7 @@ class ListedProject(BaseModel):
             brief_version=versioned.brief_version,
             interview_version=versioned.interview_version,
             created_at=row.created_at,
+            archived_at=row.archived_at,
         )
 
 
@@ -702,6 +749,7 @@ class BuildOut(BuildOptions, _BuildIdentity):
 
     project_name: str
     started_by: str = Field(description="The user who started it, and whose allowance pays for it.")
+    started_from: StartOut | None = Field(description="What it began with; null: an empty workspace.")
     status: Status
     waiting_for: WaitingFor | None = Field(description="Who can end `needs_input`.")
     dependency: Dependency | None = Field(
@@ -743,6 +791,7 @@ class BuildOut(BuildOptions, _BuildIdentity):
             "judgement": None if costed.judgement is None else JudgementOut.of(*costed.judgement),
             "budget": budget,
             "started_by": row.user_id,
+            "started_from": StartOut.of(row, costed.start_version),
             "project_name": costed.project_name,
             "turn": costed.turn,
             "sandbox_hours": round(costed.sandbox_seconds / 3600, 2),

@@ -6,9 +6,11 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import and_, cast, func, select, text, true, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.orm import aliased
 
 from db import access
 from db.models import (
@@ -36,21 +38,35 @@ from domain.status import CLOSED, Status
 
 
 @dataclass(frozen=True)
+class Start:
+    """The snapshot with which a build begins. `number` is None for the build's final or else its last one."""
+
+    build_id: uuid.UUID
+    number: int | None = None
+
+
+@dataclass(frozen=True)
 class BuildRequest:
-    """A founder's request for a build. With an idempotency key, a repeat of it makes no second build."""
+    """A founder's request for a build. With an idempotency key, a repeat of it makes no second build.
+
+    `start_from`: by default the project's last version, if there is one.
+    """
 
     project_id: uuid.UUID
     user_id: str
     goal: str
     idempotency_key: str | None = None
     options: BuildOptions = field(default_factory=BuildOptions)
+    start_from: Start | None = None
 
     @property
     def body_hash(self) -> str:
         """Tells a repeat from another request with the same key. Options at their defaults are left out, so that a new
         option changes no hash that is stored."""
         options = self.options.changed()
-        body = [str(self.project_id), self.goal, *([options] if options else [])]
+        body: list[Any] = [str(self.project_id), self.goal, *([options] if options else [])]
+        if self.start_from is not None:
+            body.append({"start_from": [str(self.start_from.build_id), self.start_from.number]})
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
@@ -72,12 +88,17 @@ class CostedBuild:
     """The number of its last turn; 0 before the first."""
     agent_questions: Sequence[Question] = ()
     """What its agent has asked without waiting, as long as that can be answered."""
+    start_version: int | None = None
+    """The version of the build with whose snapshot it begins; None if that made none."""
 
 
-async def insert_build(tx: Transaction, request: BuildRequest) -> Build | None:
+async def insert_build(tx: Transaction, request: BuildRequest, start: Snapshot | None = None) -> Build | None:
     """Insert a build and return its row; None if the idempotency key is taken or the project has an open build.
 
     Waits until a conflicting concurrent insert has committed or rolled back, so that its row can be read afterwards.
+    Also waits for the deletion of the snapshot with which it begins, and for the archiving of the project.
+
+    `start`: the snapshot with which it begins.
     """
     rows = await tx.session.scalars(
         insert(Build)
@@ -88,6 +109,8 @@ async def insert_build(tx: Transaction, request: BuildRequest) -> Build | None:
             goal=request.goal,
             idempotency_key=request.idempotency_key,
             body_hash=request.body_hash,
+            start_build_id=None if start is None else start.build_id,
+            start_snapshot=None if start is None else start.number,
             **request.options.model_dump(),
         )
         .on_conflict_do_nothing()
@@ -147,8 +170,25 @@ _LAST_TURN = (
     select(func.coalesce(func.max(Turn.number), 0)).where(Turn.build_id == Build.id).correlate(Build).scalar_subquery()
 )
 
+_Start = aliased(Build)
+
+_START_VERSION = (
+    select(_Start.build_version).where(_Start.id == Build.start_build_id).correlate(Build).scalar_subquery()
+)
+
 _COSTED = (
-    select(Build, _COST, _SANDBOX_SECONDS, Question, FounderMessage, _JUDGE_COST, GateRun, Project.name, _LAST_TURN)
+    select(
+        Build,
+        _COST,
+        _SANDBOX_SECONDS,
+        Question,
+        FounderMessage,
+        _JUDGE_COST,
+        GateRun,
+        Project.name,
+        _LAST_TURN,
+        _START_VERSION,
+    )
     .join(Project, Project.id == Build.project_id)
     .outerjoin(Question, and_(Question.build_id == Build.id, Question.closed_at.is_(None)))
     .outerjoin(FounderMessage, FounderMessage.question_id == Question.id)
@@ -166,10 +206,19 @@ def _costed(
     judged: GateRun | None,
     project_name: str,
     turn: int,
+    start_version: int | None,
 ) -> CostedBuild:
-    asked = None if question is None else AnsweredQuestion(question, answer)
-    judgement = None if judged is None else (judged.number, Judgement.model_validate(judged.judgement))
-    return CostedBuild(build, int(cost), asked, int(seconds), int(judge_cost), judgement, project_name, int(turn))
+    return CostedBuild(
+        build,
+        int(cost),
+        question=None if question is None else AnsweredQuestion(question, answer),
+        sandbox_seconds=int(seconds),
+        judge_cost=int(judge_cost),
+        judgement=None if judged is None else (judged.number, Judgement.model_validate(judged.judgement)),
+        project_name=project_name,
+        turn=int(turn),
+        start_version=start_version,
+    )
 
 
 async def read_build(tx: Transaction, user_id: str, build_id: uuid.UUID) -> CostedBuild | None:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import Connection, delete, exists, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import Process, StoredFormat
@@ -74,6 +74,13 @@ async def may_write(tx: Transaction, name: str, version: int) -> bool:
         return True
     values = {"name": name, "version": version, "alive": ALIVE_SECONDS}
     return (await tx.execute(_RAISE, values)).first() is not None
+
+
+async def runs_older_worker(tx: Transaction, schema: int) -> bool:
+    """Whether a worker runs that knows only an earlier version of the schema than this."""
+    is_older = Process.reads[SCHEMA].as_integer() < schema
+    is_alive = Process.seen_at > func.now() - timedelta(seconds=ALIVE_SECONDS)
+    return bool(await tx.session.scalar(select(exists().where(Process.role == "worker", is_older, is_alive))))
 
 
 async def announce(tx: Transaction, process: ThisProcess) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -400,6 +401,7 @@ class Project(Base):
     name: Mapped[str]
     status: Mapped[str] = mapped_column(server_default="draft")
     last_build_version: Mapped[int] = mapped_column(Integer(), server_default="0")
+    archived_at: Mapped[datetime | None] = mapped_column(comment="since when it is left out of lists and not built")
     created_at: Mapped[datetime] = _now()
 
     __table_args__ = (CheckConstraint(_one_of("status", ("draft", "mvp_built")), name="status"),)
@@ -503,6 +505,10 @@ class Build(Base):
     settings_version: Mapped[int] = mapped_column(
         Integer(), server_default="0", comment="counts changes of `settings`; the workflow takes over the last"
     )
+    start_build_id: Mapped[uuid.UUID | None] = mapped_column(
+        comment="the build with whose snapshot it begins; null: an empty workspace, or a row of an earlier version"
+    )
+    start_snapshot: Mapped[int | None] = mapped_column(Integer(), comment="the number of that snapshot")
 
     created_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None] = mapped_column(comment="the workflow is known to have been started")
@@ -515,6 +521,13 @@ class Build(Base):
     __table_args__ = (
         UniqueConstraint("user_id", "idempotency_key"),
         UniqueConstraint("project_id", "build_version"),
+        ForeignKeyConstraint(
+            ["start_build_id", "start_snapshot"],
+            ["snapshots.build_id", "snapshots.number"],
+            name="fk_builds_start",
+            use_alter=True,  # snapshots refer to builds, too
+        ),
+        CheckConstraint("(start_build_id is null) = (start_snapshot is null)", name="start"),
         Index(
             "uq_builds_open_project",
             "project_id",

@@ -61,24 +61,37 @@ _INTERVIEW_VERSION = (
 
 
 async def list_projects(
-    tx: Transaction, user_id: str, org_id: uuid.UUID | None, after: Position | None, limit: int
+    tx: Transaction,
+    user_id: str,
+    org_id: uuid.UUID | None,
+    after: Position | None,
+    limit: int,
+    *,
+    archived: bool = False,
 ) -> list[VersionedProject]:
     """Return up to `limit` of the projects that the user may see, newest first; only this organisation's if one is
-    named."""
-    query = select(Project, _BRIEF_VERSION, _INTERVIEW_VERSION).where(access.owned(Project, user_id))
+    named. Either those that are archived or the others."""
+    query = select(Project, _BRIEF_VERSION, _INTERVIEW_VERSION).where(
+        access.owned(Project, user_id), Project.archived_at.is_not(None) if archived else Project.archived_at.is_(None)
+    )
     if org_id is not None:
         query = query.where(Project.org_id == org_id)
     rows = await tx.session.execute(page_after(query, Project, after, limit))
     return [VersionedProject(*row) for row in rows]
 
 
-async def lock_project(tx: Transaction, user_id: str, project_id: uuid.UUID) -> Project | None:
-    """Like `find_project`, and lock the project until the transaction ends. Builds can still be started."""
+async def lock_project(
+    tx: Transaction, user_id: str, project_id: uuid.UUID, *, against_builds: bool = False
+) -> Project | None:
+    """Like `find_project`, and lock the project until the transaction ends.
+
+    `against_builds`: wait for builds that are being inserted, and keep further ones waiting.
+    """
     return (
         await tx.session.scalars(
             select(Project)
             .where(Project.id == project_id, access.owned(Project, user_id))
-            .with_for_update(key_share=True)
+            .with_for_update(key_share=not against_builds)
         )
     ).one_or_none()
 
@@ -118,6 +131,21 @@ async def find_project(tx: Transaction, user_id: str, project_id: uuid.UUID) -> 
     return (
         await tx.session.scalars(select(Project).where(Project.id == project_id, access.owned(Project, user_id)))
     ).one_or_none()
+
+
+async def change_project(tx: Transaction, project: Project, *, name: str | None, archived: bool | None) -> None:
+    """Rename a locked project, archive it or un-archive it. None leaves it as it is."""
+    if name is not None:
+        project.name = name
+    if archived is not None and archived != (project.archived_at is not None):
+        project.archived_at = func.now() if archived else None
+    await tx.session.flush()
+    await tx.session.refresh(project)
+
+
+async def is_archived(tx: Transaction, project_id: uuid.UUID) -> bool:
+    """Whether the project is archived, by what is committed now."""
+    return await tx.session.scalar(select(Project.archived_at).where(Project.id == project_id)) is not None
 
 
 async def move_project(tx: Transaction, project: Project, org_id: uuid.UUID) -> None:

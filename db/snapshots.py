@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import Build, Restore, Snapshot
@@ -39,15 +39,13 @@ async def final_snapshot(tx: Transaction, build_id: uuid.UUID) -> Snapshot | Non
     )
 
 
-async def snapshot_to_continue(tx: Transaction, build_id: uuid.UUID) -> Snapshot | None:
-    """Return the snapshot that a build starts from: its own current one, or that of the project's last ready build."""
-    if own := await current_snapshot(tx, build_id):
-        return own
+async def last_product(tx: Transaction, project_id: uuid.UUID) -> Snapshot | None:
+    """Return the final snapshot of the project's last ready build."""
     return await tx.session.scalar(
         select(Snapshot)
         .join(Build, Build.id == Snapshot.build_id)
         .where(
-            Snapshot.project_id == select(Build.project_id).where(Build.id == build_id).scalar_subquery(),
+            Snapshot.project_id == project_id,
             Snapshot.state == "stored",
             Snapshot.final,
             Build.status == Status.READY,
@@ -55,6 +53,21 @@ async def snapshot_to_continue(tx: Transaction, build_id: uuid.UUID) -> Snapshot
         .order_by(Build.build_version.desc(), Snapshot.number.desc())
         .limit(1)
     )
+
+
+async def snapshot_to_continue(tx: Transaction, build_id: uuid.UUID) -> Snapshot | None:
+    """Return the snapshot that a build goes on from: its own current one, or the one that its row says it begins with.
+
+    The row of an earlier version says none: then it is the final one of the project's last ready build.
+    """
+    if own := await current_snapshot(tx, build_id):
+        return own
+    begins_with = and_(Snapshot.build_id == Build.start_build_id, Snapshot.number == Build.start_snapshot)
+    chosen = select(Snapshot).join(Build, begins_with).where(Build.id == build_id)
+    if start := await tx.session.scalar(chosen):
+        return start
+    build = await tx.session.get_one(Build, build_id)
+    return await last_product(tx, build.project_id)
 
 
 async def latest_snapshot(tx: Transaction, build_id: uuid.UUID, up_to: int) -> Snapshot | None:
@@ -111,18 +124,25 @@ async def superfluous_snapshots(tx: Transaction, build_id: uuid.UUID, keep: int)
     """Return the stored snapshots of a build to delete, so that the newest `keep` stay.
 
     The current one always stays, and so do those of histories that the agent has overwritten. While a restore is
-    pending, the snapshot to restore and the one from before stay, too.
+    pending, the snapshot to restore and the one from before stay, too. One with which an open build begins stays.
+
+    Locks them: a build that is being inserted and begins with one of them is waited for.
     """
     rows = await tx.session.execute(
         select(Snapshot.id, Snapshot.number)
         .where(Snapshot.build_id == build_id, Snapshot.state == "stored", ~Snapshot.final, ~Snapshot.kept)
         .order_by(Snapshot.number.desc())
+        .with_for_update()
+    )
+    begun_with = await tx.session.scalars(
+        select(Build.start_snapshot).where(Build.start_build_id == build_id, Build.closed_at.is_(None))
     )
     to_restore = await tx.session.scalar(
         select(Restore.snapshot_number).where(Restore.build_id == build_id, Restore.state == "requested")
     )
     stored = [(snapshot_id, number) for snapshot_id, number in rows]
-    others = [snapshot_id for snapshot_id, number in stored if number != to_restore]
+    needed = {to_restore, *begun_with}
+    others = [snapshot_id for snapshot_id, number in stored if number not in needed]
     least = 1 if to_restore is None else 2
     return others[max(least, keep - (len(stored) - len(others))) :]
 

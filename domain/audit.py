@@ -37,6 +37,8 @@ class Action(StrEnum):
     PREVIEW_LINK_CREATE = "preview_link.create"
     PREVIEW_LINK_REVOKE = "preview_link.revoke"
     PREVIEW_OPEN = "preview.open"
+    PROJECT_CHANGE = "project.change"
+    """Its name, or whether it is archived."""
     PROJECT_CREATE = "project.create"
     PROJECT_MOVE = "project.move"
     QUESTION_ANSWER = "question.answer"
@@ -62,13 +64,15 @@ HARMLESS = frozenset(
         Action.MESSAGE_SEND,
         Action.MESSAGE_TAKE_BACK,
         Action.PREVIEW_OPEN,
+        Action.PROJECT_CHANGE,
         Action.PROJECT_CREATE,
         Action.QUESTION_ANSWER,
         Action.USER_READ,
     }
 )
 """Acts that neither destroy something nor give a right: they are recorded only if an operator does them for a user.
-Replacing a brief or an interview keeps the earlier versions, and a message that is taken back stays in the feed."""
+Replacing a brief or an interview keeps the earlier versions, and a message that is taken back stays in the feed. A
+project that is archived keeps all that it has."""
 
 
 @dataclass(frozen=True)

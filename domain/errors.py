@@ -10,6 +10,7 @@
     ├── Conflict                the request does not fit the current state; `details` are for programs
     │   ├── KeyReused
     │   ├── OpenBuildExists
+    │   ├── ProjectArchived
     │   ├── BuildClosed
     │   ├── TooManyUnread
     │   ├── AlreadyAnswered
@@ -104,6 +105,10 @@ class KeyReused(Conflict):
 
 class OpenBuildExists(Conflict):
     """The project has an open build already."""
+
+
+class ProjectArchived(Conflict):
+    """The project is archived, so it is not built."""
 
 
 class BuildClosed(Conflict):

@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 from clients.build_workflows import BuildToStart, BuildWorkflows
 from db import access, builds, steering, switches
 from db.builds import BuildRequest
-from db.models import Build, User
+from db.models import Build, Snapshot, User
 from db.organisations import lock_members
 from db.projects import find_project
 from db.session import Access, Sessions
@@ -40,6 +40,7 @@ from domain.model_choice import CODER, ModelChoice
 from domain.switches import SwitchScope, refusal
 from services.audit import record
 from services.deployment import check_deployment
+from services.starts import check_new_build, choose_start, open_build_exists
 
 log = structlog.get_logger(__name__)
 
@@ -77,8 +78,10 @@ async def start_build(
         if build is None:
             off = await find_switched_off(tx, user.id, autonomous_agent=autonomous_agent)
             _require_startable(user, off, reachable=reachable)
-            build, is_new = await _insert_or_find(tx, request)
+            start = await choose_start(tx, user.id, project.id, request.start_from)
+            build, is_new = await _insert_or_find(tx, request, start)
         if is_new:
+            await check_new_build(tx, build)
             await record(tx, Action.BUILD_START, project_id=project.id, build_id=build.id)
     if build.started_at is None and build.closed_at is None:
         await _start_or_leave_to_reaper(sessions, workflows, build, user.plan)
@@ -109,13 +112,13 @@ def _require_startable(user: User, off: SwitchScope | None, *, reachable: bool) 
         raise TemporalUnavailable
 
 
-async def _insert_or_find(tx: Transaction, request: BuildRequest) -> tuple[Build, bool]:
+async def _insert_or_find(tx: Transaction, request: BuildRequest, start: Snapshot | None) -> tuple[Build, bool]:
     """Insert the build's row; if a concurrent request with the same key was faster, return its row and False.
 
     Raises:
         OpenBuildExists: the project has an open build.
     """
-    build = await builds.insert_build(tx, request)
+    build = await builds.insert_build(tx, request, start)
     if build is not None:
         return build, True
     # The row of the faster request is committed by now, and this transaction reads what is committed.
@@ -125,11 +128,7 @@ async def _insert_or_find(tx: Transaction, request: BuildRequest) -> tuple[Build
     open_build = await builds.find_open_build(tx, request.project_id)
     if open_build is None:
         raise OpenBuildExists("Another build of this project ended just now. Send the request again.")
-    raise OpenBuildExists(
-        f"Build {open_build.id} of this project is {open_build.status}. Wait for it or cancel it before you start "
-        "another.",
-        {"build_id": str(open_build.id)},
-    )
+    raise open_build_exists(open_build)
 
 
 async def _find_by_key(tx: Transaction, request: BuildRequest) -> Build | None:

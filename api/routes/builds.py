@@ -20,7 +20,7 @@ from api.paging import BuildsPage, Page
 from api.responses import TAKES_BODY, problems
 from api.schemas import BudgetOut, BuildList, BuildOut, NewBuild
 from db import builds, money
-from db.builds import BuildFilter, BuildRequest, CostedBuild
+from db.builds import BuildFilter, BuildRequest, CostedBuild, Start
 from db.projects import find_project
 from db.session import Access
 from db.transaction import Transaction, request_transaction
@@ -51,7 +51,8 @@ async def start(
     idempotency_key: IdempotencyKey = None,
 ) -> BuildOut:
     """Store the build and start it. A project has at most one open build."""
-    request = BuildRequest(project_id, user_id, new.goal, idempotency_key, BuildOptions.chosen_in(new))
+    chosen = None if new.start_from is None else Start(new.start_from.build_id, new.start_from.snapshot)
+    request = BuildRequest(project_id, user_id, new.goal, idempotency_key, BuildOptions.chosen_in(new), chosen)
     started = await start_build(
         resources.sessions, resources.workflows, request, autonomous_agent=resources.settings.autonomous_agent
     )

@@ -5,9 +5,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
+import services.projects
 from api.deps import CurrentUserId, TransactionDep, needs, new_project
 from api.errors import VERSION_CONFLICT, Problem
-from api.paging import ProjectsPage
+from api.paging import PAGE_MAX, ProjectsPage
 from api.responses import TAKES_BODY, problems
 from api.schemas import (
     BriefOut,
@@ -16,14 +17,17 @@ from api.schemas import (
     NewBrief,
     NewInterview,
     NewProject,
+    ProjectChange,
     ProjectList,
     ProjectOrganisation,
     ProjectOut,
 )
+from api.version_schemas import VersionList, VersionOut
 from db import projects
 from db.models import Project
 from db.transaction import Transaction
 from db.users import require_user
+from db.versions import list_versions
 from domain.audit import Action
 from domain.brief import Interview
 from domain.errors import NotFound
@@ -69,9 +73,10 @@ async def list_of_user(
     tx: TransactionDep,
     page: ProjectsPage,
     organisation_id: Annotated[uuid.UUID | None, Query(description="Only this organisation's projects.")] = None,
+    archived: Annotated[bool, Query(description="true: the archived projects instead of the others.")] = False,
 ) -> ProjectList:
     """The projects of all the user's organisations, newest first, without their documents."""
-    rows = await projects.list_projects(tx, user_id, organisation_id, page.after, page.limit + 1)
+    rows = await projects.list_projects(tx, user_id, organisation_id, page.after, page.limit + 1, archived=archived)
     listed = rows[: page.limit]
     return ProjectList(
         projects=[ListedProject.of(each) for each in listed],
@@ -86,6 +91,40 @@ async def read(project_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep
     """The project with its idea brief and its latest interview."""
     project = _require(project_id, await projects.find_project(tx, user_id, project_id))
     return await _with_documents(tx, project)
+
+
+@router.patch(
+    "/{project_id}",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
+    summary="Rename or archive a project",
+    responses=problems(*TAKES_BODY, 404, 409),
+)
+async def change(project_id: uuid.UUID, new: ProjectChange, user_id: CurrentUserId, tx: TransactionDep) -> ProjectOut:
+    """Change the project's name, archive it or un-archive it. A project with an open build can't be archived."""
+    changed = await services.projects.change(tx, user_id, project_id, name=new.name, archived=new.archived)
+    return await _with_documents(tx, changed)
+
+
+@router.get(
+    "/{project_id}/versions",
+    dependencies=[needs(Scope.BUILDS_READ)],
+    summary="List a project's versions",
+    responses=problems(404, 422),
+)
+async def versions(
+    project_id: uuid.UUID,
+    user_id: CurrentUserId,
+    tx: TransactionDep,
+    before: Annotated[
+        int | None, Query(ge=1, le=2**31 - 1, description="Only versions before this one; left out for the newest.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="The number of versions at most.")] = 20,
+) -> VersionList:
+    """What the project's ready builds have made, the newest first. A new build may begin with any of them."""
+    project = _require(project_id, await projects.find_project(tx, user_id, project_id))
+    rows = await list_versions(tx, project_id, before, limit + 1)
+    listed = [VersionOut.of(row, project.last_build_version) for row in rows[:limit]]
+    return VersionList(versions=listed, next_before=listed[-1].version if len(rows) > limit else None)
 
 
 @router.get(

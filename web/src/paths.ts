@@ -5,6 +5,8 @@ export const paths = {
   project: (id: string) => `/projects/${encodeURIComponent(id)}`,
   editProject: (id: string) => `/projects/${encodeURIComponent(id)}/edit`,
   build: (id: string, event?: number) => `/builds/${encodeURIComponent(id)}${event === undefined ? "" : `#e${event}`}`,
+  /** A build's page with one of its tabs open. */
+  buildTab: (id: string, tab: string) => `/builds/${encodeURIComponent(id)}?${new URLSearchParams({ tab })}`,
   usage: () => "/usage",
   account: () => "/account",
   /** The page with which the API signs a browser in; not part of the app. It comes back to `to`. */

@@ -111,8 +111,34 @@ async def test_a_second_build_continues_the_product(harness: ActivityHarness, bu
     assert await shell(sandbox, "cat a.txt; git log --format=%s; git status --porcelain") == "kept\nA\n"
     await harness.sandboxes.kill(sandbox.id)  # before it has a snapshot of its own
     resumed = await resume(harness, second, sandbox)
-    assert (await changes(harness, second))[0].endswith("from snapshot 1 of the build before.")
+    assert (await changes(harness, second))[0].endswith("from snapshot 1 of an earlier build.")
     assert await shell(await harness.sandboxes.connect(resumed.sandbox.sandbox_id), "cat a.txt") == "kept\n"
+    await harness.kill_all(second)
+
+
+async def test_a_build_begins_with_the_snapshot_in_its_row_and_a_retry_with_the_same(
+    harness: ActivityHarness, build: str
+) -> None:
+    sandbox = await saved_workspace(harness, build)
+    await shell(sandbox, "echo later >a.txt; git commit -qam B")
+    await harness.take(build, sandbox, 2)
+    async with transaction(harness.sessions) as tx:
+        first = await tx.session.get_one(Build, uuid.UUID(build))
+        first.status, first.build_version = Status.READY, 1
+        first.closed_at = first.created_at
+        await tx.session.execute(
+            update(Snapshot).where(Snapshot.build_id == first.id, Snapshot.number == 2).values(final=True)
+        )
+    second = await harness.build(first.project_id)
+    async with transaction(harness.sessions) as tx:
+        row = await tx.session.get_one(Build, uuid.UUID(second))
+        row.start_build_id, row.start_snapshot = first.id, 1
+    for _ in range(2):
+        opened = await harness.run(harness.workspace.open_workspace, OpenWorkspace(build_id=second))
+        assert opened.restored_from == 1
+        fresh = await harness.sandboxes.connect(opened.sandbox.sandbox_id)
+        assert await shell(fresh, "cat a.txt; git log --format=%s") == "kept\nA\n"
+        await harness.kill_all(second)
     await harness.kill_all(second)
 
 

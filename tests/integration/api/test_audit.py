@@ -62,6 +62,7 @@ AUDITED: Mapping[str, Action] = {
     "PATCH /v1/organisations/{organisation_id}": Action.ORGANISATION_CHANGE,
     "POST /v1/organisations": Action.ORGANISATION_CREATE,
     "PUT /v1/organisations/{organisation_id}/members/{user}": Action.MEMBER_ADD,
+    "PATCH /v1/projects/{project_id}": Action.PROJECT_CHANGE,
     "PUT /v1/projects/{project_id}/organisation": Action.PROJECT_MOVE,
     "PUT /v1/projects/{project_id}/brief": Action.BRIEF_REPLACE,
     "PUT /v1/projects/{project_id}/interview": Action.INTERVIEW_REPLACE,
@@ -263,6 +264,10 @@ async def _move_project(api: RunningApi) -> Request:
     return f"/v1/projects/{await _project(api)}/organisation", {"organisation_id": organisation}
 
 
+async def _rename_project(api: RunningApi) -> Request:
+    return f"/v1/projects/{await _project(api)}", {"name": f"{PLANTED} again", "archived": True}
+
+
 INTERVIEW = {"questions": [{"id": PLANTED, "text": PLANTED}], "answers": {PLANTED: PLANTED}}
 
 CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
@@ -283,6 +288,7 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "PATCH /v1/organisations/{organisation_id}": _rename_organisation,
     "POST /v1/organisations": _new_organisation,
     "PUT /v1/organisations/{organisation_id}/members/{user}": _set_member,
+    "PATCH /v1/projects/{project_id}": _rename_project,
     "PUT /v1/projects/{project_id}/organisation": _move_project,
     "POST /v1/keys": _new_key,
     "POST /v1/keys/{key_id}/rotate": _rotate_key,

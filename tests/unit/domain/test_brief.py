@@ -1,6 +1,7 @@
 """Founders' briefs and interviews."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,3 +61,11 @@ def test_an_idea_becomes_a_brief() -> None:
     assert brief["problem"] == "an app for sharing garden tools with neighbours"
     assert parse_brief(json.dumps(brief)).name == "App Sharing"
     assert parse_brief(json.dumps(brief_from_idea("!!!"))).name == "My Product"
+
+
+def test_an_idea_becomes_the_same_brief_on_every_page() -> None:
+    # web/src/pages/new-idea/brief.test.ts reads the same file.
+    for golden in json.loads((Path(__file__).parents[2] / "golden" / "ideas.json").read_text(encoding="utf-8")):
+        brief = brief_from_idea(golden["idea"])
+        assert brief == golden["brief"]
+        assert len(json.dumps(brief, ensure_ascii=False).encode()) == golden["bytes"]

@@ -5,8 +5,9 @@ export type Schemas = components["schemas"];
 
 /** A field that the API refuses, of a problem of type `invalid-request`. */
 export interface FieldError {
-  loc: (string | number)[];
-  msg: string;
+  /** Such as `brief.features[0]`. */
+  field: string;
+  message: string;
 }
 
 /** An error of the API (RFC 9457), or of the way to it. Its message says what is wrong and what to do. */
@@ -26,9 +27,15 @@ export class Problem extends Error {
     this.kind = kind;
     this.status = status;
     this.body = body;
-    this.errors = Array.isArray(body.errors) ? (body.errors as FieldError[]) : [];
+    this.errors = Array.isArray(body.errors) ? body.errors.filter(isFieldError) : [];
     this.retryAfter = retryAfter;
   }
+}
+
+function isFieldError(value: unknown): value is FieldError {
+  if (typeof value !== "object" || value === null) return false;
+  const { field, message } = value as Partial<FieldError>;
+  return typeof field === "string" && typeof message === "string";
 }
 
 export const UNREACHABLE = "Cofounder does not answer. Check the network, and that it is running.";

@@ -1,7 +1,52 @@
+import { useQuery } from "@tanstack/react-query";
+import { api, dataOf } from "../../api/client.ts";
+import { keys } from "../../api/queries.ts";
+import { Failure } from "../../parts/Failure.tsx";
+import { Skeleton } from "../../parts/Skeleton.tsx";
+import { clock } from "../../parts/Time.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { words } from "../../words/index.ts";
+import { FirstIdea } from "./FirstIdea.tsx";
+import { openBuilds, pollInterval } from "./lists.ts";
+import { NeedsYou, Running } from "./OpenBuilds.tsx";
+import { ProjectGrid, useProjects } from "./ProjectGrid.tsx";
+import style from "./Projects.module.css";
 
+const text = words.projects;
+
+/** The home page: what needs its reader, what runs, and all projects. */
 export default function Projects() {
-  usePageTitle(words.projects.title);
-  return <h1>{words.projects.title}</h1>;
+  usePageTitle(text.title);
+  const builds = useQuery({
+    queryKey: [...keys.builds(), "open"],
+    queryFn: () => dataOf(api.GET("/v1/builds", { params: { query: { open: true, limit: 100 } } })),
+    refetchInterval: () => pollInterval(document.visibilityState === "visible"),
+    refetchIntervalInBackground: true,
+  });
+  const projects = useProjects();
+  const failed = [builds, projects].find((query) => query.isError);
+
+  if (builds.data === undefined || projects.data === undefined) {
+    if (failed?.error) return <Failure error={failed.error} retry={() => void failed.refetch()} />;
+    return <Skeleton />;
+  }
+  const { needYou, running } = openBuilds(builds.data.builds);
+  const isEmpty = projects.data.pages[0]?.projects.length === 0 && builds.data.builds.length === 0;
+  const since = Math.min(builds.dataUpdatedAt, projects.dataUpdatedAt);
+  return (
+    <div className={style.page}>
+      <h1 className={isEmpty ? "visually-hidden" : undefined}>{text.title}</h1>
+      {failed?.error && (
+        <div>
+          <Failure error={failed.error} retry={() => void failed.refetch()} />
+          <p className={style.quiet}>{text.stale(clock(new Date(since), true))}</p>
+        </div>
+      )}
+      <div className={failed === undefined ? style.lists : `${style.lists} ${style.stale}`}>
+        {needYou.length > 0 && <NeedsYou builds={needYou} />}
+        {running.length > 0 && <Running builds={running} />}
+        {isEmpty ? <FirstIdea /> : <ProjectGrid projects={projects} title={text.all} canSearch />}
+      </div>
+    </div>
+  );
 }

@@ -9,8 +9,14 @@ import { PANEL_TABS, type PanelTab } from "./tabs.ts";
 
 type Build = Schemas["BuildOut"];
 
+export interface PanelProps {
+  build: Build;
+  /** Whether the reader may open previews, push and so on; a viewer only looks. */
+  mayChange: boolean;
+}
+
 /** What each tab shows. Loaded when it is first opened; taken out of the page when another tab is chosen. */
-const PANELS: Record<PanelTab, ComponentType<{ build: Build }>> = {
+const PANELS: Record<PanelTab, ComponentType<PanelProps>> = {
   preview: lazy(() => import("./Preview.tsx")),
   changes: lazy(() => import("./Changes.tsx")),
   files: lazy(() => import("./Files.tsx")),
@@ -25,10 +31,12 @@ interface Props {
   onTab: (tab: PanelTab) => void;
   /** Whether the row of tabs is shown; a phone has its own at the bottom. */
   bar?: boolean;
+  /** Whether actions that change something are offered. */
+  mayChange?: boolean;
 }
 
 /** The right part of a build's page: its preview, changes, files, documents, screenshots and details. */
-export function Panels({ build, tab, onTab, bar = true }: Props) {
+export function Panels({ build, tab, onTab, bar = true, mayChange = true }: Props) {
   const Panel = PANELS[tab];
   return (
     <Tabs.Root className={style.panels} value={tab} onValueChange={(value) => onTab(value as PanelTab)}>
@@ -42,7 +50,7 @@ export function Panels({ build, tab, onTab, bar = true }: Props) {
       <Tabs.Content value={tab} className={style.content}>
         <Boundary key={tab}>
           <Suspense fallback={<Skeleton />}>
-            <Panel build={build} />
+            <Panel build={build} mayChange={mayChange} />
           </Suspense>
         </Boundary>
       </Tabs.Content>

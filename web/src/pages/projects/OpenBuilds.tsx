@@ -1,0 +1,82 @@
+import { Link } from "wouter";
+import type { Schemas } from "../../api/client.ts";
+import { ButtonLink } from "../../parts/Button.tsx";
+import { Icon } from "../../parts/Icon.tsx";
+import { Meter } from "../../parts/Meter.tsx";
+import { printable } from "../../parts/printable.ts";
+import { Status } from "../../parts/Status.tsx";
+import { duration, useNow } from "../../parts/Time.tsx";
+import { paths } from "../../paths.ts";
+import { words } from "../../words/index.ts";
+import { sentence } from "../build/sentence.ts";
+import style from "./Projects.module.css";
+
+const text = words.projects;
+
+interface Props {
+  builds: Schemas["BuildOut"][];
+}
+
+/** Builds that wait for their founder, with their question in a line. */
+export function NeedsYou({ builds }: Props) {
+  return (
+    <section aria-labelledby="needs-you">
+      <h2 id="needs-you">{text.needsYou}</h2>
+      <ul className={style.rows}>
+        {builds.map((build) => (
+          <li key={build.id} className={`${style.row} ${style.asks}`}>
+            <Icon name="question" size={20} />
+            <div className={style.about}>
+              <Link to={paths.build(build.id)} className={style.name}>
+                <bdi>{printable(build.project_name)}</bdi>
+              </Link>
+              <p className={style.line}>{printable(build.question?.problem ?? sayOf(build, Date.now()))}</p>
+            </div>
+            <ButtonLink to={paths.build(build.id)} kind="main">
+              {build.question === null ? text.look : text.answer}
+            </ButtonLink>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+/** The other open builds: how each is, and how far. */
+export function Running({ builds }: Props) {
+  const now = useNow(10);
+  return (
+    <section aria-labelledby="running">
+      <h2 id="running">{text.running}</h2>
+      <ul className={style.rows}>
+        {builds.map((build) => (
+          <li key={build.id} className={style.row}>
+            <div className={style.about}>
+              <div className={style.top}>
+                <Link to={paths.build(build.id)} className={style.name}>
+                  <bdi>{printable(build.project_name)}</bdi>
+                </Link>
+                <Status status={build.status} waitingFor={build.waiting_for} />
+              </div>
+              <p className={style.line}>{printable(sayOf(build, now))}</p>
+              {build.agent_questions?.[0] !== undefined && (
+                <p className={style.line}>
+                  {text.asksNow} <Link to={paths.build(build.id)}>{printable(build.agent_questions[0].problem)}</Link>
+                </p>
+              )}
+            </div>
+            <div className={style.facts}>
+              <span>{text.phase(build.phases_completed, build.turn)}</span>
+              <span>{duration((now - new Date(build.created_at).getTime()) / 1000)}</span>
+              {build.budget && <Meter budget={build.budget} compact />}
+            </div>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function sayOf(build: Schemas["BuildOut"], now: number): string {
+  return sentence(build, { progress: undefined, snapshot: undefined, said: null, now }).text;
+}
