@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
-from db.models import Build, Event, PhaseDiff, Snapshot
+from db.models import Event, PhaseDiff, Snapshot
+from db.snapshots import first_snapshot
 from db.transaction import Transaction
 from domain.events import PhaseCompletedEvent
-from domain.status import Status
 from domain.workspace_diff import WorkspaceDiff
 
 DIFFS_PREFIX = "diffs/"
@@ -41,24 +41,8 @@ async def commits_before(tx: Transaction, build_id: uuid.UUID, phase: int) -> Co
     )
     ended = [PhaseCompletedEvent.model_validate(data) for data in events]
     commits = [event.commit for event in ended if event.commit is not None and event.phase < phase]
-    return CommitsBefore(commits[:_BASES_MOST], await _start_commit(tx, build_id))
-
-
-async def _start_commit(tx: Transaction, build_id: uuid.UUID) -> str | None:
-    """The commit of the snapshot that the build began with; None if its workspace was empty."""
-    return await tx.session.scalar(
-        select(Snapshot.commit)
-        .join(Build, Build.id == Snapshot.build_id)
-        .where(
-            Snapshot.project_id == select(Build.project_id).where(Build.id == build_id).scalar_subquery(),
-            Snapshot.build_id != build_id,
-            Snapshot.state == "stored",
-            Snapshot.final,
-            Build.status == Status.READY,
-        )
-        .order_by(Build.build_version.desc(), Snapshot.number.desc())
-        .limit(1)
-    )
+    start = await first_snapshot(tx, build_id)
+    return CommitsBefore(commits[:_BASES_MOST], None if start is None else start.commit)
 
 
 async def insert_diff(tx: Transaction, build_id: uuid.UUID, phase: int, diff: WorkspaceDiff, object_key: str) -> bool:
