@@ -486,6 +486,12 @@ class Settings(BuildSettings, BaseSettings):
         description="Git servers that may be pushed to although their addresses are private; comma-separated.",
     )
 
+    webhook_private_hosts: HostNames = Field(
+        default=None,
+        description="Hosts that webhooks may be delivered to although their addresses are private; comma-separated. "
+        "They may also be reached over http.",
+    )
+
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console.")
     log_level: str = Field(
         default="INFO", pattern="(?i)^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."

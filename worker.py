@@ -29,15 +29,17 @@ from logs import configure_logs
 from services.deployment import check_deployment
 from services.plans import check_plans
 from services.presence import Presence, check_formats
+from services.webhooks import Outbox
 from settings import Settings, load_settings
 from workflows.build import BuildWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
+from workflows.webhook import WebhookWorkflow
 
 log = structlog.get_logger(__name__)
 
-WORKFLOWS: list[type] = [BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow]
+WORKFLOWS: list[type] = [BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow, WebhookWorkflow]
 
 WORKFLOW_TASKS = 20
 """Workflow tasks that a worker takes at once. Python runs one at a time, and each times out ten seconds after it is
@@ -73,7 +75,8 @@ async def wired_worker(
             await register_search_attributes(client)
             await schedule_reaper(client, settings.temporal_task_queue, timedelta(seconds=settings.reaper_seconds))
             await schedule_prober(client, settings.temporal_task_queue, timedelta(seconds=settings.prober_seconds))
-            yield Worker(
+            outbox = asyncio.create_task(Outbox(sessions, clients.workflows).keep())
+            worker = Worker(
                 client,
                 task_queue=settings.temporal_task_queue,
                 workflows=WORKFLOWS,
@@ -83,6 +86,10 @@ async def wired_worker(
                 interceptors=[shutdown or Shutdown()],
                 graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
             )
+            try:
+                yield worker
+            finally:
+                await cancel_and_wait(outbox)
 
 
 def _listen_for_signals(shutdown: Shutdown) -> asyncio.Event:

@@ -23,9 +23,11 @@ from activities.slots import SlotActivities
 from activities.snapshot import SnapshotActivities
 from activities.think import ThinkActivities
 from activities.turn.rates import CallRates
+from activities.webhooks import WebhookActivities
 from activities.workspace import WorkspaceActivities
 from clients.cipher import cipher_of
 from clients.model.providers import probe_providers
+from clients.webhook_sender import WebhookSender
 from clients.worker_clients import WorkerClients
 from db.session import Sessions
 from domain.status import Dependency
@@ -193,8 +195,11 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
         Dependency.SANDBOX: clients.sandboxes.probe,
         Dependency.MODEL: partial(probe_providers, clients.providers),
     }
+    sender = WebhookSender(settings.webhook_private_hosts or ())
+    webhooks = WebhookActivities(sessions, cipher_of(settings), sender, settings.public_url)
     prober = ProberActivities(sessions, clients.workflows, probes)
     return [
         *(reaper.reap, reaper.reap_builds, reaper.reap_sandboxes, reaper.sweep_store, reaper.repeat_nudges),
         *(prober.report_outage, prober.read_dependency, prober.probe),
+        webhooks.deliver_webhook,
     ]

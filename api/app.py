@@ -7,7 +7,15 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
-from api import change_schemas, conversation_schemas, file_schemas, identity_schemas, schemas, version_schemas
+from api import (
+    change_schemas,
+    conversation_schemas,
+    file_schemas,
+    identity_schemas,
+    schemas,
+    version_schemas,
+    webhook_schemas,
+)
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
@@ -41,6 +49,7 @@ from api.routes import (
     sign_ins,
     steering,
     usage,
+    webhooks,
     workspaces,
 )
 from api.schemas import examples_of
@@ -50,7 +59,10 @@ BODY_MAX_BYTES = 256 * 1024
 
 _MODELS = {
     name: model
-    for module in (schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, version_schemas)
+    for module in (
+        *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, version_schemas),
+        webhook_schemas,
+    )
     for name, model in vars(module).items()
 }
 """The models of bodies, by name."""
@@ -152,7 +164,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         phases,
         pushes,
     )
-    of_users = (usage, account, organisations, me, keys, sign_ins)
+    of_users = (usage, account, organisations, me, keys, sign_ins, webhooks)
     for module in (*building, *of_users, audit):
         v1.include_router(module.router)
     app.include_router(v1)

@@ -18,6 +18,34 @@ ORGANISATION: dict[str, Any] = {
     "created_at": _BEFORE,
 }
 MEMBER: dict[str, Any] = {"user": "ada", "role": "member", "since": _BEFORE}
+NEW_WEBHOOK: dict[str, Any] = {
+    "url": "https://hooks.example.com/cofounder",
+    "topics": ["build.needs_input", "build.ready", "build.failed"],
+    "description": "The team's chat",
+}
+WEBHOOK: dict[str, Any] = {
+    "id": "0d5b8a7c-6d1f-4e5c-9f0b-4c1a52a7e0f3",
+    "organisation_id": ORGANISATION["id"],
+    **NEW_WEBHOOK,
+    "enabled": True,
+    "disabled_reason": None,
+    "created_by": "ada",
+    "created_at": _BEFORE,
+}
+MADE_WEBHOOK: dict[str, Any] = {"webhook": WEBHOOK, "secret": "whsec_…"}
+DELIVERY: dict[str, Any] = {
+    "id": "7f0c7a52-4a55-4a5e-8a8f-0a1d2b3c4d5e",
+    "topic": "build.ready",
+    "build_id": _BUILD_ID,
+    "event_id": 412,
+    "state": "delivered",
+    "attempts": 1,
+    "status": 204,
+    "error": None,
+    "next_attempt_at": None,
+    "created_at": _BEFORE,
+    "ended_at": _LATER,
+}
 BRIEF: dict[str, Any] = {
     "name": "Pantry Pal",
     "problem": "People who cook forget what they have, and it spoils.",

@@ -12,6 +12,7 @@ These run only if named. Their sizes are options of their own programs (see `pyt
     wake, asleep, reserve   sleeping, waking and reserving money
     recovery                how long a build stands still after its worker is killed
     reaper                  how long the reaper looks at 10,000 open builds
+    web                     the console's page of a build with 10,000 and 50,000 events (needs its bundle)
     snapshot_memory         how much a worker's memory grows while it takes a snapshot
 
 Each runs on an embedded stack of its own, durable as in production, with the rehearsal model and no think time. Figures
@@ -47,6 +48,7 @@ PROGRAMS = {
     "recovery": ("bench.recovery",),
     "reaper": ("bench.reaper",),
     "snapshot_memory": ("bench.snapshot_memory",),
+    "web": ("bench.web",),
 }
 """Benchmarks that are programs of their own: the module and its arguments. They run only if named."""
 

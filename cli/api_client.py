@@ -298,6 +298,35 @@ class ApiClient:
         async with self._open("DELETE", f"/v1/sign-ins/{quote(sign_in_id, safe='')}"):
             pass
 
+    async def create_webhook(self, wanted: Json) -> Json:
+        """Make a webhook. The result has its secret, which can't be read again."""
+        return await self._json("POST", "/v1/webhooks", json_body=_without_none(wanted))
+
+    async def list_webhooks(self) -> Json:
+        """List the webhooks of all organisations that the user owns."""
+        return await self._json("GET", "/v1/webhooks")
+
+    async def change_webhook(self, webhook_id: str, change: Json) -> Json:
+        """Change what is not None of a webhook."""
+        return await self._json("PATCH", _webhook(webhook_id), json_body=_without_none(change))
+
+    async def delete_webhook(self, webhook_id: str) -> None:
+        """Delete a webhook with its deliveries."""
+        async with self._open("DELETE", _webhook(webhook_id)):
+            pass
+
+    async def test_webhook(self, webhook_id: str) -> Json:
+        """Send a message that only shows that the webhook works."""
+        return await self._json("POST", f"{_webhook(webhook_id)}/test")
+
+    async def list_deliveries(self, webhook_id: str, state: str | None = None) -> Json:
+        """List the last deliveries of a webhook, the newest first."""
+        return await self._json("GET", f"{_webhook(webhook_id)}/deliveries", query={"state": state})
+
+    async def replay_delivery(self, webhook_id: str, delivery_id: str) -> Json:
+        """Send a message again."""
+        return await self._json("POST", f"{_webhook(webhook_id)}/deliveries/{quote(delivery_id, safe='')}/replay")
+
     async def list_screenshots(self, build_id: str, before: str | None = None) -> Json:
         """List a page of a build's screenshots, the newest first. `before`: `next_before` of the previous page."""
         return await self._json("GET", f"/v1/builds/{build_id}/screenshots", query={"before": before, "limit": 100})
@@ -436,6 +465,10 @@ def _retry_after(response: httpx2.Response) -> int | None:
     if response.status_code != 429 or not seconds.isdecimal() or int(seconds) > _LONGEST_RETRY_SECONDS:
         return None
     return int(seconds)
+
+
+def _webhook(webhook_id: str) -> str:
+    return f"/v1/webhooks/{quote(webhook_id, safe='')}"
 
 
 def _without_none(fields: Json | None) -> Json:

@@ -41,6 +41,7 @@ from cli.commands import (
     users,
     wake,
     watch,
+    webhooks,
 )
 from cli.commands import list as list_builds
 from cli.commands import open as open_browser
@@ -49,7 +50,8 @@ from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
 
-# In the order of the help. `orgs`, `keys`, `sign-ins`, `users`, `secrets`, `switch`, `limits` and `local` are groups.
+# In the order of the help. `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `secrets`, `switch`, `limits` and `local`
+# are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
@@ -87,6 +89,7 @@ for command in _COMMANDS:
 app.add_typer(orgs.app, name="orgs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sign_ins.app, name="sign-ins")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(users.app, name="users")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(switch.app, name="switch")

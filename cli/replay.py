@@ -13,6 +13,7 @@ from workflows.build import BuildWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
+from workflows.webhook import WebhookWorkflow
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def load_history(path: Path) -> WorkflowHistory:
 async def replay_history(history: WorkflowHistory) -> ReplayResult:
     """Replay one history, without a server."""
     replayer = Replayer(
-        workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow], data_converter=DATA_CONVERTER
+        workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow, WebhookWorkflow],
+        data_converter=DATA_CONVERTER,
     )
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
     problem = None if result.replay_failure is None else str(result.replay_failure)

@@ -51,12 +51,15 @@ from domain.names import (
     RESTORE,
     SETTINGS,
     WAKE,
+    WEBHOOK_WORKFLOW,
     build_of_workflow,
     build_workflow_id,
+    delivery_workflow_id,
     preview_workflow_id,
 )
 from domain.payloads import (
     BuildInput,
+    DeliveryRef,
     FinishBuild,
     PreviewInput,
 )
@@ -155,6 +158,21 @@ class BuildWorkflows:
             build,
             reuse=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             conflict=WorkflowIDConflictPolicy.TERMINATE_EXISTING,
+        )
+
+    async def start_delivery(self, delivery_id: uuid.UUID) -> None:
+        """Start the workflow of a delivery to a webhook, unless it runs.
+
+        Raises:
+            RPCError: Temporal did not start it.
+        """
+        await self._client.start_workflow(
+            WEBHOOK_WORKFLOW,
+            DeliveryRef(delivery_id=str(delivery_id)),
+            id=delivery_workflow_id(delivery_id),
+            task_queue=self._task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            rpc_timeout=_RPC_TIMEOUT,
         )
 
     async def terminate(self, build_id: uuid.UUID, reason: str) -> None:

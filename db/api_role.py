@@ -60,6 +60,8 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "push_permits": (*_ADD, "DELETE"),
     "sandbox_fleet": ("SELECT", "UPDATE"),
     "events": _ADD,
+    "webhooks": _ALL,
+    "webhook_deliveries": _CHANGE,
     "deployment": _CHANGE,
     "reaper_steps": ("DELETE",),  # when the database is bound to its namespace
     "formats": _READ,

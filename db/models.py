@@ -1086,6 +1086,54 @@ class Event(Base):
     __table_args__ = (PrimaryKeyConstraint("build_id", "id"),)
 
 
+class Webhook(Base):
+    """An address of an organisation that is told of its builds. The secret that signs what is sent is encrypted."""
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    org_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organisations.id", ondelete="CASCADE"), index=True)
+    url: Mapped[str]
+    topics: Mapped[list[Any]]
+    description: Mapped[str]
+    ciphertext: Mapped[bytes] = mapped_column(LargeBinary(), comment="the secret that signs")
+    key_id: Mapped[str] = mapped_column(index=True)
+    created_by: Mapped[str]
+    created_at: Mapped[datetime] = _now()
+    disabled_at: Mapped[datetime | None]
+    disabled_reason: Mapped[str | None]
+
+
+class WebhookDelivery(Base):
+    """One message to a webhook, which a trigger queues in the transaction of the build's event.
+
+    `state`: queued, then sending while its workflow delivers it, then delivered, or dead after the last attempt.
+    """
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    webhook_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    topic: Mapped[str]
+    build_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"), index=True)
+    event_id: Mapped[int | None] = mapped_column(comment="of the build; null for a test")
+    created_at: Mapped[datetime] = _now()
+    state: Mapped[str] = mapped_column(server_default="queued")
+    attempts: Mapped[int] = mapped_column(Integer(), server_default="0")
+    due_at: Mapped[datetime] = _now()
+    status: Mapped[int | None] = mapped_column(Integer(), comment="HTTP status of the last answer")
+    error: Mapped[str | None] = mapped_column(comment="what was wrong with the last attempt")
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(_one_of("state", ["queued", "sending", "delivered", "dead"]), name="state"),
+        UniqueConstraint("webhook_id", "build_id", "event_id"),
+        Index("ix_webhook_deliveries_due_at", "due_at", postgresql_where=text("state in ('queued', 'sending')")),
+        Index("ix_webhook_deliveries_webhook_id_created_at", "webhook_id", "created_at"),
+        Index("ix_webhook_deliveries_ended_at", "ended_at", postgresql_where=text("ended_at is not null")),
+    )
+
+
 class BusinessEvent(Base):
     """An event for other parts of the business, such as `artifact_generated`. One per build and type."""
 

@@ -61,9 +61,10 @@ _LIMITS: Mapping[str, str] = {
 
 def unusable(error: Exception) -> Misconfigured:
     """What to tell an operator whose database does not answer, or has not been migrated."""
+    reason = str(error).strip() or type(error).__name__  # a timeout while connecting says nothing
     return Misconfigured(
         "The database does not answer, or has not been migrated. Check DATABASE_URL, then run `cofounder migrate`. "
-        f"({str(error).splitlines()[0]})"
+        f"({reason.splitlines()[0]})"
     )
 
 

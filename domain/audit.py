@@ -50,6 +50,11 @@ class Action(StrEnum):
     SIGN_IN_REVOKE = "sign_in.revoke"
     SWITCH_OFF = "switch.off"
     SWITCH_ON = "switch.on"
+    WEBHOOK_CHANGE = "webhook.change"
+    WEBHOOK_CREATE = "webhook.create"
+    WEBHOOK_DELETE = "webhook.delete"
+    WEBHOOK_REPLAY = "webhook.replay"
+    WEBHOOK_TEST = "webhook.test"
     USER_READ = "user.read"
     """An operator has read something of a user."""
 
@@ -68,6 +73,8 @@ HARMLESS = frozenset(
         Action.PROJECT_CREATE,
         Action.QUESTION_ANSWER,
         Action.USER_READ,
+        Action.WEBHOOK_REPLAY,
+        Action.WEBHOOK_TEST,
     }
 )
 """Acts that neither destroy something nor give a right: they are recorded only if an operator does them for a user.

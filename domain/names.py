@@ -67,6 +67,9 @@ REAPER_WORKFLOW = "ReaperWorkflow"
 REAPER_ID = "cofounder-reaper"
 """The id of the reaper's schedule and of its workflow."""
 
+WEBHOOK_WORKFLOW = "WebhookWorkflow"
+"""Workflow type of one delivery to a webhook; takes `domain.payloads.DeliveryRef`."""
+
 PROBER_WORKFLOW = "ProberWorkflow"
 
 PROBER_ID = "cofounder-prober"
@@ -81,6 +84,11 @@ def build_workflow_id(build_id: uuid.UUID | str) -> str:
 def preview_workflow_id(build_id: uuid.UUID | str) -> str:
     """Return the id of a build's preview workflow."""
     return f"preview-{build_id}"
+
+
+def delivery_workflow_id(delivery_id: uuid.UUID | str) -> str:
+    """Return the id of the workflow of a delivery to a webhook."""
+    return f"webhook-{delivery_id}"
 
 
 def build_of_workflow(workflow_id: str) -> uuid.UUID | None:

@@ -372,6 +372,18 @@ class ProbeResult(Payload):
     """Builds that were told to go on."""
 
 
+class DeliveryRef(Payload):
+    """A delivery to a webhook."""
+
+    delivery_id: str
+
+
+class DeliveryAttempt(Payload):
+    """What came of one attempt. `retry_in_seconds`: None if the delivery has ended."""
+
+    retry_in_seconds: int | None = None
+
+
 class OpenWorkspace(Payload):
     """Open a build's sandbox: adopt an existing one, or create one and restore the project's last snapshot."""
 

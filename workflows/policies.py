@@ -30,6 +30,12 @@ DATABASE: Options = {
 }
 """Short reads and writes. Retried for ever: nothing is lost while the database is away."""
 
+WEBHOOK: Options = {
+    "start_to_close_timeout": timedelta(minutes=2),
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(minutes=1)),
+}
+"""One attempt to deliver a message. What is retried is our own outage: that a receiver fails is a result."""
+
 THINK: Options = {
     "start_to_close_timeout": timedelta(minutes=75),
     "heartbeat_timeout": _HEARTBEAT,

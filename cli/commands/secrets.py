@@ -95,6 +95,7 @@ def rotate(as_json: AsJson = False) -> None:
     from cli.accounts import database
     from cli.output import Output
     from clients.cipher import cipher_of
+    from services import webhooks
     from services.product_secrets import Rotation
     from services.product_secrets import rotate as encrypt_again
     from settings import load_settings
@@ -103,7 +104,9 @@ def rotate(as_json: AsJson = False) -> None:
 
     async def run() -> Rotation:
         async with database(settings) as sessions:
-            return await encrypt_again(sessions, cipher_of(settings))
+            rotation = await encrypt_again(sessions, cipher_of(settings))
+            await webhooks.rotate(sessions, cipher_of(settings), rotation)
+            return rotation
 
     rotation = asyncio.run(run())
     output = Output(as_json)

@@ -182,7 +182,7 @@ class _Demo:
     async def _print_link(self, api: ApiClient, build_id: str) -> None:
         """Print a link that signs a browser in. Each works once, within ten minutes."""
         link = await api.make_sign_in_link()
-        self._console.print(f"sign in      {sign_in_url(link, build_id)} (works once, within ten minutes)")
+        self._console.print(f"watch it     {sign_in_url(link, build_id)} (works once, within ten minutes)")
 
     async def _collect_result(self, api: ApiClient, build_id: str, state: FeedState) -> DemoResult:
         build = await api.read_build(build_id)

@@ -61,7 +61,8 @@ class Console:
         """Make a link that signs a browser in as this user, as `cofounder open` does."""
         made = await self.api.http.post("/v1/sign-in-links", json={}, headers=self.headers)
         assert made.status_code == 201, made.text
-        return f"{made.json()['url']}&to={quote(to, safe='')}"
+        fragment = str(made.json()["url"]).partition("#")[2]
+        return f"{self.api.url}/sign-in#{fragment}&to={quote(to, safe='')}"
 
     async def sign_in(self, to: str = "/") -> None:
         """Sign the browser in with a link, and wait until it is at the address."""

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import psutil
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import Pool
+from sqlalchemy.util import greenlet_spawn
 
 from activities.runtime.crash_point import CrashPoint
 from clients.object_store import ObjectStore, store_config
@@ -137,6 +139,7 @@ class FaultHarness:
         """Connect the harness itself directly, not through the proxies."""
         self.settings: Settings = settings_of(self.stack)
         self._engine = make_engine(self.settings.database_url)
+        self._pools: list[Pool] = []
         self.sessions = make_sessions(self._engine)
         self.client = await connect_temporal(self.environment)
         self.sandboxes = Sandboxes(sandbox_config(self.settings))
@@ -154,8 +157,12 @@ class FaultHarness:
         await self._engine.dispose()
 
     async def forget_connections(self) -> None:
-        """Drop the connections to a database that has been killed."""
+        """Drop the connections to a database that has been killed or put back. One that is in use stays open after its
+        use until the next call."""
+        self._pools.append(self._engine.pool)
         await self._engine.dispose()
+        for pool in self._pools:
+            await greenlet_spawn(pool.dispose)
 
     async def lose_namespace(self) -> None:
         """Kill Temporal, delete its database, and start it again: the namespace has the same name and is empty."""

@@ -21,6 +21,7 @@ from workflows.build import BuildWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
+from workflows.webhook import WebhookWorkflow
 
 HISTORIES = Path(__file__).parent / "histories"
 MANIFEST: list[dict[str, Any]] = json.loads((HISTORIES / "manifest.json").read_text())
@@ -114,7 +115,7 @@ async def test_every_command_is_covered_by_replay_alone() -> None:
     measured = coverage.Coverage(include=[f"{WORKFLOWS}/*"], data_file=None)
     # Without the workflow sandbox, which would load a second copy of the modules. The code is the same.
     replayer = Replayer(
-        workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow],
+        workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow, WebhookWorkflow],
         data_converter=DATA_CONVERTER,
         workflow_runner=UnsandboxedWorkflowRunner(),
     )

@@ -18,6 +18,7 @@ from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
 from tests.workflows.recovery_scenarios import RECOVERY_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario, scenario_harness
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
+from tests.workflows.webhook_scenarios import WEBHOOK_SCENARIOS
 
 ALL = [
     *ADMISSION_SCENARIOS,
@@ -27,6 +28,7 @@ ALL = [
     *OUTAGE_SCENARIOS,
     *PERMIT_SCENARIOS,
     *REAPER_SCENARIOS,
+    *WEBHOOK_SCENARIOS,
     *RECOVERY_SCENARIOS,
     *SCENARIOS,
 ]

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
 from cli.main import app as command_line
-from db.models import AuditEntry, Base, Build, Question, Snapshot
+from db.models import AuditEntry, Base, Build, Question, Snapshot, WebhookDelivery
 from db.transaction import transaction
 from domain.audit import HARMLESS, Action
 from local.stack import LocalStack
@@ -64,6 +64,11 @@ AUDITED: Mapping[str, Action] = {
     "PUT /v1/organisations/{organisation_id}/members/{user}": Action.MEMBER_ADD,
     "PATCH /v1/projects/{project_id}": Action.PROJECT_CHANGE,
     "PUT /v1/projects/{project_id}/organisation": Action.PROJECT_MOVE,
+    "POST /v1/webhooks": Action.WEBHOOK_CREATE,
+    "PATCH /v1/webhooks/{webhook_id}": Action.WEBHOOK_CHANGE,
+    "DELETE /v1/webhooks/{webhook_id}": Action.WEBHOOK_DELETE,
+    "POST /v1/webhooks/{webhook_id}/test": Action.WEBHOOK_TEST,
+    "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay": Action.WEBHOOK_REPLAY,
     "PUT /v1/projects/{project_id}/brief": Action.BRIEF_REPLACE,
     "PUT /v1/projects/{project_id}/interview": Action.INTERVIEW_REPLACE,
     "PUT /v1/projects/{project_id}/secrets/{name}": Action.SECRET_SET,
@@ -86,7 +91,11 @@ SHOWN_ELSEWHERE = {
 async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
     key = SecretStr(f"main:{base64.b64encode(b'k' * 32).decode()}")
     settings = settings_for(
-        await new_database(stack), stack.environment, secrets_key=key, api_operator_token=SecretStr(OPERATORS)
+        await new_database(stack),
+        stack.environment,
+        secrets_key=key,
+        webhook_private_hosts="127.0.0.1",
+        api_operator_token=SecretStr(OPERATORS),
     )
     async with running_api(settings, stack.environment) as running:
         await make_key(running.sessions, ADA)
@@ -264,6 +273,39 @@ async def _move_project(api: RunningApi) -> Request:
     return f"/v1/projects/{await _project(api)}/organisation", {"organisation_id": organisation}
 
 
+_RECEIVER = {"url": f"http://127.0.0.1:9/{PLANTED}", "description": PLANTED}
+
+
+async def _new_webhook(_: RunningApi) -> Request:
+    return "/v1/webhooks", _RECEIVER
+
+
+async def _webhook(api: RunningApi) -> str:
+    made = await api.http.post("/v1/webhooks", json=_RECEIVER, headers=as_user(ADA))
+    assert made.status_code == 201, made.text
+    return f"/v1/webhooks/{made.json()['webhook']['id']}"
+
+
+async def _change_webhook(api: RunningApi) -> Request:
+    return await _webhook(api), {"description": f"{PLANTED} again"}
+
+
+async def _delete_webhook(api: RunningApi) -> Request:
+    return await _webhook(api), None
+
+
+async def _test_webhook(api: RunningApi) -> Request:
+    return f"{await _webhook(api)}/test", None
+
+
+async def _replay(api: RunningApi) -> Request:
+    webhook, delivery = await _webhook(api), uuid.uuid4()
+    async with transaction(api.sessions) as tx:
+        ids = {"id": delivery, "webhook_id": uuid.UUID(webhook.rpartition("/")[2])}
+        tx.session.add(WebhookDelivery(**ids, topic="webhook.test", state="dead", ended_at=func.now()))
+    return f"{webhook}/deliveries/{delivery}/replay", None
+
+
 async def _rename_project(api: RunningApi) -> Request:
     return f"/v1/projects/{await _project(api)}", {"name": f"{PLANTED} again", "archived": True}
 
@@ -290,6 +332,11 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "PUT /v1/organisations/{organisation_id}/members/{user}": _set_member,
     "PATCH /v1/projects/{project_id}": _rename_project,
     "PUT /v1/projects/{project_id}/organisation": _move_project,
+    "POST /v1/webhooks": _new_webhook,
+    "PATCH /v1/webhooks/{webhook_id}": _change_webhook,
+    "DELETE /v1/webhooks/{webhook_id}": _delete_webhook,
+    "POST /v1/webhooks/{webhook_id}/test": _test_webhook,
+    "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay": _replay,
     "POST /v1/keys": _new_key,
     "POST /v1/keys/{key_id}/rotate": _rotate_key,
     "DELETE /v1/keys/{key_id}": _revoke_key,

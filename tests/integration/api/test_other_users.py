@@ -18,7 +18,19 @@ from pydantic import SecretStr
 from sqlalchemy import func, text, true, update
 
 from db import access
-from db.models import Base, Build, PreviewLink, Project, ProjectSecret, Question, SignIn, Snapshot, ToolCall
+from db.models import (
+    Base,
+    Build,
+    PreviewLink,
+    Project,
+    ProjectSecret,
+    Question,
+    SignIn,
+    Snapshot,
+    ToolCall,
+    Webhook,
+    WebhookDelivery,
+)
 from db.transaction import transaction
 from domain.conversation import image_mark
 from local.stack import LocalStack
@@ -62,7 +74,7 @@ async def ada(api: RunningApi) -> Owner:
     answer = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": MARK}, headers=as_user("ada"))
     assert answer.status_code == 201, answer.text
     build = uuid.UUID(answer.json()["id"])
-    sign_in, link, question = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
+    sign_in, link, question, webhook, delivery = (uuid.uuid4() for _ in range(5))
     async with transaction(api.sessions) as tx:
         await tx.session.execute(update(Build).where(Build.id == build).values(status="ready", closed_at=func.now()))
         org_id = (await tx.session.get_one(Project, uuid.UUID(project))).org_id
@@ -84,6 +96,19 @@ async def ada(api: RunningApi) -> Owner:
                     state="done",
                     result=image_mark(_IMAGE),
                     is_error=False,
+                ),
+                Webhook(
+                    id=webhook,
+                    org_id=org_id,
+                    url=f"https://example.com/{MARK}",
+                    topics=["build.ready"],
+                    description=MARK,
+                    ciphertext=b"c",
+                    key_id="main",
+                    created_by="ada",
+                ),
+                WebhookDelivery(
+                    id=delivery, webhook_id=webhook, topic="build.ready", build_id=build, event_id=1, error=MARK
                 ),
                 Question(id=question, build_id=build, problem=MARK, tried=[], options=[MARK], closed_at=func.now()),
                 Snapshot(
@@ -115,6 +140,8 @@ async def ada(api: RunningApi) -> Owner:
             "name": "ADAS_KEY",
             "number": "1",
             "screenshot_id": "desktop",
+            "webhook_id": str(webhook),
+            "delivery_id": str(delivery),
             "tool_use_id": "toolu_of_ada",
             "sha256": _IMAGE,
         }

@@ -47,7 +47,8 @@ export async function problemOf(response: Response): Promise<Problem> {
   let body: Record<string, unknown> = {};
   if (response.headers.get("Content-Type")?.includes("json")) {
     try {
-      body = (await response.json()) as Record<string, unknown>;
+      const value: unknown = await response.json();
+      if (typeof value === "object" && value !== null) body = value as Record<string, unknown>;
     } catch {
       // A cut answer: its status is all there is.
     }

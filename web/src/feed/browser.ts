@@ -1,11 +1,13 @@
 /** The browser that this page runs in, for `stream.ts`. */
 
+import { browserPlaces } from "./places.ts";
 import type { Surroundings } from "./stream.ts";
 
 /** Pictures are not drawn while the page is hidden; what waits for one is done after so many milliseconds then. */
 const HIDDEN_FRAME_MS = 250;
 
 export const browser: Surroundings = {
+  places: browserPlaces(),
   fetch: (path, init) => fetch(path, { ...init, credentials: "same-origin" }),
   now: () => Date.now(),
   random: () => Math.random(),

@@ -63,12 +63,18 @@ test("a gate is one row until it has its result", () => {
   const events = [
     ...[made("gate_started", null, { number: 1 }), made("gate_step", null, { text: "Install." })],
     ...[made("gate_bounced", null, { number: 1, findings: ["No."] }), made("gate_started", null, { number: 2 })],
-    ...[made("status", null, { status: "checks" }), made("gate_passed", null, { number: 2 })],
+    ...[made("guard", null, { text: "?" }), made("gate_passed", null, { number: 2 })],
   ];
   assert.deepEqual(
     rowsOf(events).map((row) => (row.kind === "gate" ? row.entries.length : row.kind)),
     [3, 2, "event"],
   );
+});
+
+test("a story leaves out what other events say better", () => {
+  const events = [made("status", null, { status: "checks" }), made("preview", null, { state: "opening" })];
+  assert.deepEqual(rowsOf(events), []);
+  assert.equal(rowsOf(events, { mode: "everything" }).length, 2);
 });
 
 test("a filter lets through what it names, call by call", () => {

@@ -112,6 +112,14 @@ export const PLACES: Record<EventType | "unknown", Place> = {
   unknown: "event",
 };
 
+/** States of a build and of its preview that the events around them say better; only in everything. */
+const SAID_ELSEWHERE: ReadonlySet<string> = new Set(["code", "checks", "ready"]);
+
+function isSaidElsewhere({ event }: Entry): boolean {
+  if (event.type === "status") return SAID_ELSEWHERE.has(event.data.status);
+  return event.type === "preview" && event.data.state === "opening";
+}
+
 /** Rows with what they were made from, to make the next ones from. */
 export interface Rows {
   readonly rows: readonly Row[];
@@ -190,7 +198,7 @@ class Maker {
       else this.#single(entry, index);
       return;
     }
-    if (place === "everything only" || entry.withdrawn) return;
+    if (place === "everything only" || entry.withdrawn || isSaidElsewhere(entry)) return;
     if (place === "said") this.#say(entry, index);
     else if (place === "call") this.#call(entry, index);
     else if (place === "gate") this.#addToGate(entry, index);
@@ -358,6 +366,13 @@ export function callState(entry: Entry, state: Pick<FeedState, "status">): "runn
   const result = resultOf(entry);
   if (result !== null) return result.data.is_error ? "failed" : "done";
   return isClosed(state) ? "lost" : "running";
+}
+
+/** The types of the events that a row shows. */
+export function typesOf(row: Row): string[] {
+  if (row.kind === "said") return ["narration"];
+  const entries = row.kind === "work" ? row.calls : row.kind === "gate" ? row.entries : [row.entry];
+  return entries.flatMap((entry) => (entry.done ? [entry.event.type, entry.done.type] : [entry.event.type]));
 }
 
 /** What an entry says, for a filter. */

@@ -100,11 +100,9 @@ export class FeedStore {
 
   /** Load the page before the first event. Does nothing if there is none, or while one is being loaded. */
   readonly loadOlder = (): Promise<void> => {
-    if (this.#older === null && !this.#snapshot.isComplete && this.#snapshot.live.kind !== "opening") {
+    if (this.#older === null && !this.#snapshot.isComplete && this.#snapshot.count > 0) {
       this.#change({ history: "loading" });
-      this.#older = this.#loadPage().finally(() => {
-        this.#older = null;
-      });
+      this.#older = this.#loadPage();
     }
     return this.#older ?? Promise.resolve();
   };
@@ -112,8 +110,9 @@ export class FeedStore {
   /** Load older pages until the event with this id is there. */
   readonly loadTo = async (id: number): Promise<void> => {
     while (!this.#snapshot.isComplete && this.#snapshot.firstId > id) {
+      const { firstId } = this.#snapshot;
       await this.loadOlder();
-      if (this.#snapshot.history === "failed") return;
+      if (this.#snapshot.firstId === firstId) return;
     }
   };
 
@@ -128,11 +127,11 @@ export class FeedStore {
   }
 
   async #loadPage(): Promise<void> {
-    try {
-      this.#prepend(await this.#past(`limit=${PAGE}&before=${this.#snapshot.firstId}`));
-    } catch {
-      this.#change({ history: "failed" });
-    }
+    const page = await this.#past(`limit=${PAGE}&before=${this.#snapshot.firstId}`).catch(() => null);
+    // Before the change is announced: a listener may ask for the next page at once.
+    this.#older = null;
+    if (page === null) this.#change({ history: "failed" });
+    else this.#prepend(page);
   }
 
   async #past(query: string, signal?: AbortSignal): Promise<PastPage> {

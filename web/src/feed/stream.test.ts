@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { FeedEvent } from "./events.ts";
+import { PLACES, type Places, placesOver } from "./places.ts";
 import { FeedStore, PAGE, TAIL } from "./store.ts";
 import {
+  BRIEF_MS,
+  BRIEF_PAUSE_MS,
   DOUBT_MS,
   FeedStream,
   HIDDEN_MS,
@@ -22,11 +25,13 @@ class Browser implements Surroundings {
   online = true;
   requests: { path: string; lastId: string | null }[] = [];
   handler: Handler;
+  places?: Places;
   #timers: { at: number; callback: () => void }[] = [];
   #watchers = new Set<() => void>();
 
-  constructor(handler: Handler) {
+  constructor(handler: Handler, places?: Places) {
     this.handler = handler;
+    this.places = places;
   }
 
   async fetch(path: string, init: RequestInit): Promise<Response> {
@@ -112,8 +117,8 @@ class OpenFeed {
   }
 }
 
-function following(handler: Handler) {
-  const browser = new Browser(handler);
+function following(handler: Handler, places?: Places) {
+  const browser = new Browser(handler, places);
   const events: FeedEvent[] = [];
   const lives: Live[] = [];
   const stream = new FeedStream(
@@ -356,6 +361,30 @@ test("a store loads the newest events, the status before them, and older pages o
   assert.equal(browser.requests.length, requests, "nobody watches any more");
 });
 
+test("older pages can be asked for before the stream is open", async () => {
+  const { browser } = apiWith(2000, 3);
+  const store = new FeedStore("b", browser);
+  let isAsked = false;
+  await new Promise<void>((resolve) => {
+    store.subscribe(() => {
+      if (isAsked || store.snapshot().count === 0) return;
+      isAsked = true;
+      void store.loadTo(5).then(resolve);
+    });
+  });
+  assert.equal(store.snapshot().firstId, 1);
+});
+
+test("a listener may ask for the next page as soon as one is there", async () => {
+  const { browser } = apiWith(2000, 3);
+  const store = new FeedStore("b", browser);
+  store.subscribe(() => {
+    if (store.snapshot().history === "idle" && store.snapshot().count > 0) void store.loadOlder();
+  });
+  for (let turn = 0; turn < 20 && !store.snapshot().isComplete; turn++) await settle();
+  assert.deepEqual([store.snapshot().count, store.snapshot().isComplete], [2000, true]);
+});
+
 test("a store that could not be opened goes on trying", async () => {
   const { browser, state } = apiWith(10, 1);
   state.isDown = true;
@@ -367,4 +396,101 @@ test("a store that could not be opened goes on trying", async () => {
   await browser.pass(20_000);
   assert.equal(store.snapshot().live.kind, "live");
   assert.deepEqual([store.snapshot().count, store.snapshot().isComplete], [10, true]);
+});
+
+/** Places of which so many are free. */
+class SomePlaces implements Places {
+  free: number;
+  wanted = 0;
+  #asked = () => {};
+
+  constructor(free: number) {
+    this.free = free;
+  }
+  async take() {
+    if (this.free === 0) return null;
+    this.free -= 1;
+    return () => {
+      this.free += 1;
+    };
+  }
+  want() {
+    this.wanted += 1;
+  }
+  onWanted(callback: () => void) {
+    this.#asked = callback;
+    return () => {};
+  }
+  /** Another tab asks for a place. */
+  ask() {
+    this.#asked();
+  }
+}
+
+test("a feed without a place opens its connection for a moment, again and again, until one is free", async () => {
+  const places = new SomePlaces(0);
+  const feeds: OpenFeed[] = [];
+  const { browser, events, live, stream } = following((_, init) => {
+    feeds.push(new OpenFeed(init));
+    return (feeds.at(-1) as OpenFeed).response;
+  }, places);
+  await browser.pass(0);
+  feeds[0]?.send(block(1));
+  await browser.pass(BRIEF_MS);
+  assert.equal(feeds.length, 1);
+  await browser.pass(BRIEF_PAUSE_MS);
+  feeds[1]?.send(block(2));
+  await browser.pass(BRIEF_MS);
+  assert.deepEqual(
+    events.map(({ id }) => id),
+    [1, 2],
+  );
+  assert.equal(browser.requests.at(-1)?.lastId, "1");
+  assert.equal(live(), "live");
+  assert.equal(places.wanted, 2);
+  places.free = 1;
+  await browser.pass(BRIEF_PAUSE_MS);
+  assert.equal(places.free, 0);
+  await browser.pass(2 * BRIEF_PAUSE_MS);
+  assert.equal(feeds.length, 3);
+  stream.stop();
+  await browser.pass(0);
+  assert.equal(places.free, 1);
+});
+
+test("a page that nobody looks at leaves its place to one that asks, and connects again when it is looked at", async () => {
+  const places = new SomePlaces(1);
+  const { browser, live } = following((_, init) => new OpenFeed(init).response, places);
+  await browser.pass(0);
+  places.ask();
+  await browser.pass(0);
+  assert.equal(live(), "live");
+  browser.look(false);
+  places.ask();
+  await browser.pass(0);
+  assert.deepEqual([live(), places.free], ["paused", 1]);
+  places.free = 0;
+  browser.look(true);
+  await browser.pass(0);
+  assert.equal(browser.requests.length, 2);
+  browser.look(false);
+  await browser.pass(BRIEF_MS + BRIEF_PAUSE_MS);
+  assert.deepEqual([live(), browser.requests.length], ["paused", 2]);
+});
+
+test("the tabs of a browser share its places, and a place that is left is free", async () => {
+  const channels = [new BroadcastChannel("places"), new BroadcastChannel("places")] as const;
+  const [one, other] = [placesOver(channels[0]), placesOver(channels[1])];
+  const taken = [];
+  for (let number = 0; number < PLACES; number++) taken.push(await (number % 2 === 0 ? one : other).take());
+  assert.ok(taken.every((leave) => leave !== null));
+  assert.equal(await one.take(), null);
+  const asked = new Promise<void>((resolve) => other.onWanted(resolve));
+  one.want();
+  await asked;
+  taken[0]?.();
+  let again = null;
+  while (again === null) again = await other.take(); // a lock is free a moment after it is left
+  for (const leave of [...taken.slice(1), again]) leave?.();
+  for (const channel of channels) channel.close();
 });

@@ -5,6 +5,7 @@
 
 import { createParser } from "eventsource-parser";
 import { type FeedEvent, readEvent } from "./events.ts";
+import type { Places } from "./places.ts";
 
 /** The browser, as far as the feed needs it. */
 export interface Surroundings {
@@ -21,6 +22,8 @@ export interface Surroundings {
   isOnline(): boolean;
   /** Call back whenever the page is shown or hidden, or the network comes or goes. Returns what ends that. */
   watch(callback: () => void): () => void;
+  /** The connections that all tabs may keep open together; undefined if that is not limited. */
+  readonly places?: Places;
 }
 
 /** How the feed is connected. */
@@ -63,6 +66,11 @@ export const LONGEST_PAUSE_MS = 15_000;
 /** A page that nobody looks at keeps its connection for so long. */
 export const HIDDEN_MS = 60_000;
 
+/** Without a place, a connection is closed after so long... */
+export const BRIEF_MS = 500;
+/** ...and opened again after so long. */
+export const BRIEF_PAUSE_MS = 3_000;
+
 const FIRST_PAUSE_MS = 500;
 /** A connection that the server has closed in order is opened again after so long. */
 const REOPEN_MS = 100;
@@ -93,6 +101,7 @@ export class FeedStream {
   #cancelPause: (() => void) | null = null;
   #cancelHidden: (() => void) | null = null;
   #unwatch: (() => void) | null = null;
+  #unwatchPlaces: (() => void) | null = null;
   #prepared = false;
   #over = false;
   #attempt = 0;
@@ -106,6 +115,10 @@ export class FeedStream {
   start(): void {
     if (this.#unwatch !== null) return;
     this.#unwatch = this.#around.watch(() => this.#look());
+    this.#unwatchPlaces =
+      this.#around.places?.onWanted(() => {
+        if (!this.#over && !this.#around.isVisible()) this.#letGo();
+      }) ?? null;
     this.#over = false;
     this.#connect();
     this.#look();
@@ -114,6 +127,8 @@ export class FeedStream {
   stop(): void {
     this.#unwatch?.();
     this.#unwatch = null;
+    this.#unwatchPlaces?.();
+    this.#unwatchPlaces = null;
     this.#cancelHidden?.();
     this.#cancelHidden = null;
     this.#disconnect();
@@ -131,10 +146,7 @@ export class FeedStream {
   #look(): void {
     if (this.#over) return;
     if (!this.#around.isVisible()) {
-      this.#cancelHidden ??= this.#around.after(HIDDEN_MS, () => {
-        this.#disconnect();
-        this.#options.onLive({ kind: "paused" });
-      });
+      this.#cancelHidden ??= this.#around.after(HIDDEN_MS, () => this.#letGo());
       return;
     }
     this.#cancelHidden?.();
@@ -144,6 +156,12 @@ export class FeedStream {
       this.#disconnect();
       this.#connect();
     }
+  }
+
+  /** Nobody looks at the page: connect again when someone does. */
+  #letGo(): void {
+    this.#disconnect();
+    this.#options.onLive({ kind: "paused" });
   }
 
   #disconnect(): void {
@@ -169,17 +187,24 @@ export class FeedStream {
   }
 
   /** One connection. Resolves if it has ended in order. */
-  async #follow(connection: AbortController): Promise<"ended" | "again"> {
+  async #follow(connection: AbortController): Promise<"ended" | "again" | "without a place"> {
     const { signal } = connection;
     this.#heardAt = this.#around.now();
+    const { places } = this.#around;
+    const leave = places === undefined ? undefined : await places.take();
+    if (leave === null) {
+      if (!this.#around.isVisible()) return "without a place";
+      places?.want();
+    }
     let cancelWatch = () => {};
     const heard = () => {
       this.#heardAt = this.#around.now();
       cancelWatch();
       cancelWatch = this.#around.after(SILENCE_MS, () => connection.abort(new Error("nothing has arrived")));
     };
-    heard();
     try {
+      if (signal.aborted) return "again";
+      heard();
       if (!this.#prepared) {
         this.#options.onLive({ kind: "opening" });
         await this.#options.prepare(signal);
@@ -193,18 +218,21 @@ export class FeedStream {
       heard();
       this.#options.onContact(this.#heardAt);
       this.#options.onLive({ kind: "live" });
-      await this.#read(response.body, signal, () => {
+      const heardSomething = () => {
         heard();
         this.#attempt = 0;
         this.#options.onContact(this.#heardAt);
-      });
-      return "again";
+      };
+      await this.#read(response.body, signal, heardSomething, leave === null);
+      return leave === null ? "without a place" : "again";
     } finally {
       cancelWatch();
+      leave?.();
     }
   }
 
-  async #read(body: ReadableStream<Uint8Array>, signal: AbortSignal, heard: () => void): Promise<void> {
+  /** Read until the connection ends; or, if it is `brief`, for a moment. */
+  async #read(body: ReadableStream<Uint8Array>, signal: AbortSignal, heard: () => void, brief: boolean): Promise<void> {
     let batch: FeedEvent[] = [];
     const parser = createParser({
       onEvent: ({ id, event, data }) => {
@@ -215,6 +243,8 @@ export class FeedStream {
     });
     const decoder = new TextDecoder();
     const reader = body.getReader();
+    const end = () => void reader.cancel().catch(() => {});
+    const cancelEnd = brief ? this.#around.after(BRIEF_MS, end) : null;
     try {
       while (true) {
         const { done, value } = await reader.read();
@@ -227,12 +257,18 @@ export class FeedStream {
         }
       }
     } finally {
-      void reader.cancel().catch(() => {});
+      cancelEnd?.();
+      end();
     }
   }
 
-  #after(next: "ended" | "again"): void {
+  #after(next: "ended" | "again" | "without a place"): void {
     this.#connection = null;
+    if (next === "without a place") {
+      if (this.#around.isVisible()) this.#pause(BRIEF_PAUSE_MS, true);
+      else this.#letGo();
+      return;
+    }
     if (next === "ended") {
       this.#finish({ kind: "ended" });
       return;
@@ -262,9 +298,10 @@ export class FeedStream {
     this.#options.onLive(live);
   }
 
-  #pause(milliseconds: number): void {
+  /** Connect again later. The connection counts as lost meanwhile, unless it is `planned`. */
+  #pause(milliseconds: number, planned = milliseconds <= REOPEN_MS): void {
     const retryAt = this.#around.now() + milliseconds;
-    if (milliseconds > REOPEN_MS) {
+    if (!planned) {
       const attempt = this.#attempt;
       this.#options.onLive(
         this.#around.isOnline() ? { kind: "reconnecting", attempt, retryAt } : { kind: "offline", retryAt },

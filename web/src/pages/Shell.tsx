@@ -96,7 +96,8 @@ function Bar() {
       </nav>
       <span className={style.space} />
       {account.data !== undefined && (
-        <Link to={paths.usage()} className={style.meter} aria-label={words.shell.usage}>
+        <Link to={paths.usage()} className={style.meter}>
+          <span className="visually-hidden">{words.shell.usage}</span>
           <Meter budget={account.data.budget} compact />
         </Link>
       )}

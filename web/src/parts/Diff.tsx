@@ -19,14 +19,14 @@ interface Props {
   file: FilePatch;
   /** Wrap long lines instead of scrolling sideways. */
   wrap?: boolean;
-  /** Whether the server has left out the file's lines, as there are too many. */
-  leftOut?: boolean;
+  /** Whether the server has left out lines at the end, or all of them, as there are too many. */
+  isCut?: boolean;
   /** The id of the file's heading, to go to it. */
   id?: string;
 }
 
 /** The changes of a file as a unified diff. All of it is text; a sign and a colour say what is added and what is gone. */
-export const Diff = memo(function Diff({ file, wrap = false, leftOut = false, id }: Props) {
+export const Diff = memo(function Diff({ file, wrap = false, isCut = false, id }: Props) {
   const count = useMemo(() => file.hunks.reduce((sum, hunk) => sum + hunk.lines.length, 0), [file]);
   const [isOpen, setOpen] = useState(count <= LINES_SHOWN);
   const w = words.panels.diff;
@@ -46,12 +46,13 @@ export const Diff = memo(function Diff({ file, wrap = false, leftOut = false, id
       </div>
       {file.binary ? (
         <p className={style.message}>{w.binary}</p>
-      ) : leftOut ? (
-        <p className={style.message}>{w.leftOut}</p>
       ) : count === 0 ? (
-        <p className={style.message}>{w.noLines}</p>
+        <p className={style.message}>{isCut ? w.leftOut : w.noLines}</p>
       ) : isOpen ? (
-        <Lines file={file} wrap={wrap} />
+        <>
+          <Lines file={file} wrap={wrap} />
+          {isCut && <p className={style.message}>{w.cut}</p>}
+        </>
       ) : (
         <p className={style.message}>
           {w.long(count)}

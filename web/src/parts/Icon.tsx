@@ -26,6 +26,7 @@ const SHAPES = {
   message: "M4 5h16v11H10l-5 4v-4H4z",
   moon: "M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5",
   more: "M6 12h.1M12 12h.1M18 12h.1",
+  panel: "M4 4h16v16H4zM14 4v16",
   person: "M12 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8M4 21a8 8 0 0 1 16 0",
   play: "M7 5l12 7-12 7z",
   plus: "M12 5v14M5 12h14",

@@ -22,7 +22,7 @@ export interface FilePatch {
   path: string;
   /** Its path before, if it was renamed or copied. */
   oldPath: string | undefined;
-  change: "added" | "deleted" | "renamed" | "copied" | "changed";
+  change: "added" | "deleted" | "renamed" | "copied" | "type" | "changed";
   binary: boolean;
   /** Such as "100644 → 100755", if git says so. */
   mode: string | undefined;

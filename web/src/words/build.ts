@@ -57,14 +57,12 @@ export const build = {
   more: "More",
   less: "Less",
   goal: "Goal",
-  head: "The build",
   facts: (turn: number) => `Turn ${turn}`,
   calls: (calls: number, failed: number) =>
     failed === 0 ? counted(calls, "call") : `${counted(calls, "call")}, ${failed} failed`,
   elapsed: (time: string) => `for ${time}`,
   took: (time: string) => `took ${time}`,
   menu: "Actions of this build",
-  notice: "Status",
   hide: "Hide",
   actions: {
     answer: "Go to the question",
@@ -80,7 +78,7 @@ export const build = {
     downloadTar: "Download the workspace (tar.gz)",
     downloadZip: "Download the workspace (zip)",
     copyId: "Copy the build's id",
-    copyLink: "Copy the link to this page",
+    temporal: "Open in Temporal",
     keys: "Keys",
     notify: "Notify me in this browser",
     notifyOff: "Do not notify me in this browser",
@@ -114,6 +112,8 @@ export const build = {
     title: "The workspace was restored",
     from: (place: string) => `It goes on from ${place}.`,
   },
+  readyBox: "This version is done.",
+  endedBox: "This build has ended. The agent reads nothing more.",
   viewer: "You can watch this build. Only owners and members of its organisation can change it.",
   notThere: "There is no such build, or it belongs to someone whose projects you do not see.",
   notThereHelp: "Look for it in your projects.",
@@ -122,8 +122,6 @@ export const build = {
 export const timeline = {
   title: "Phases",
   empty: "Phases appear when the agent commits.",
-  began: "Began",
-  queued: "Asked for",
   phase: (number: number) => `Phase ${number}`,
   inWork: "In work",
   inWorkFor: (time: string) => `for ${time}`,
@@ -142,7 +140,6 @@ export const timeline = {
   back: "Go back to here",
   newFrom: "New build from here",
   notKept: "Its snapshot is not kept any more: only the latest five are.",
-  actionsOf: (title: string) => `Actions of ${title}`,
   whole: "Show the phases",
 };
 
@@ -168,7 +165,6 @@ export const restore = {
   newContinueWhat: "It begins with the workspace of this build's last snapshot.",
   goal: "What should the new build do?",
   start: "Start the build",
-  startedGoal: (goal: string) => goal,
 };
 
 export const steer = {
@@ -191,8 +187,6 @@ export const steer = {
   sent: "Sent. The agent reads it at its next turn.",
   notSent: "Not sent yet. It is sent once, when Cofounder answers again.",
   retry: "Send again",
-  ready: "This version is done.",
-  ended: "This build has ended. The agent reads nothing more.",
   tooLong: (characters: number, most: number) => `${characters} of ${most} characters. Shorten it.`,
   messages: "Your messages to the agent",
 };

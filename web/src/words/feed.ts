@@ -33,6 +33,7 @@ export const feed = {
   modes: { story: "Story", everything: "Everything" },
   filter: "Filter",
   filterHint: "Filter the feed",
+  kindsOf: "Kinds",
   clearFilter: "Clear the filter",
   chips: CHIPS,
   empty: "The agent has not begun yet. What it says and does will appear here.",
@@ -97,7 +98,7 @@ export const feed = {
 
   phase: (number: number) => `Phase ${number}`,
   version: (number: number) => `Version ${number} is ready.`,
-  modelChosen: (label: string) => `The model is ${label}.`,
+  modelChosen: (label: string) => `Model: ${label}`,
   restored: (target: string, keptAs: number | null) =>
     `The workspace is put back to ${target}.${keptAs === null ? "" : ` What was there before is snapshot ${keptAs}.`}`,
   restoreAsked: (target: string) => `You asked to go back to ${target}.`,

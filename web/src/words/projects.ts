@@ -10,8 +10,9 @@ export const projects = {
   answer: "Answer",
   look: "Look at it",
   asksNow: "The agent asks, and goes on meanwhile:",
-  phase: (phases: number, turn: number) => (phases === 0 ? `Turn ${turn}` : `Phase ${phases} · turn ${turn}`),
-  elapsed: "so far",
+  phase: (phases: number, turn: number) =>
+    [phases > 0 && `Phase ${phases}`, turn > 0 && `turn ${turn}`].filter(Boolean).join(" · "),
+  elapsed: (time: string) => `for ${time}`,
   search: "Search by name",
   found: (count: number) => (count === 1 ? "1 project" : `${count} projects`),
   none: (query: string) => `No project is called “${query}”.`,

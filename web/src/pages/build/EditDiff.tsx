@@ -9,7 +9,7 @@ const EDITS = 2000;
 const WORDS = 4000;
 
 interface Line {
-  readonly sign: "+" | "−" | " ";
+  readonly sign: "+" | "-" | " ";
   readonly content: ReactNode;
 }
 
@@ -18,7 +18,7 @@ function linesOf(value: string): string[] {
 }
 
 /** The lines of a text whose changed words are marked; `parts` are its words in order. */
-function marked(sign: "+" | "−", parts: readonly { value: string; isChanged: boolean }[]): Line[] {
+function marked(sign: "+" | "-", parts: readonly { value: string; isChanged: boolean }[]): Line[] {
   const lines: ReactNode[][] = [[]];
   parts.forEach(({ value, isChanged }, number) => {
     printable(value)
@@ -35,7 +35,7 @@ function marked(sign: "+" | "−", parts: readonly { value: string; isChanged: b
 function changedLines(removed: string, added: string): Line[] {
   if (removed.length + added.length > WORDS) {
     return [
-      ...linesOf(removed).map((content) => ({ sign: "−" as const, content })),
+      ...linesOf(removed).map((content) => ({ sign: "-" as const, content })),
       ...linesOf(added).map((content) => ({ sign: "+" as const, content })),
     ];
   }
@@ -44,7 +44,7 @@ function changedLines(removed: string, added: string): Line[] {
     parts
       .filter((part) => part[side] || !(part.added || part.removed))
       .map((part) => ({ value: part.value, isChanged: part[side] === true }));
-  return [...marked("−", of("removed")), ...marked("+", of("added"))];
+  return [...marked("-", of("removed")), ...marked("+", of("added"))];
 }
 
 function diff(before: string, after: string): Line[] {
@@ -59,14 +59,14 @@ function diff(before: string, after: string): Line[] {
       lines.push(...changedLines(part.value, next.value));
       index += 1;
     } else {
-      const sign = part.added ? "+" : part.removed ? "−" : " ";
+      const sign = part.added ? "+" : part.removed ? "-" : " ";
       lines.push(...linesOf(part.value).map((content) => ({ sign, content }) as const));
     }
   }
   return lines;
 }
 
-const LOOK = { "+": style.added, "−": style.removed, " ": "" };
+const LOOK = { "+": style.added, "-": style.removed, " ": "" };
 
 /** A change of a text, line by line, with marks at the words that differ. */
 export default function EditDiff({ before, after }: { before: string; after: string }) {

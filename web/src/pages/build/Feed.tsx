@@ -1,6 +1,16 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type KeyboardEvent, useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "react";
-import { CHIPS, type Chip, isFiltered, type Mode, makeRows, NO_ROWS, type Row, type View } from "../../feed/rows.ts";
+import {
+  CHIPS,
+  type Chip,
+  isFiltered,
+  type Mode,
+  makeRows,
+  NO_ROWS,
+  type Row,
+  typesOf,
+  type View,
+} from "../../feed/rows.ts";
 import { eventInHash } from "../../feed/showEvent.ts";
 import { useBuildFeed } from "../../feed/useBuildFeed.ts";
 import { Boundary } from "../../parts/Boundary.tsx";
@@ -43,6 +53,15 @@ export function Feed({ build, startsWith = "story", onFile }: FeedProps) {
   const [chips, setChips] = useState<ReadonlySet<Chip>>(new Set());
   const [open, setOpen] = useState<ReadonlySet<string>>(new Set());
   const mode = chosen ?? startsWith;
+  // Rows are drawn again only if they change, so what they call stays the same.
+  const toggle = useCallback((key: string, isOpen?: boolean) => {
+    setOpen((before) => {
+      const next = new Set(before);
+      if (isOpen ?? !next.has(key)) next.add(key);
+      else next.delete(key);
+      return next;
+    });
+  }, []);
   const view = useMemo<View>(() => ({ mode, text: filter, chips, open }), [mode, filter, chips, open]);
 
   const before = useRef(NO_ROWS);
@@ -66,18 +85,15 @@ export function Feed({ build, startsWith = "story", onFile }: FeedProps) {
   });
   const items = virtualizer.getVirtualItems();
 
-  const { isPinned, lastSeen } = usePinned(virtualizer, scroller, rows);
+  const { isPinned, lastSeen } = usePinned(virtualizer, scroller, rows, `${mode} ${filter} ${[...chips].join()}`);
   const fresh = isPinned ? 0 : rowsAfter(rows, lastSeen);
 
   useLoadOlder(feed, items[0]?.index ?? 0, isFiltered(view) || rows.length === 0);
-  const target = useTarget(build, feed, rows, virtualizer, (row) => row.kind === "work" && toggle(row.key, true));
+  const target = useTarget(feed, rows, virtualizer);
 
-  function toggle(key: string, isOpen = !open.has(key)) {
-    const next = new Set(open);
-    if (isOpen) next.add(key);
-    else next.delete(key);
-    setOpen(next);
-  }
+  const showFile = useRef(onFile);
+  showFile.current = onFile;
+  const openFile = useCallback((path: string) => showFile.current?.(path), []);
 
   function choose(next: Mode) {
     localStorage.setItem(MODE_KEY, next);
@@ -150,6 +166,7 @@ export function Feed({ build, startsWith = "story", onFile }: FeedProps) {
                 data-index={item.index}
                 data-row={row.key}
                 data-event={row.id}
+                data-types={[...new Set(typesOf(row))].join(" ")}
                 className={`${style.row} ${target === row.key ? style.target : ""}`}
                 style={{ transform: `translateY(${item.start}px)` }}
                 aria-posinset={item.index + 1}
@@ -159,7 +176,12 @@ export function Feed({ build, startsWith = "story", onFile }: FeedProps) {
                 onKeyDown={(event) => onRowKey(event, row)}
               >
                 <Boundary fallback={<p className={style.broken}>{words.shared.notShown}</p>}>
-                  <FeedRow {...{ build, row, onFile }} status={state.status} beganAt={state.beganAt} toggle={toggle} />
+                  <FeedRow
+                    {...{ build, row, toggle }}
+                    status={state.status}
+                    beganAt={state.beganAt}
+                    onFile={onFile && openFile}
+                  />
                 </Boundary>
               </li>
             );
@@ -193,11 +215,25 @@ function usePinned(
   virtualizer: Virtualizer,
   scroller: React.RefObject<HTMLDivElement | null>,
   rows: readonly Row[],
+  viewKey: string,
 ): { isPinned: boolean; lastSeen: string | null } {
   const [isPinned, setPinned] = useState(true);
   const lastSeen = useRef<string | null>(null);
   const pinned = useRef(true);
+  const firstEvent = useRef(0);
   if (isPinned) lastSeen.current = rows.at(-1)?.key ?? null;
+
+  const latest = useRef(rows);
+  latest.current = rows;
+
+  // Another view has other rows: it shows the same time of the build, or the end.
+  useLayoutEffect(() => {
+    if (pinned.current) virtualizer.scrollToEnd();
+    else {
+      const index = latest.current.findLastIndex((row) => row.id <= firstEvent.current);
+      virtualizer.scrollToIndex(Math.max(0, index), { align: "start" });
+    }
+  }, [viewKey]);
 
   useEffect(() => {
     const element = scroller.current;
@@ -205,10 +241,11 @@ function usePinned(
     const onScroll = () => {
       pinned.current = element.scrollHeight - element.scrollTop - element.clientHeight <= PINNED_PX;
       setPinned(pinned.current);
+      firstEvent.current = latest.current[virtualizer.getVirtualItemForOffset(element.scrollTop)?.index ?? 0]?.id ?? 0;
     };
     element.addEventListener("scroll", onScroll, { passive: true });
     return () => element.removeEventListener("scroll", onScroll);
-  }, [scroller]);
+  }, [scroller, virtualizer]);
 
   // The box becomes lower when the field below it grows or a phone's keyboard opens.
   useLayoutEffect(() => {
@@ -234,11 +271,9 @@ function useLoadOlder(feed: ReturnType<typeof useBuildFeed>, firstIndex: number,
 
 /** Scroll to the event that the address names. Returns the key of its row, to mark it. */
 function useTarget(
-  build: string,
   feed: ReturnType<typeof useBuildFeed>,
   rows: readonly Row[],
   virtualizer: Virtualizer,
-  openRow: (row: Row) => void,
 ): string | null {
   const [wanted, setWanted] = useState<number | null>(() => eventInHash(location.hash));
   const [key, setKey] = useState<string | null>(null);
@@ -252,7 +287,7 @@ function useTarget(
 
   useEffect(() => {
     if (wanted !== null && count > 0 && firstId > wanted && !isComplete) void loadTo(wanted);
-  }, [wanted, count, firstId, isComplete, loadTo, build]);
+  }, [wanted, count, firstId, isComplete, loadTo]);
 
   useEffect(() => {
     if (wanted === null || count === 0 || (firstId > wanted && !isComplete)) return;
@@ -261,9 +296,8 @@ function useTarget(
     if (row === undefined) return;
     setWanted(null);
     setKey(row.key);
-    openRow(row);
     virtualizer.scrollToIndex(index, { align: "center" });
-  }, [wanted, count, firstId, isComplete, rows, virtualizer, openRow]);
+  }, [wanted, count, firstId, isComplete, rows, virtualizer]);
 
   return key;
 }
@@ -326,16 +360,15 @@ function Tools({ mode, choose, filter, setFilter, chips, setChips, filterField, 
       <fieldset className={style.modes}>
         <legend className="visually-hidden">{text.mode}</legend>
         {(["story", "everything"] as const).map((each) => (
-          <label key={each} className={style.mode}>
-            <input
-              type="radio"
-              name="feed-mode"
-              className="visually-hidden"
-              checked={mode === each}
-              onChange={() => choose(each)}
-            />
-            <span>{text.modes[each]}</span>
-          </label>
+          <button
+            key={each}
+            type="button"
+            className={style.mode}
+            aria-pressed={mode === each}
+            onClick={() => choose(each)}
+          >
+            {text.modes[each]}
+          </button>
         ))}
       </fieldset>
       <div className={style.search}>
@@ -347,7 +380,6 @@ function Tools({ mode, choose, filter, setFilter, chips, setChips, filterField, 
           placeholder={text.filter}
           aria-label={text.filterHint}
           onChange={(event) => setFilter(event.target.value)}
-          onFocus={() => setChipsShown(true)}
           onKeyDown={(event) => {
             if (event.key !== "Escape") return;
             clear();
@@ -363,7 +395,7 @@ function Tools({ mode, choose, filter, setFilter, chips, setChips, filterField, 
         aria-controls={chipsId}
         onClick={() => setChipsShown(!areChipsShown)}
       >
-        {text.filter}
+        {text.kindsOf}
         {chips.size > 0 && ` (${chips.size})`}
       </Button>
       <div id={chipsId} className={style.chips} hidden={!areChipsShown && !isFiltered}>

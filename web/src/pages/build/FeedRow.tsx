@@ -51,7 +51,7 @@ export const FeedRow = memo(
           { label: text.kinds.said },
         );
       case "work":
-        return line("work", "plain", <Work row={row} toggle={toggle} isEnded={isClosed({ status })} />, {
+        return line("work", "quiet", <Work row={row} toggle={toggle} isEnded={isClosed({ status })} />, {
           label: text.kinds.work,
         });
       case "call":

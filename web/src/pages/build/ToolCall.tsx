@@ -173,7 +173,7 @@ function Part({
 }
 
 function Path({ path, range, onFile }: { path: string; range?: unknown; onFile?: (path: string) => void }) {
-  const lines = Array.isArray(range) && range.length === 2 ? `${range[0]}–${range[1] === 0 ? "" : range[1]}` : "";
+  const lines = Array.isArray(range) && range.length === 2 ? `${range[0]}-${range[1] === 0 ? "" : range[1]}` : "";
   return (
     <p className={style.path}>
       <Icon name="file" size={14} />

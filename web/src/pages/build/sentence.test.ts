@@ -165,7 +165,10 @@ test("says who stopped it, and if there is nothing to keep", () => {
     cancel_requested_at: "2026-11-24T20:00:00Z",
     closed_at: "2026-11-24T20:01:00Z",
   } as const;
-  assert.match(say(change, { snapshot: undefined }).text, /^You stopped it\. There is no snapshot of it/);
+  const nothing = say(change, { snapshot: undefined });
+  assert.match(nothing.text, /^You stopped it\. There is no snapshot of it/);
+  assert.deepEqual(nothing.actions, []);
+  assert.deepEqual(say(change).actions, ["again", "download"]);
   assert.match(say({ status: "code", cancel_requested_at: "2026-11-24T20:00:00Z" }).text, /^It is stopping\./);
 });
 

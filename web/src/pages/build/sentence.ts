@@ -59,10 +59,10 @@ export function sentence(build: Build, facts: Facts): Sentence {
     case "ready":
       return { text: ready(build, facts), actions: ["product", "download", "continue"] };
     case "failed":
-      return { text: joined(build.reason ?? sentences.failed, kept(facts)), actions: ["again", "download"] };
+      return { text: joined(build.reason ?? sentences.failed, kept(facts)), actions: afterEnd(facts) };
     case "cancelled": {
       const who = build.cancel_requested_at === null ? (build.reason ?? sentences.cancelled) : sentences.cancelledByYou;
-      return { text: joined(who, kept(facts)), actions: ["again", "download"] };
+      return { text: joined(who, kept(facts)), actions: afterEnd(facts) };
     }
     default:
       return { text: (build as Build).reason ?? sentences.unknown, actions: [] };
@@ -133,6 +133,9 @@ const kept = ({ snapshot, progress }: Facts): string | false => {
   if (snapshot !== undefined) return sentences.kept(snapshot);
   return progress !== undefined && sentences.notKept;
 };
+
+/** Without a snapshot there is nothing to begin with, and nothing to download. */
+const afterEnd = ({ snapshot }: Facts): readonly Action[] => (snapshot === undefined ? [] : ["again", "download"]);
 
 /** Which night the build sleeps now, from 1; null if it does not. A sleep that ends on its own day is no night. */
 export function nightOf(progress: Progress | undefined, now: number): number | null {

@@ -52,7 +52,7 @@ export function FeatureList({ features, update, mistakes }: Props) {
       event.preventDefault();
       toFocus.current = features[index]?.key;
       move(index, event.key === "ArrowUp" ? -1 : 1);
-    } else if (event.key === "Enter" && !event.nativeEvent.isComposing) {
+    } else if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
       event.preventDefault();
       add(index);
     }
@@ -78,7 +78,8 @@ export function FeatureList({ features, update, mistakes }: Props) {
                 <span aria-hidden className={style.number}>
                   {index + 1}
                 </span>
-                <input
+                <textarea
+                  rows={1}
                   value={feature.text}
                   data-field={name}
                   aria-label={text.feature(index + 1)}
@@ -141,5 +142,5 @@ export function FeatureList({ features, update, mistakes }: Props) {
 }
 
 function focus(list: HTMLOListElement | null, key: number) {
-  list?.querySelector<HTMLInputElement>(`input[data-field="${featureField(key)}"]`)?.focus();
+  list?.querySelector<HTMLElement>(`[data-field="${featureField(key)}"]`)?.focus();
 }

@@ -6,7 +6,6 @@ import { keys, useMe } from "../../api/queries.ts";
 import { Button, ButtonLink } from "../../parts/Button.tsx";
 import { Dialog } from "../../parts/Dialog.tsx";
 import { Failure } from "../../parts/Failure.tsx";
-import { Icon } from "../../parts/Icon.tsx";
 import { Notice } from "../../parts/Notice.tsx";
 import { printable } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
@@ -18,6 +17,7 @@ import {
   buildMistakes,
   type Draft,
   emptyDraft,
+  hasContent,
   ideaMistakes,
   type Mistakes,
   placeOf,
@@ -226,6 +226,14 @@ function Steps({ user, asked, project }: StepsProps) {
       <div className={style.head}>
         <h1>{project === undefined ? text.title : text.editTitle(printable(project.name))}</h1>
         <Stepper step={step} addressOf={addressOf} />
+        {hasContent(draft) && (
+          <p className={style.kept}>
+            {kept.isKept ? text.kept : text.notKept}
+            <Button kind="quiet" small onClick={() => setAsksToDiscard(true)}>
+              {text.discard}
+            </Button>
+          </p>
+        )}
       </div>
       {isViewer && <Notice kind="info" title={text.review.viewer} />}
       {count > 0 && (
@@ -274,20 +282,6 @@ function Steps({ user, asked, project }: StepsProps) {
       </div>
       <div className={style.actions}>
         {step !== "idea" && <Button onClick={goBack}>{text.back}</Button>}
-        <span className={style.keptMark}>
-          {kept.isKept ? (
-            <>
-              <Icon name="check" size={14} /> {text.kept}
-            </>
-          ) : (
-            text.notKept
-          )}
-        </span>
-        {kept.isKept && (
-          <Button kind="quiet" small onClick={() => setAsksToDiscard(true)}>
-            {text.discard}
-          </Button>
-        )}
         <span className={style.space} />
         {step === "interview" && (draft.answers[draft.questions[index]?.id ?? ""] ?? "").trim() === "" && (
           <Button kind="quiet" onClick={goNext}>

@@ -112,6 +112,8 @@ test("takes a kept draft of any age, and nothing that is not one", () => {
     EMPTY,
   );
   assert.deepEqual(old, { ...EMPTY, name: "x", features: [{ key: 1, text: "y" }] });
+  const asked = { ...EMPTY, questions: [{ id: "one", text: "One?" }] };
+  assert.deepEqual(parseDraft(JSON.stringify(EMPTY), asked), asked);
   for (const text of ["", "null", "[]", "7", "{"]) assert.equal(parseDraft(text, EMPTY), undefined);
 });
 

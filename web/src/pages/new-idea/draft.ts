@@ -38,8 +38,6 @@ export interface Draft {
   organisation: string;
   /** The project, once it is stored: a second attempt then starts only the build. */
   projectId: string | null;
-  /** Makes one project of any number of attempts. */
-  projectKey: string;
   /** Makes one build of any number of attempts with the same options. */
   buildKey: string;
   /** The versions that an edit began with. */
@@ -68,7 +66,6 @@ export function emptyDraft(goal: string, newKey: () => string): Draft {
     nights: "30",
     organisation: "",
     projectId: null,
-    projectKey: newKey(),
     buildKey: newKey(),
     briefVersion: 0,
     interviewVersion: 0,
@@ -96,6 +93,7 @@ export function parseDraft(text: string, empty: Draft): Draft | undefined {
   draft.answers = Object.fromEntries(Object.entries(draft.answers).filter(([, text]) => typeof text === "string"));
   if (draft.projectId !== null && typeof draft.projectId !== "string") draft.projectId = null;
   if (draft.features.length === 0) draft.features = empty.features;
+  if (draft.questions.length === 0) draft.questions = empty.questions;
   return draft;
 }
 

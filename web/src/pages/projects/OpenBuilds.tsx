@@ -67,7 +67,7 @@ export function Running({ builds }: Props) {
             </div>
             <div className={style.facts}>
               <span>{text.phase(build.phases_completed, build.turn)}</span>
-              <span>{duration((now - new Date(build.created_at).getTime()) / 1000)}</span>
+              <span>{text.elapsed(duration((now - Date.parse(build.created_at)) / 1000))}</span>
               {build.budget && <Meter budget={build.budget} compact />}
             </div>
           </li>

@@ -1,11 +1,11 @@
 import { type InfiniteData, type UseInfiniteQueryResult, useInfiniteQuery } from "@tanstack/react-query";
-import { useEffect, useState } from "react";
+import { useEffect, useId, useState } from "react";
 import { Link } from "wouter";
 import { api, dataOf, type Schemas } from "../../api/client.ts";
 import { keys } from "../../api/queries.ts";
 import { Button, ButtonLink } from "../../parts/Button.tsx";
 import { Field } from "../../parts/Field.tsx";
-import { Icon } from "../../parts/Icon.tsx";
+import { Picture } from "../../parts/Picture.tsx";
 import { printable } from "../../parts/printable.ts";
 import { Time } from "../../parts/Time.tsx";
 import { paths } from "../../paths.ts";
@@ -18,14 +18,14 @@ const PAGE = 24;
 
 type ProjectsQuery = UseInfiniteQueryResult<InfiniteData<Schemas["ProjectList"]>>;
 
-/** The user's projects, page by page. */
-export function useProjects(): ProjectsQuery {
+/** The user's projects, or those in the archive, page by page. */
+export function useProjects(archived: boolean): ProjectsQuery {
   return useInfiniteQuery({
-    queryKey: [...keys.projects(), "list"],
+    queryKey: [...keys.projects(), "list", archived],
     queryFn: ({ pageParam }) =>
       dataOf(
         api.GET("/v1/projects", {
-          params: { query: { limit: PAGE, ...(pageParam === undefined ? {} : { cursor: pageParam }) } },
+          params: { query: { archived, limit: PAGE, ...(pageParam === undefined ? {} : { cursor: pageParam }) } },
         }),
       ),
     initialPageParam: undefined as string | undefined,
@@ -43,6 +43,7 @@ interface Props {
 /** A grid of projects, with a search among them. */
 export function ProjectGrid({ projects, title, canSearch = false }: Props) {
   const [query, setQuery] = useState("");
+  const titleId = useId();
   const { data, hasNextPage, isFetchingNextPage, isError, fetchNextPage } = projects;
   const all = data?.pages.flatMap((page) => page.projects) ?? [];
   const shown = named(all, query);
@@ -53,9 +54,9 @@ export function ProjectGrid({ projects, title, canSearch = false }: Props) {
   }, [isSearching, hasNextPage, isFetchingNextPage, isError, fetchNextPage]);
 
   return (
-    <section aria-labelledby={`projects-${title}`}>
+    <section aria-labelledby={titleId}>
       <div className={style.sectionHead}>
-        <h2 id={`projects-${title}`}>{title}</h2>
+        <h2 id={titleId}>{title}</h2>
         {canSearch && (all.length > 6 || hasNextPage || isSearching) && (
           <div className={style.search} role="search">
             <Field label={<span className="visually-hidden">{text.search}</span>}>
@@ -94,9 +95,7 @@ function ProjectCard({ project }: { project: Schemas["ListedProject"] }) {
   const name = printable(project.name);
   return (
     <li className={style.card}>
-      <div className={style.poster}>
-        <Icon name="camera" size={24} />
-      </div>
+      {project.last_build_version > 0 && <Picture className={style.poster} path={undefined} alt={text.poster(name)} />}
       <div className={style.cardBody}>
         <h3>
           <Link to={paths.project(project.id)} className={style.cardLink}>

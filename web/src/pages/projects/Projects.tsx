@@ -1,6 +1,8 @@
 import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
 import { api, dataOf } from "../../api/client.ts";
 import { keys } from "../../api/queries.ts";
+import { Button } from "../../parts/Button.tsx";
 import { Failure } from "../../parts/Failure.tsx";
 import { Skeleton } from "../../parts/Skeleton.tsx";
 import { clock } from "../../parts/Time.tsx";
@@ -23,7 +25,8 @@ export default function Projects() {
     refetchInterval: () => pollInterval(document.visibilityState === "visible"),
     refetchIntervalInBackground: true,
   });
-  const projects = useProjects();
+  const projects = useProjects(false);
+  const [isArchiveShown, setArchiveShown] = useState(false);
   const failed = [builds, projects].find((query) => query.isError);
 
   if (builds.data === undefined || projects.data === undefined) {
@@ -46,7 +49,21 @@ export default function Projects() {
         {needYou.length > 0 && <NeedsYou builds={needYou} />}
         {running.length > 0 && <Running builds={running} />}
         {isEmpty ? <FirstIdea /> : <ProjectGrid projects={projects} title={text.all} canSearch />}
+        <div>
+          <Button small kind="quiet" aria-expanded={isArchiveShown} onClick={() => setArchiveShown(!isArchiveShown)}>
+            {isArchiveShown ? text.hideArchived : text.showArchived}
+          </Button>
+        </div>
+        {isArchiveShown && <Archive />}
       </div>
     </div>
   );
+}
+
+function Archive() {
+  const projects = useProjects(true);
+  if (projects.isError) return <Failure error={projects.error} retry={() => void projects.refetch()} />;
+  if (projects.data === undefined) return <Skeleton />;
+  if (projects.data.pages[0]?.projects.length === 0) return <p>{text.noArchived}</p>;
+  return <ProjectGrid projects={projects} title={text.archived} />;
 }

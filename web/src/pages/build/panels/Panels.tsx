@@ -1,5 +1,5 @@
 import { Tabs } from "radix-ui";
-import { type ComponentType, lazy, Suspense } from "react";
+import { type ComponentType, lazy, Suspense, useEffect, useRef } from "react";
 import type { Schemas } from "../../../api/client.ts";
 import { Boundary } from "../../../parts/Boundary.tsx";
 import { Skeleton } from "../../../parts/Skeleton.tsx";
@@ -38,9 +38,17 @@ interface Props {
 /** The right part of a build's page: its preview, changes, files, documents, screenshots and details. */
 export function Panels({ build, tab, onTab, bar = true, mayChange = true }: Props) {
   const Panel = PANELS[tab];
+  const list = useRef<HTMLDivElement>(null);
+  // A narrow row of tabs scrolls: the chosen one comes into view.
+  useEffect(() => {
+    const chosen = list.current?.querySelector<HTMLElement>('[data-state="active"]');
+    if (list.current && chosen?.textContent === words.panels.tabs[tab]) {
+      list.current.scrollLeft = chosen.offsetLeft - (list.current.clientWidth - chosen.offsetWidth) / 2;
+    }
+  }, [tab]);
   return (
     <Tabs.Root className={style.panels} value={tab} onValueChange={(value) => onTab(value as PanelTab)}>
-      <Tabs.List className={bar ? style.bar : "visually-hidden"} aria-label={words.panels.label}>
+      <Tabs.List ref={list} className={bar ? style.bar : "visually-hidden"} aria-label={words.panels.label}>
         {PANEL_TABS.map((name) => (
           <Tabs.Trigger key={name} value={name} className={style.tab}>
             {words.panels.tabs[name]}

@@ -1,5 +1,5 @@
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
-import { api, dataOf, Problem } from "../../../api/client.ts";
+import { api, dataOf, Problem, type Schemas } from "../../../api/client.ts";
 import { keys } from "../../../api/queries.ts";
 
 const of = (build: string) => ({ params: { path: { build_id: build } } });
@@ -46,5 +46,81 @@ export function useScreenshots(build: string) {
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (page) => page.next_before ?? undefined,
     refetchInterval: 30_000,
+  });
+}
+
+/** Files that one answer lists; a workspace of more is listed up to here. */
+const FILES_MOST = 5_000;
+
+/** The files of a snapshot, by its number or `latest`. */
+export function useSnapshotFiles(build: string, number: string) {
+  return useQuery({
+    queryKey: keys.ofBuild(build, "files", number),
+    queryFn: async () => {
+      try {
+        return await dataOf(
+          api.GET("/v1/builds/{build_id}/snapshots/{number}/files", {
+            params: { path: { build_id: build, number }, query: { limit: FILES_MOST } },
+          }),
+        );
+      } catch (error) {
+        if (error instanceof Problem && error.status === 404) return null;
+        throw error;
+      }
+    },
+    ...(number === "latest" ? { refetchInterval: 30_000 } : { staleTime: Number.POSITIVE_INFINITY }),
+  });
+}
+
+/** A file of a snapshot as text. */
+export function useSnapshotFile(build: string, number: number | undefined, path: string | undefined) {
+  return useQuery({
+    queryKey: keys.ofBuild(build, "file", number, path),
+    enabled: number !== undefined && path !== undefined,
+    queryFn: () =>
+      dataOf(
+        api.GET("/v1/builds/{build_id}/snapshots/{number}/file", {
+          params: { path: { build_id: build, number: String(number) }, query: { path: path ?? "" } },
+        }),
+      ),
+    staleTime: Number.POSITIVE_INFINITY,
+  });
+}
+
+/** The address of a file's bytes. */
+export function contentAddress(build: string, number: number, path: string): string {
+  const query = new URLSearchParams({ path });
+  return `/v1/builds/${encodeURIComponent(build)}/snapshots/${number}/file/content?${query}`;
+}
+
+/** The phases that have ended, with how much each has changed. */
+export function usePhases(build: string, isEnded: boolean) {
+  return useQuery({
+    queryKey: keys.ofBuild(build, "phases"),
+    queryFn: () => dataOf(api.GET("/v1/builds/{build_id}/phases", of(build))),
+    refetchInterval: isEnded ? false : 15_000,
+  });
+}
+
+export type DiffData = Omit<Schemas["PhaseDiffOut"], "phase">;
+
+/**
+ * What a phase has changed, or the build as a whole.
+ *
+ * @param upTo the last phase that has ended: the changes of the whole build are other ones after the next.
+ */
+export function useDiff(build: string, phase: number | "whole", upTo: number | undefined) {
+  return useQuery({
+    queryKey: keys.ofBuild(build, "diff", phase, phase === "whole" ? upTo : undefined),
+    enabled: upTo !== undefined,
+    queryFn: (): Promise<DiffData> =>
+      phase === "whole"
+        ? dataOf(api.GET("/v1/builds/{build_id}/diff", of(build)))
+        : dataOf(
+            api.GET("/v1/builds/{build_id}/phases/{number}/diff", {
+              params: { path: { build_id: build, number: phase } },
+            }),
+          ),
+    staleTime: Number.POSITIVE_INFINITY,
   });
 }
