@@ -286,8 +286,8 @@ async def test_what_others_have_written_is_shown_as_text(console: Console) -> No
     panel = await _show(console, build, "files")
     names = panel.get_by_role("navigation", name="Files").get_by_role("button")
     await expect(names).to_have_count(len(members))
-    # The first is the panel's own filter; each row is the name and the size.
-    rows = [await each.text_content() or "" for each in await names.all()]
+    # Each row is the name and the size.
+    rows = await names.all_text_contents()
     assert {f"{path}1 B" for path in paths} <= set(rows)
 
     panel = await _show(console, build, "files", path="source.txt")
@@ -441,23 +441,23 @@ async def test_screenshots_open_in_full_and_gone_ones_are_said_so(console: Conso
             tx.session.add(GateRun(**gate, screenshots=keys, ended_at=at + timedelta(minutes=number)))
     panel = await _show(console, build, "screenshots")
     await expect(panel.get_by_role("heading", level=3)).to_have_text(
-        [re.compile("Checks 3"), re.compile("Checks 2"), re.compile("Checks 1")]
+        [re.compile("Check 3"), re.compile("Check 2"), re.compile("Check 1")]
     )
     await expect(panel.get_by_text("No longer kept")).to_be_visible()
-    await panel.get_by_role("button", name=re.compile("Enlarge: Desktop, Checks 3")).click()
+    await panel.get_by_role("button", name=re.compile("Enlarge: Desktop, Check 3")).click()
     dialog = console.page.get_by_role("dialog")
     for key, alt in (
-        ("ArrowRight", "Phone, Checks 3"),
-        ("ArrowRight", "Desktop, Checks 2"),
-        ("ArrowLeft", "Phone, Checks 3"),
+        ("ArrowRight", "Phone, Check 3"),
+        ("ArrowRight", "Desktop, Check 2"),
+        ("ArrowLeft", "Phone, Check 3"),
     ):
         await console.page.keyboard.press(key)
         await expect(dialog.get_by_role("img", name=re.compile(alt))).to_be_visible()
     await console.page.keyboard.press("Escape")
     await expect(dialog).to_have_count(0)
     await panel.get_by_role("button", name="Compare checks").click()
-    await expect(dialog.get_by_role("img", name=re.compile("After: Desktop, Checks 3"))).to_be_visible()
-    await expect(dialog.get_by_role("img", name=re.compile("Before: Desktop, Checks 2"))).to_be_visible()
+    await expect(dialog.get_by_role("img", name=re.compile("After: Desktop, Check 3"))).to_be_visible()
+    await expect(dialog.get_by_role("img", name=re.compile("Before: Desktop, Check 2"))).to_be_visible()
 
 
 @pytest.mark.web

@@ -40,7 +40,7 @@ export const Diff = memo(function Diff({ file, wrap = false, isCut = false, id }
         <span className={style.facts}>
           {w.change[file.change]}
           {file.mode !== undefined && <span>{w.mode(file.mode)}</span>}
-          <Count additions={file.additions} deletions={file.deletions} />
+          <Extent file={file} />
         </span>
         <Copy text={file.path} label={w.copyPath} />
       </div>
@@ -64,6 +64,12 @@ export const Diff = memo(function Diff({ file, wrap = false, isCut = false, id }
     </section>
   );
 });
+
+/** How much of a file has changed. */
+export function Extent({ file }: { file: FilePatch }) {
+  if (file.binary) return <span className={style.facts}>{words.panels.diff.isBinary}</span>;
+  return <Count additions={file.additions} deletions={file.deletions} />;
+}
 
 /** Lines added and deleted. */
 export function Count({ additions, deletions }: { additions: number; deletions: number }) {

@@ -29,6 +29,7 @@ export const panels = {
     mode: (mode: string) => `mode ${mode}`,
     copyPath: "Copy the path",
     binary: "A binary file: its bytes are not shown.",
+    isBinary: "binary",
     leftOut: "Too large to be shown here. Open the file in Files, or download the workspace.",
     cut: "The rest of this file is too large to be shown here.",
     noLines: "No line of it has changed.",
@@ -65,7 +66,7 @@ export const panels = {
     nothing: "Nothing to see?",
     nothingHelp:
       "Some products refuse to be shown inside another page, and some need a sign-in that works only in a tab of its own.",
-    dismiss: "Do not show this again",
+    dismiss: "Hide this, also in future",
     foreign: "The preview's address is not one of this installation. It is not shown. Tell the operators.",
     log: "What the product has printed",
     poster: "The product's page, when a browser last looked at it",
@@ -145,7 +146,7 @@ export const panels = {
     empty: "No screenshots yet.",
     emptyHelp:
       "The checks look at the product with a browser, and the agent can do so too. What they see appears here.",
-    gate: (number: number) => `Checks ${number}`,
+    gate: (number: number) => `Check ${number}`,
     turn: (number: number) => `The agent looked, turn ${number}`,
     look: "The agent looked",
     viewport: { desktop: "Desktop", mobile: "Phone" } as Record<string, string>,

@@ -335,14 +335,20 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
         {isPhone && tab !== undefined && (
           <div className={style.right}>
             <Boundary>
-              <Panels build={build} tab={tab} onTab={setTab} bar={!isInPhoneBar(tab)} />
+              <Panels build={build} tab={tab} onTab={setTab} bar={!isInPhoneBar(tab)} mayChange={mayChange === true} />
             </Boundary>
           </div>
         )}
       </div>
       {width === "desktop" && panels && <Handle percent={percent} onChange={setPercent} />}
       {!isPhone && panels && (
-        <aside className={style.right} aria-label={layout.panels}>
+        <aside
+          className={style.right}
+          aria-label={layout.panels}
+          onKeyDown={(event) => {
+            if (width === "tablet" && event.key === "Escape" && !event.defaultPrevented) setPanels(false);
+          }}
+        >
           {width === "tablet" && (
             <div className={style.drawerHead}>
               <Button kind="quiet" small onClick={() => setPanels(false)}>
@@ -351,7 +357,7 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
             </div>
           )}
           <Boundary>
-            <Panels build={build} tab={tab ?? "preview"} onTab={setTab} />
+            <Panels build={build} tab={tab ?? "preview"} onTab={setTab} mayChange={mayChange === true} />
           </Boundary>
         </aside>
       )}

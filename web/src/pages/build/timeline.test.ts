@@ -60,3 +60,12 @@ test("has no work of now before the build has started, and the end once it has e
   const [end] = timelineOf({ ...BUILD, closed_at: at(30), status: "ready" }, PROGRESS, [], 0);
   assert.equal(end?.kind === "now" && end.ended, true);
 });
+
+test("ends with the sleep while it lasts", () => {
+  const sleeps = [{ since: at(2), until: null, reason: null, wakes_at: null }];
+  const points = timelineOf(BUILD, { ...PROGRESS, sleeps }, [], Date.parse(at(20)));
+  assert.deepEqual(
+    points.map((point) => point.kind),
+    ["sleep"],
+  );
+});

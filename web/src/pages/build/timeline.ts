@@ -57,7 +57,7 @@ export interface Span {
 
 const time = (at: string): number => Date.parse(at);
 
-/** The points in order of time, `now` last. A snapshot that a phase has taken belongs to the phase. */
+/** The points in order of time, `now` last, or the sleep that lasts. A snapshot that a phase has taken belongs to the phase. */
 export function timelineOf(
   build: Span,
   progress: Progress,
@@ -89,9 +89,14 @@ export function timelineOf(
   }
   points.sort((one, other) => one.at - other.at);
   if (build.closed_at !== null) points.push({ kind: "now", key: "now", at: time(build.closed_at), ended: true });
-  else if (build.started_at !== null) points.push({ kind: "now", key: "now", at: began, ended: false });
+  else if (build.started_at !== null && !isAsleep(progress)) {
+    points.push({ kind: "now", key: "now", at: began, ended: false });
+  }
   return points;
 }
+
+/** A build that sleeps has its sleep as its last point. */
+const isAsleep = (progress: Progress): boolean => progress.sleeps.at(-1)?.until === null;
 
 /** Seconds between two times in which the build did not sleep. */
 export function awake(from: number, to: number, progress: Progress, now: number): number {

@@ -2,7 +2,7 @@ import { useEffect, useId, useMemo, useRef, useState, useSyncExternalStore } fro
 import { useSearchParams } from "wouter";
 import { Problem, type Schemas } from "../../../api/client.ts";
 import { Button } from "../../../parts/Button.tsx";
-import { Count, Diff } from "../../../parts/Diff.tsx";
+import { Count, Diff, Extent } from "../../../parts/Diff.tsx";
 import { Failure } from "../../../parts/Failure.tsx";
 import { FileList } from "../../../parts/FileList.tsx";
 import { Icon } from "../../../parts/Icon.tsx";
@@ -160,7 +160,7 @@ function Changed({ diff, wrap }: { diff: DiffData; wrap: boolean }) {
     <FileList
       files={patches.map((patch) => ({
         path: patch.path,
-        detail: <Count additions={patch.additions} deletions={patch.deletions} />,
+        detail: <Extent file={patch} />,
       }))}
       selected={at === undefined ? undefined : patches[at]?.path}
       onSelect={(path) => go(patches.findIndex((patch) => patch.path === path))}

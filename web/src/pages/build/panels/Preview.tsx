@@ -29,6 +29,9 @@ const WIDTHS = { fit: undefined, desktop: 1280, tablet: 820, phone: 390 } as con
 
 type Width = keyof typeof WIDTHS;
 
+/** Under this key the browser keeps that its user knows that some products can't be shown in a frame. */
+const KNOWN = "cofounder-frame-known";
+
 /** Milliseconds after which people are told that some products can't be shown in a frame. */
 const NOTHING_AFTER = 10_000;
 
@@ -270,7 +273,9 @@ function Open({ build, preview, mayChange, busy, onWish, children }: OpenProps) 
 function Frame({ src, width }: { src: string; width: number | undefined }) {
   const box = useRef<HTMLDivElement>(null);
   const [size, setSize] = useState({ width: 0, height: 0 });
-  const [hint, setHint] = useState<"wait" | "shown" | "dismissed">("wait");
+  const [hint, setHint] = useState<"wait" | "shown" | "known">(() =>
+    localStorage.getItem(KNOWN) === null ? "wait" : "known",
+  );
   const w = words.panels.preview;
   useEffect(() => {
     const element = box.current;
@@ -317,7 +322,16 @@ function Frame({ src, width }: { src: string; width: number | undefined }) {
           <a href={src} target="_blank" rel="noopener noreferrer">
             {w.newTab}
           </a>
-          <Button kind="quiet" small aria-label={w.dismiss} title={w.dismiss} onClick={() => setHint("dismissed")}>
+          <Button
+            kind="quiet"
+            small
+            aria-label={w.dismiss}
+            title={w.dismiss}
+            onClick={() => {
+              localStorage.setItem(KNOWN, "yes");
+              setHint("known");
+            }}
+          >
             <Icon name="cross" />
           </Button>
         </p>

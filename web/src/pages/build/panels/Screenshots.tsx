@@ -102,7 +102,7 @@ export default function Screenshots({ build }: PanelProps) {
                 {each.kept === false ? (
                   <div className={style.gone}>
                     <p>{w.gone}</p>
-                    <p className={style.help}>{w.goneHelp}</p>
+                    {each.kind === "agent" && <p className={style.help}>{w.goneHelp}</p>}
                   </div>
                 ) : (
                   <Thumbnail
