@@ -40,6 +40,8 @@ def operation_id(route: APIRoute) -> str:
 
 
 def _singular(noun: str) -> str:
+    if noun.endswith("ies"):
+        return f"{noun[:-3]}y"
     return noun[:-1] if noun.endswith("s") and noun not in _NOT_PLURAL else noun
 
 
