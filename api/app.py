@@ -12,8 +12,8 @@ from api import (
     conversation_schemas,
     file_schemas,
     identity_schemas,
+    project_schemas,
     schemas,
-    version_schemas,
     webhook_schemas,
 )
 from api.body_limit import BodyLimit
@@ -60,7 +60,7 @@ BODY_MAX_BYTES = 256 * 1024
 _MODELS = {
     name: model
     for module in (
-        *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, version_schemas),
+        *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, project_schemas),
         webhook_schemas,
     )
     for name, model in vars(module).items()

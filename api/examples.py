@@ -129,6 +129,8 @@ BUILD: dict[str, Any] = {
     "budget": _BUDGET | {"percent": 97, "level": "red"},
     "phases_completed": 3,
     "turn": 41,
+    "narration": "The list is sorted now. I run the tests.",
+    "queue_place": None,
     "sandbox_hours": 0.42,
     "sandbox_id": "i2c9c1d3f8e7b",
     "preview_url": None,

@@ -37,7 +37,6 @@ from db.models import (
     UnderstandingSession,
 )
 from db.organisations import OwnOrganisation
-from db.projects import VersionedProject
 from db.steering import AnsweredQuestion
 from db.usage import Sums, UsageOfBuild, UsageOfDay
 from domain.brief import (
@@ -410,48 +409,9 @@ class ProjectOut(BaseModel):
         )
 
 
-class ListedProject(BaseModel):
-    """A project without its documents."""
-
-    id: uuid.UUID
-    organisation_id: uuid.UUID
-    name: str
-    status: ProjectStatus
-    last_build_version: LastVersion
-    brief_version: int | None
-    interview_version: int | None
-    created_at: datetime
-    archived_at: datetime | None
-
-    @classmethod
-    def of(cls, versioned: VersionedProject) -> Self:
-        """The project with the versions of its documents."""
-        row = versioned.project
-        return cls(
-            id=row.id,
-            organisation_id=row.org_id,
-            name=row.name,
-            status=row.status,
-            last_build_version=row.last_build_version,
-            brief_version=versioned.brief_version,
-            interview_version=versioned.interview_version,
-            created_at=row.created_at,
-            archived_at=row.archived_at,
-        )
-
-
 _OnlyOperators = Annotated[int | None, Field(description="In microdollars, for operators; null for founders.")]
 
 NextCursor = Annotated[str | None, Field(description="`cursor` of the next page; null on the last page.")]
-
-
-class ProjectList(BaseModel):
-    """Projects, newest first."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"projects": [examples.PROJECT], "next_cursor": None}]})
-
-    projects: list[ListedProject]
-    next_cursor: NextCursor
 
 
 class OrganisationOut(BaseModel):
@@ -742,6 +702,18 @@ class JudgementOut(BaseModel):
         )
 
 
+Narration = Annotated[
+    str | None, Field(description="The last sentence that its agent has said; null once it has ended, and before.")
+]
+QueuePlace = Annotated[
+    int | None,
+    Field(
+        description="Its place among the builds that wait until their user may run another, from 1; null if it does "
+        "not wait for that."
+    ),
+]
+
+
 class BuildOut(BuildOptions, _BuildIdentity):
     """A build."""
 
@@ -769,6 +741,8 @@ class BuildOut(BuildOptions, _BuildIdentity):
     budget: BudgetOut
     phases_completed: int
     turn: int = Field(description="The number of its last turn; 0 before the first.")
+    narration: Narration
+    queue_place: QueuePlace
     sandbox_hours: float = Field(description="Hours that a sandbox has run for it today (UTC), previews aside.")
     sandbox_id: str | None
     preview_url: str | None
@@ -782,7 +756,15 @@ class BuildOut(BuildOptions, _BuildIdentity):
     closed_at: datetime | None
 
     @classmethod
-    def of(cls, costed: CostedBuild, budget: BudgetOut, *, operator: bool) -> Self:
+    def of(
+        cls,
+        costed: CostedBuild,
+        budget: BudgetOut,
+        *,
+        operator: bool,
+        narration: str | None = None,
+        queue_place: int | None = None,
+    ) -> Self:
         """The build with its user's budget; with its cost for operators."""
         row = costed.build
         others = {
@@ -794,6 +776,8 @@ class BuildOut(BuildOptions, _BuildIdentity):
             "started_from": StartOut.of(row, costed.start_version),
             "project_name": costed.project_name,
             "turn": costed.turn,
+            "narration": narration,
+            "queue_place": queue_place,
             "sandbox_hours": round(costed.sandbox_seconds / 3600, 2),
             "question": None if costed.question is None else QuestionOut.of(costed.question),
             "agent_questions": [QuestionOut.of(AnsweredQuestion(asked, None)) for asked in costed.agent_questions],

@@ -90,10 +90,16 @@ class ApiClient:
         body = _without_none({"name": name, "brief": brief, "interview": interview, "organisation_id": organisation_id})
         return await self._json("POST", "/v1/projects", json_body=body)
 
-    async def start_build(self, project_id: str, goal: str, options: BuildOptions | None = None) -> Json:
-        """Start a build. An idempotency key keeps a repeated request from starting a second one."""
+    async def start_build(
+        self, project_id: str, goal: str, options: BuildOptions | None = None, start_from: Json | None = None
+    ) -> Json:
+        """Start a build. An idempotency key keeps a repeated request from starting a second one.
+
+        `start_from`: `{"build_id": …, "snapshot": …}`, with which it begins; by default the project's newest version.
+        """
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         body = {"goal": goal, **(options.changed() if options is not None else {})}
+        body |= {} if start_from is None else {"start_from": _without_none(start_from)}
         return await self._json("POST", f"/v1/projects/{project_id}/builds", json_body=body, headers=headers)
 
     async def list_builds(
@@ -115,9 +121,21 @@ class ApiClient:
         }
         return await self._json("GET", "/v1/builds", query=filters | {"limit": limit, "cursor": cursor})
 
-    async def list_projects(self, *, limit: int | None = None, cursor: str | None = None) -> Json:
-        """Read a page of the user's projects, newest first."""
-        return await self._json("GET", "/v1/projects", query={"limit": limit, "cursor": cursor})
+    async def list_projects(
+        self, *, archived: bool = False, limit: int | None = None, cursor: str | None = None
+    ) -> Json:
+        """Read a page of the user's projects, newest first: of those that are archived, or of the others."""
+        query = {"archived": "true" if archived else None, "limit": limit, "cursor": cursor}
+        return await self._json("GET", "/v1/projects", query=query)
+
+    async def change_project(self, project_id: str, changes: Json) -> Json:
+        """Rename a project, archive it or un-archive it: `{"name": …, "archived": …}`."""
+        return await self._json("PATCH", f"/v1/projects/{project_id}", json_body=changes)
+
+    async def list_versions(self, project_id: str, before: int | None = None) -> Json:
+        """Read a page of a project's versions, the newest first. `before`: `next_before` of the previous page."""
+        query = {"before": before, "limit": 100}
+        return await self._json("GET", f"/v1/projects/{project_id}/versions", query=query)
 
     async def read_project(self, project_id: str) -> Json:
         """Read a project."""

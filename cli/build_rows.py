@@ -31,6 +31,7 @@ def print_build(console: Console, build: Json) -> None:
         "goal": build["goal"],
         **_options(build),
         "started by": build.get("started_by"),
+        "began with": start_text(build["started_from"]) if build.get("started_from") else None,
         "status": status_text(build),
         "why": build["reason"],
         "wakes at": build["wakes_at"] and local_time(build["wakes_at"]),
@@ -52,6 +53,11 @@ def print_build(console: Console, build: Json) -> None:
         print_rows(console, _question_rows(build["id"], question))
     for asked in build.get("agent_questions") or ():
         print_rows(console, _agent_question_rows(build["id"], asked))
+
+
+def start_text(start: Json) -> str:
+    """The snapshot with which a build began, in words."""
+    return f"version {start['version']}" if start["version"] else f"snapshot {start['snapshot']} of {start['build_id']}"
 
 
 def _cost(build: Json) -> str | None:

@@ -26,6 +26,7 @@ from cli.commands import (
     migrate,
     orgs,
     preview,
+    projects,
     push,
     recover,
     replay,
@@ -39,6 +40,7 @@ from cli.commands import (
     switch,
     up,
     users,
+    versions,
     wake,
     watch,
     webhooks,
@@ -50,13 +52,13 @@ from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
 
-# In the order of the help. `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `secrets`, `switch`, `limits` and `local`
-# are groups.
+# In the order of the help. `projects`, `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `secrets`, `switch`, `limits`
+# and `local` are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
     *(say, messages, answer, restore, wake, finish, cancel),
-    *(preview, files, diff, screenshots, download, push),
+    *(versions, preview, files, diff, screenshots, download, push),
     *(open_browser, me),
     *(migrate, recover, settings, replay, audit),
 )
@@ -86,6 +88,7 @@ app = typer.Typer(
 )
 for command in _COMMANDS:
     app.add_typer(command.app)
+app.add_typer(projects.app, name="projects")
 app.add_typer(orgs.app, name="orgs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sign_ins.app, name="sign-ins")

@@ -26,6 +26,18 @@ def parse_build_id(text: str) -> str:
         raise typer.BadParameter(f"{text!r} is not a build's id. Run `cofounder list` to see the ids.") from None
 
 
+def parse_start(text: str) -> tuple[str, int | None]:
+    """Parse `BUILD` or `BUILD:SNAPSHOT`.
+
+    Raises:
+        BadParameter: the build is neither an id nor `last`, or the snapshot is not a number.
+    """
+    build, colon, number = text.partition(":")
+    if colon and not (number.isdecimal() and int(number)):
+        raise typer.BadParameter(f"{number!r} is not a snapshot's number. Run `cofounder restore BUILD` to see them.")
+    return parse_build_id(build), int(number) if colon else None
+
+
 def parse_build_and_text(words: list[str]) -> tuple[str, str]:
     """Split `[BUILD] TEXT` into the build (the newest if left out) and the text.
 

@@ -166,9 +166,10 @@ _LAST_JUDGED = (
 
 _SANDBOX_SECONDS = func.sandbox_seconds(Build.id, func.date(func.timezone("UTC", func.clock_timestamp())))
 
-_LAST_TURN = (
+LAST_TURN = (
     select(func.coalesce(func.max(Turn.number), 0)).where(Turn.build_id == Build.id).correlate(Build).scalar_subquery()
 )
+"""The number of a build's last turn; 0 before the first."""
 
 _Start = aliased(Build)
 
@@ -186,7 +187,7 @@ _COSTED = (
         _JUDGE_COST,
         GateRun,
         Project.name,
-        _LAST_TURN,
+        LAST_TURN,
         _START_VERSION,
     )
     .join(Project, Project.id == Build.project_id)

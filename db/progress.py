@@ -1,10 +1,10 @@
 """Read how far a build has come, without its feed."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, select
 
 from db.models import Build, Event, GateRun, ToolCall
 from db.steering import count_unread
@@ -47,21 +47,13 @@ async def read_progress(tx: Transaction, build_id: uuid.UUID) -> BuildProgress:
     )
 
 
-async def place_in_queue(tx: Transaction, build: Build) -> int | None:
-    """The build's place among those that wait for one of its user's slots, from 1; None if it does not wait for one.
+async def places_in_queue(tx: Transaction, user_ids: Collection[str]) -> dict[uuid.UUID, int]:
+    """The place of each build of these users that waits for one of its user's slots, among those that do, from 1.
 
-    The transaction has to see all of that user's builds.
+    The transaction has to see all of their builds.
     """
-    if build.admitted_at is not None or build.closed_at is not None:
-        return None
-    ahead = await tx.session.scalar(
-        select(func.count())
-        .select_from(Build)
-        .where(
-            Build.user_id == build.user_id,
-            Build.closed_at.is_(None),
-            Build.admitted_at.is_(None),
-            tuple_(Build.created_at, Build.id) < tuple_(build.created_at, build.id),
-        )
+    place = func.row_number().over(partition_by=Build.user_id, order_by=(Build.created_at, Build.id))
+    waiting = select(Build.id, place).where(
+        Build.user_id.in_(user_ids), Build.closed_at.is_(None), Build.admitted_at.is_(None)
     )
-    return int(ahead or 0) + 1
+    return {build_id: int(number) for build_id, number in await tx.session.execute(waiting)}

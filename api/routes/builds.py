@@ -2,11 +2,11 @@
 
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from api.build_facts import read_budgets, read_queue_places
 from api.deps import (
     CurrentUserId,
     IdempotencyKey,
@@ -18,11 +18,11 @@ from api.deps import (
 )
 from api.paging import BuildsPage, Page
 from api.responses import TAKES_BODY, problems
-from api.schemas import BudgetOut, BuildList, BuildOut, NewBuild
-from db import builds, money
+from api.schemas import BuildList, BuildOut, NewBuild
+from db import builds
 from db.builds import BuildFilter, BuildRequest, CostedBuild, Start
+from db.latest_builds import last_sentences
 from db.projects import find_project
-from db.session import Access
 from db.transaction import Transaction, request_transaction
 from domain.build_options import BuildOptions
 from domain.errors import NotFound
@@ -98,12 +98,9 @@ async def list_of_user(
 async def _list(resources: Resources, user_id: str, only: BuildFilter, page: Page, operator: bool) -> BuildList:
     async with request_transaction(resources.sessions) as tx:
         rows = await builds.list_builds(tx, user_id, only, page.after, page.limit + 1)
-        listed = rows[: page.limit]
-        budgets = await _budgets(resources, tx, user_id, listed, operator)
-    return BuildList(
-        builds=[BuildOut.of(each, budgets[each.build.user_id], operator=operator) for each in listed],
-        next_cursor=page.next_cursor(listed[-1].build if len(rows) > page.limit else None),
-    )
+        listed = await _with_facts(resources, tx, user_id, rows[: page.limit], operator)
+    last = rows[: page.limit][-1].build if len(rows) > page.limit else None
+    return BuildList(builds=listed, next_cursor=page.next_cursor(last))
 
 
 @router.get(
@@ -163,24 +160,23 @@ async def _read(resources: Resources, user_id: str, build_id: uuid.UUID, operato
         build = await builds.read_build(tx, user_id, build_id)
         if build is None:
             raise NotFound(f"There is no build {build_id}.")
-        budgets = await _budgets(resources, tx, user_id, [build], operator)
-        return BuildOut.of(build, budgets[build.build.user_id], operator=operator)
+        return (await _with_facts(resources, tx, user_id, [build], operator))[0]
 
 
-async def _budgets(
-    resources: Resources, tx: Transaction, user_id: str, listed: Sequence[CostedBuild], operator: bool
-) -> dict[str, BudgetOut]:
-    """Today's budgets of those who started the builds, also of ones that ended long ago: it belongs to the user, not to
-    the build."""
-    payers = {each.build.user_id for each in listed}
-    budgets = {user_id: await _budget(tx, user_id, operator)} if user_id in payers else {}
-    if others := payers - {user_id}:
-        # The user may see these builds, and so the share of the allowance that pays for them.
-        async with request_transaction(resources.sessions.acting(Access.everything())) as every:
-            budgets |= {payer: await _budget(every, payer, operator) for payer in sorted(others)}
-    return budgets
-
-
-async def _budget(tx: Transaction, user_id: str, operator: bool) -> BudgetOut:
-    now = datetime.now(UTC)
-    return BudgetOut.of(await money.budget_of(tx, user_id, now.date()), now, operator=operator)
+async def _with_facts(
+    resources: Resources, tx: Transaction, user_id: str, read: Sequence[CostedBuild], operator: bool
+) -> list[BuildOut]:
+    rows = [each.build for each in read]
+    budgets = await read_budgets(resources, tx, user_id, {row.user_id for row in rows}, operator)
+    sentences = await last_sentences(tx, [row.id for row in rows if row.closed_at is None])
+    places = await read_queue_places(resources, rows)
+    return [
+        BuildOut.of(
+            each,
+            budgets[each.build.user_id],
+            operator=operator,
+            narration=sentences.get(each.build.id),
+            queue_place=places.get(each.build.id),
+        )
+        for each in read
+    ]

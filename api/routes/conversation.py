@@ -6,14 +6,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
+from api.build_facts import read_queue_places
 from api.conversation_schemas import ProgressOut, ToolCallOut, TurnList, TurnOut
 from api.deps import CurrentUserId, IsOperator, ResourcesDep, TransactionDep, needs
 from api.file_response import NEVER_CHANGES, bytes_of, stream_file
 from api.responses import problems
 from clients.object_store import image_key
 from db.conversation import find_call, list_turns, shows_image
-from db.progress import place_in_queue, read_progress
-from db.session import Access
+from db.progress import read_progress
 from db.transaction import request_transaction
 from domain.answer_blocks import ID
 from domain.errors import NotFound
@@ -72,12 +72,7 @@ async def progress(build_id: uuid.UUID, user_id: CurrentUserId, resources: Resou
     async with request_transaction(resources.sessions) as tx:
         build = await require_build(tx, user_id, build_id)
         read = await read_progress(tx, build_id)
-    place = None
-    if build.admitted_at is None and build.closed_at is None:
-        # Builds of the same user that this one may not see are ahead of it all the same.
-        async with request_transaction(resources.sessions.acting(Access.everything())) as every:
-            place = await place_in_queue(every, build)
-    return ProgressOut.of(read, place)
+    return ProgressOut.of(read, (await read_queue_places(resources, [build])).get(build.id))
 
 
 _IMAGE: dict[int | str, dict[str, Any]] = bytes_of("image/webp")

@@ -1,33 +1,35 @@
 """Projects: the idea brief and the interview that a founder brings."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
 import services.projects
-from api.deps import CurrentUserId, TransactionDep, needs, new_project
+from api.build_facts import read_budgets, read_queue_places
+from api.deps import CurrentUserId, IsOperator, Resources, ResourcesDep, TransactionDep, needs, new_project
 from api.errors import VERSION_CONFLICT, Problem
 from api.paging import PAGE_MAX, ProjectsPage
+from api.project_schemas import LatestBuild, ListedProject, ProjectList, VersionList, VersionOut, poster_of
 from api.responses import TAKES_BODY, problems
 from api.schemas import (
     BriefOut,
     InterviewOut,
-    ListedProject,
     NewBrief,
     NewInterview,
     NewProject,
     ProjectChange,
-    ProjectList,
     ProjectOrganisation,
     ProjectOut,
 )
-from api.version_schemas import VersionList, VersionOut
 from db import projects
+from db.latest_builds import last_sentences, latest_builds
 from db.models import Project
-from db.transaction import Transaction
+from db.projects import VersionedProject
+from db.transaction import Transaction, request_transaction
 from db.users import require_user
-from db.versions import list_versions
+from db.versions import latest_versions, list_versions
 from domain.audit import Action
 from domain.brief import Interview
 from domain.errors import NotFound
@@ -70,18 +72,19 @@ async def create(new: NewProject, user_id: CurrentUserId, tx: TransactionDep, re
 @router.get("", dependencies=[needs(Scope.BUILDS_READ)], summary="List projects", responses=problems(422))
 async def list_of_user(
     user_id: CurrentUserId,
-    tx: TransactionDep,
+    resources: ResourcesDep,
     page: ProjectsPage,
+    operator: IsOperator,
     organisation_id: Annotated[uuid.UUID | None, Query(description="Only this organisation's projects.")] = None,
     archived: Annotated[bool, Query(description="true: the archived projects instead of the others.")] = False,
 ) -> ProjectList:
-    """The projects of all the user's organisations, newest first, without their documents."""
-    rows = await projects.list_projects(tx, user_id, organisation_id, page.after, page.limit + 1, archived=archived)
-    listed = rows[: page.limit]
-    return ProjectList(
-        projects=[ListedProject.of(each) for each in listed],
-        next_cursor=page.next_cursor(listed[-1].project if len(rows) > page.limit else None),
-    )
+    """The projects of all the user's organisations, newest first, without their documents: each with its latest build
+    and its latest version."""
+    async with request_transaction(resources.sessions) as tx:
+        rows = await projects.list_projects(tx, user_id, organisation_id, page.after, page.limit + 1, archived=archived)
+        listed = await _with_latest(resources, tx, user_id, rows[: page.limit], operator)
+    last = rows[: page.limit][-1].project if len(rows) > page.limit else None
+    return ProjectList(projects=listed, next_cursor=page.next_cursor(last))
 
 
 @router.get(
@@ -254,6 +257,39 @@ async def _interview(tx: Transaction, project_id: uuid.UUID, response: Response)
     response.headers["ETag"] = f'"{row.number}"'
     interview = Interview(questions=row.questions, answers=row.answers)
     return InterviewOut(interview=interview, version=row.number, updated_at=row.created_at)
+
+
+async def _with_latest(
+    resources: Resources, tx: Transaction, user_id: str, rows: Sequence[VersionedProject], operator: bool
+) -> list[ListedProject]:
+    """The projects with what is latest of each, in a constant number of statements for each user who pays."""
+    ids = [row.project.id for row in rows]
+    builds = await latest_builds(tx, ids)
+    latest = await latest_versions(tx, ids)
+    opened = [each.build for each in builds.values() if each.build.closed_at is None]
+    budgets = await read_budgets(resources, tx, user_id, {build.user_id for build in opened}, operator)
+    sentences = await last_sentences(tx, [build.id for build in opened])
+    places = await read_queue_places(resources, opened)
+
+    def listed(row: VersionedProject) -> ListedProject:
+        build, version = builds.get(row.project.id), latest.get(row.project.id)
+        shown = (
+            None
+            if build is None
+            else LatestBuild.of(
+                build,
+                None if build.build.closed_at is not None else budgets[build.build.user_id],
+                sentences.get(build.build.id),
+                places.get(build.build.id),
+            )
+        )
+        made = None if version is None else VersionOut.of(version, row.project.last_build_version)
+        poster = None if made is None else made.poster
+        if poster is None and build is not None and build.gate is not None:
+            poster = poster_of(build.gate)
+        return ListedProject.of(row, shown, made, poster)
+
+    return [listed(row) for row in rows]
 
 
 async def _with_documents(tx: Transaction, project: Project) -> ProjectOut:

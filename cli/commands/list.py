@@ -35,6 +35,7 @@ def list_(
     project: Annotated[uuid.UUID | None, typer.Option("--project", help="Only builds of this project.")] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only builds that have not ended.")] = False,
     projects: Annotated[bool, typer.Option("--projects", help="List projects instead of builds.")] = False,
+    archived: Annotated[bool, typer.Option("--archived", help="With --projects: those that are archived.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="List at most this many.")] = 20,
     everything: Annotated[bool, typer.Option("--all", help="List all of them.")] = False,
     cursor: Annotated[
@@ -48,6 +49,9 @@ def list_(
     if projects and (status or project or only_open):
         raise typer.BadParameter("--status, --project and --open filter builds. Leave them out with --projects.")
 
+    if archived and not projects:
+        raise typer.BadParameter("--archived needs --projects.")
+
     async def run(api: "ApiClient", output: "Output") -> None:
         async def builds_page(size: int, after: str | None) -> Json:
             statuses = [str(each) for each in status or ()]
@@ -60,7 +64,7 @@ def list_(
             )
 
         async def projects_page(size: int, after: str | None) -> Json:
-            return await api.list_projects(limit=size, cursor=after)
+            return await api.list_projects(archived=archived, limit=size, cursor=after)
 
         organisations = await _organisation_names(api) if projects and not output.as_json else {}
         count = None if everything else limit

@@ -32,7 +32,7 @@ def restore(
     """Restore the workspace of an open build between two turns. Without options, list the stored snapshots.
 
     The current workspace is kept as a snapshot, and the agent is told. A closed build can't be restored: start a new
-    build of its project, which continues from the last ready version.
+    build with its snapshot (`cofounder build --from BUILD:N`).
     """
     if snapshot is not None and commit is not None:
         raise typer.BadParameter("Give --snapshot or --commit, not both.")

@@ -213,10 +213,10 @@ def _users_before_requests(sessions: Sessions) -> Callable[[httpx2.Request], Awa
     return make_user
 
 
-async def suspend(api: RunningApi, user: str) -> None:
-    """Suspend a user's account."""
+async def suspend(api: RunningApi, user: str, suspended: bool = True) -> None:
+    """Suspend a user's account, or end that."""
     async with transaction(api.sessions) as tx:
-        (await tx.session.scalars(select(User).where(User.id == user))).one().suspended = True
+        (await tx.session.scalars(select(User).where(User.id == user))).one().suspended = suspended
 
 
 async def project_row(api: RunningApi, project: str) -> Project:

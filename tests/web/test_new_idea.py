@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Locator, Page, expect
 
+from tests.harness.accessibility import scrolls_sideways
+from tests.harness.api_server import as_user, suspend
 from tests.harness.console import Console
 
 IDEA = "a library of tools for the neighbours in my street"
@@ -67,14 +69,14 @@ async def test_an_idea_is_built_by_touch(phone: Console) -> None:
     await page.get_by_role("button", name="Add a feature").tap()
     await page.get_by_label("Feature 2", exact=True).fill("Borrow one")
     await page.get_by_role("button", name="Move feature 2 up").tap()
-    await no_sideways_scroll(page)
+    assert not await scrolls_sideways(page)
     await page.get_by_role("button", name="Next").tap()
     for number in range(1, 6):
         await expect(page.get_by_text(f"Question {number} of 5")).to_be_visible()
-        await no_sideways_scroll(page)
+        assert not await scrolls_sideways(page)
         await page.get_by_role("button", name="Skip").tap()
     await expect(page.get_by_role("heading", name="Read it once more")).to_be_visible()
-    await no_sideways_scroll(page)
+    assert not await scrolls_sideways(page)
     await page.get_by_role("button", name="Create and build").tap()
     await page.wait_for_url(re.compile("/builds/"))
     [project] = await projects_of(phone)
@@ -178,11 +180,6 @@ async def tab_to(page: Page, target: Locator) -> None:
     raise AssertionError("Tab does not reach the element.")
 
 
-async def no_sideways_scroll(page: Page) -> None:
-    """The page is as wide as the window."""
-    assert await page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
-
-
 async def projects_of(console: Console) -> list[dict[str, Any]]:
     """The user's projects, with their documents."""
     listed = await console.api.http.get("/v1/projects", headers=console.headers)
@@ -201,3 +198,95 @@ async def kept_drafts(page: Page) -> list[str]:
     """The drafts that the browser keeps."""
     keys: list[str] = await page.evaluate("() => Object.keys(localStorage)")
     return [key for key in keys if "draft" in key]
+
+
+@pytest.mark.web
+async def test_a_brief_that_is_too_large_says_by_how_much(console: Console) -> None:
+    page = console.page
+    await console.open("/new")
+    await page.get_by_text("Have a brief already?").click()
+    await page.get_by_label("Brief as JSON").fill(json.dumps({**BRIEF, "research": "ü" * 36_000}))
+    await page.get_by_role("button", name="Use this brief").click()
+    await expect(page.get_by_text("Shorten it: 71 KB of 64 KB.")).to_be_visible()
+    await page.get_by_role("button", name="Next").click()
+    await expect(page.locator("[data-field=brief]")).to_be_focused()
+    await page.get_by_role("button", name="Remove research").click()
+    await expect(page.get_by_text("Shorten it")).to_have_count(0)
+    await page.get_by_role("button", name="Next").click()
+    await expect(page.get_by_role("heading", name="A few questions")).to_be_focused()
+
+
+@pytest.mark.web
+async def test_what_is_stored_but_not_built_is_built_later(console: Console) -> None:
+    page = console.page
+    console.expect_error("status of 403", "status of 409")
+    await console.open("/new?step=review")
+    await _paste(page)
+    await suspend(console.api, console.user)
+    await page.get_by_role("button", name="Create and build").click()
+    await expect(page.get_by_role("alert")).to_contain_text("Your account is suspended")
+    await expect(page.get_by_role("alert")).to_contain_text("The project is stored.")
+    await suspend(console.api, console.user, False)
+    await page.reload()
+    await page.get_by_role("button", name="Create and build").click()
+    await page.wait_for_url(re.compile("/builds/"))
+    [project], [build] = await projects_of(console), await builds_of(console)
+
+    await console.open(f"/projects/{project['id']}/edit?step=review")
+    await page.get_by_role("button", name="Save and build").click()
+    await page.get_by_role("link", name="Watch it").click()
+    await page.wait_for_url(f"{console.api.url}/builds/{build['id']}")
+
+
+@pytest.mark.web
+async def test_a_project_belongs_to_the_organisation_that_was_chosen(console: Console) -> None:
+    page = console.page
+    owned = await _organisation(console, "Allotments")
+    await _organisation(console, "Watched", role="viewer")
+    await console.open("/new?step=review")
+    await _paste(page)
+    choice = page.get_by_label("Belongs to")
+    await expect(choice.get_by_role("option")).to_have_text(["You alone", "Allotments"])
+    await choice.select_option("Allotments")
+    await page.get_by_role("button", name="Only create").click()
+    await page.wait_for_url(re.compile("/projects/"))
+    [project] = await projects_of(console)
+    assert project["organisation_id"] == owned
+    await expect(page.get_by_text("Belongs to: Allotments")).to_be_visible()
+
+
+@pytest.mark.web
+async def test_a_viewer_reads_and_changes_nothing(console: Console) -> None:
+    page = console.page
+    watched = await _organisation(console, "Watched", role="viewer")
+    project = await console.api.project("owner-of-watched", brief=BRIEF, organisation_id=watched)
+    await console.open(f"/projects/{project}")
+    await expect(page.get_by_text("You can look at this project.")).to_be_visible()
+    for button in ("Rename", "Set a secret", "Start the build", "Archive the project"):
+        await expect(page.get_by_role("button", name=button)).to_have_count(0)
+    await console.open(f"/projects/{project}/edit?step=review")
+    await expect(page.get_by_text("Bring it back")).to_be_visible()
+    await expect(page.get_by_role("button", name="Only save")).to_have_count(0)
+
+
+async def _paste(page: Page) -> None:
+    """Fill the draft with a brief, and go to the review."""
+    steps = page.get_by_role("navigation", name="Steps")
+    await steps.get_by_role("link", name="Idea").click()
+    await page.get_by_text("Have a brief already?").click()
+    await page.get_by_label("Brief as JSON").fill(json.dumps(BRIEF))
+    await page.get_by_role("button", name="Use this brief").click()
+    await steps.get_by_role("link", name="Review").click()
+
+
+async def _organisation(console: Console, name: str, role: str = "owner") -> str:
+    """Make an organisation in which the console's user has the role, and return its id."""
+    owner = as_user(console.user if role == "owner" else "owner-of-watched")
+    made = await console.api.http.post("/v1/organisations", json={"name": name}, headers=owner)
+    assert made.status_code == 201, made.text
+    organisation = str(made.json()["id"])
+    if role != "owner":
+        path = f"/v1/organisations/{organisation}/members/{console.user}"
+        added = await console.api.http.put(path, json={"role": role}, headers=owner)
+        assert added.status_code in (200, 201), added.text
+    return organisation

@@ -15,6 +15,7 @@ from db.models import Build, GateRun, Preview, Project, Question, Snapshot
 from db.projects import create_project
 from db.transaction import transaction
 from db.users import ensure_user
+from tests.harness.accessibility import scrolls_sideways, violations
 from tests.harness.console import Console
 from tests.harness.feeds import build_row
 
@@ -208,3 +209,41 @@ async def _make_ready(session: Any, build: Build, version: int) -> None:
     session.add(GateRun(build_id=build.id, number=1, snapshot_number=3, ended_at=now, findings=[], tests_run=14))
     session.add(Preview(build_id=build.id, state="closed", seq=1))
     await session.flush()
+
+
+@pytest.mark.web
+async def test_the_pages_have_nothing_against_them(console: Console) -> None:
+    page = console.page
+    await page.emulate_media(color_scheme="dark")
+    await _are_accessible(console)
+
+
+@pytest.mark.web
+async def test_the_pages_have_nothing_against_them_on_a_phone(phone: Console) -> None:
+    await _are_accessible(phone)
+
+
+async def _are_accessible(console: Console) -> None:
+    page = console.page
+    await expect(page.get_by_role("heading", name="What would you like to build?")).to_be_visible()
+    assert await violations(page) == []
+    await console.open("/new")
+    await page.get_by_role("button", name="Next").click()
+    await expect(page.get_by_label("Name", exact=True)).to_be_focused()
+    assert await violations(page) == []
+
+    project, _ = await _versions(console, 2)
+    await build_row(console.api.sessions, console.user, status="needs_input", waiting_for="founder")
+    await build_row(console.api.sessions, console.user, status="sleeping")
+    shown = {
+        "/": "Needs you",
+        f"/projects/{project}": "Versions",
+        f"/projects/{project}/edit": "Change the idea",
+        f"/projects/{project}/edit?step=interview": "A few questions",
+        f"/projects/{project}/edit?step=review": "Read it once more",
+    }
+    for path, heading in shown.items():
+        await console.open(path)
+        await expect(page.get_by_role("heading", name=heading)).to_be_visible()
+        assert (path, await violations(page)) == (path, [])
+        assert (path, await scrolls_sideways(page)) == (path, False)

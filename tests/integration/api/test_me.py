@@ -62,6 +62,7 @@ async def test_a_switch_of_ones_own_shows(api: RunningApi) -> None:
         await switch_on(tx, SwitchScope.USER, "eve")
 
 
+@pytest.mark.thorough
 async def test_the_kill_switch_and_the_rehearsal_model_show(stack: LocalStack) -> None:
     own = settings_for(await new_database(stack), stack.environment, autonomous_agent=False, rehearsal_model=True)
     async with running_api(own, stack.environment) as off:

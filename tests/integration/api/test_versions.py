@@ -7,16 +7,20 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import event, func, select, text, update
 
+from db.feed import append_events
 from db.formats import ThisProcess, announce, own_formats
-from db.models import Build, GateRun, Preview, Process, Project, Snapshot
+from db.models import Build, GateRun, Preview, Process, Project, Question, Snapshot
+from db.projects import change_project, lock_project
 from db.snapshots import mark_deleted, snapshot_to_continue, superfluous_snapshots
 from db.transaction import transaction
+from domain.events import NarrationEvent, StatusEvent
 from domain.formats import SCHEMA
 from local.stack import LocalStack
 from services.starts import CHOSEN_START
 from tests.harness.api_server import BRIEF, RunningApi, as_user, new_database, running_api, settings_for
+from tests.harness.wait import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +125,7 @@ async def test_a_build_begins_with_the_version_that_its_founder_chose(api: Runni
     assert await _begins_with(api, build["id"]) == (build["id"], 1), "its own work comes first"
 
 
+@pytest.mark.thorough
 async def test_a_build_begins_with_a_snapshot_of_a_failed_one(api: RunningApi) -> None:
     project = await api.project()
     failed = await api.build(project)
@@ -133,6 +138,7 @@ async def test_a_build_begins_with_a_snapshot_of_a_failed_one(api: RunningApi) -
     assert (fresh["started_from"], await _begins_with(api, fresh["id"])) == (None, None)
 
 
+@pytest.mark.thorough
 async def test_a_row_of_an_earlier_version_begins_with_the_last_product(api: RunningApi) -> None:
     project = await api.project()
     first = await _make_version(api, project, 1)
@@ -169,6 +175,7 @@ async def test_a_start_that_can_not_be_is_refused(api: RunningApi) -> None:
     assert (refused.status_code, refused.json()["kept"]) == (409, [])
 
 
+@pytest.mark.thorough
 async def test_a_repeat_is_the_same_build_even_if_the_snapshot_is_gone(api: RunningApi) -> None:
     project = await api.project()
     first = await _make_version(api, project, 1)
@@ -204,6 +211,7 @@ async def test_what_an_open_build_begins_with_is_not_deleted(api: RunningApi) ->
     assert await superfluous() == {1, 2, 3}
 
 
+@pytest.mark.thorough
 async def test_a_start_waits_for_a_deletion_and_is_refused(api: RunningApi) -> None:
     project = await api.project()
     failed = await api.build(project)
@@ -220,13 +228,28 @@ async def test_a_start_waits_for_a_deletion_and_is_refused(api: RunningApi) -> N
 async def _blocked(api: RunningApi) -> None:
     """Wait until a statement waits for a lock."""
     waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-    while True:
+
+    async def is_blocked() -> bool:
         async with transaction(api.sessions) as tx:
-            if (await tx.execute(text(waiting), {})).scalar():
-                return
-        await asyncio.sleep(0.02)
+            return bool((await tx.execute(text(waiting), {})).scalar())
+
+    await wait_until(is_blocked, seconds=60)
 
 
+@pytest.mark.thorough
+async def test_a_start_waits_for_archiving_and_is_refused(api: RunningApi) -> None:
+    project = await api.project()
+    async with transaction(api.sessions) as tx:
+        row = await lock_project(tx, "founder", uuid.UUID(project), against_builds=True)
+        assert row is not None
+        await change_project(tx, row, name=None, archived=True)
+        starting = asyncio.create_task(_start(api, project))
+        await _blocked(api)
+    refused = await starting
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:cofounder:problem:project-archived")
+
+
+@pytest.mark.thorough
 async def test_a_worker_of_an_earlier_version_must_end_first(api: RunningApi) -> None:
     project = await api.project()
     first = await _make_version(api, project, 1)
@@ -272,3 +295,86 @@ async def test_a_project_is_renamed_and_archived(api: RunningApi) -> None:
     for wrong in ({"name": " "}, {"name": "x" * 121}, {"archived": "maybe"}, {"user": "eve"}):
         assert (await api.http.patch(path, json=wrong, headers=mine)).status_code == 422
     assert (await api.http.patch(path, json={"name": "Mine"}, headers=as_user("eve"))).status_code == 404
+
+
+async def _say(api: RunningApi, build: str, *sentences: str) -> None:
+    async with transaction(api.sessions) as tx:
+        said = [NarrationEvent(text=sentence, claim="c") for sentence in sentences]
+        await append_events(tx, uuid.UUID(build), [*said, StatusEvent(status="code")], turn=1)
+
+
+async def test_a_list_of_projects_says_what_is_latest_of_each(api: RunningApi) -> None:
+    mine = as_user("lena")
+    never, running, ready = [await api.project("lena", name=name, brief=BRIEF) for name in ("a", "b", "c")]
+
+    async def start(project: str) -> str:
+        answer = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "Go."}, headers=mine)
+        return str((await _started(answer))["id"])
+
+    done = await start(ready)
+    await _close(api, done, "ready")
+    open_build = await start(running)
+    await _say(api, open_build, "First.", "The list is sorted now.")
+    async with transaction(api.sessions) as tx:
+        row = await tx.session.get_one(Build, uuid.UUID(done))
+        row.build_version = 1
+        (await tx.session.get_one(Project, row.project_id)).last_build_version = 1
+        gate = {"snapshot_number": 1, "ended_at": func.now(), "findings": []}
+        tx.session.add(GateRun(build_id=row.id, number=1, tests_run=3, screenshots={"mobile": "m"}, **gate))
+        tx.session.add(GateRun(build_id=uuid.UUID(open_build), number=1, screenshots={"desktop": "d"}, **gate))
+        tx.session.add(
+            Question(id=uuid.uuid4(), build_id=uuid.UUID(open_build), problem="Which?", tried=[], options=["a", "b"])
+        )
+        values = {"status": "needs_input", "waiting_for": "founder", "reason": "It asks."}
+        await tx.session.execute(update(Build).where(Build.id == uuid.UUID(open_build)).values(**values))
+    queued = await start(never)
+    listed = (await api.http.get("/v1/projects", headers=mine)).json()["projects"]
+    of_ready, of_running, of_queued = listed
+    assert (
+        of_ready["latest_build"].items() >= {"id": done, "narration": None, "level": None, "build_version": 1}.items()
+    )
+    assert of_ready["latest_version"].items() >= {"version": 1, "tests": 3, "is_current": True}.items()
+    assert of_ready["poster"] == f"/v1/builds/{done}/screenshots/gate-1-mobile"
+    build = of_running["latest_build"]
+    assert build.items() >= {"status": "needs_input", "waiting_for": "founder", "reason": "It asks."}.items()
+    assert (build["narration"], build["question"]["problem"]) == ("The list is sorted now.", "Which?")
+    assert (build["level"], build["queue_place"]) == ("green", 1)
+    assert (of_running["latest_version"], of_running["poster"]) == (
+        None,
+        f"/v1/builds/{open_build}/screenshots/gate-1-desktop",
+    )
+    assert (of_queued["latest_build"]["id"], of_queued["latest_build"]["queue_place"]) == (queued, 2)
+    builds = (await api.http.get("/v1/builds", headers=mine, params={"open": "true"})).json()["builds"]
+    assert [(each["id"], each["queue_place"], each["narration"]) for each in builds] == [
+        (queued, 2, None),
+        (open_build, 1, "The list is sorted now."),
+    ]
+    assert await _projects_of(api, "eve") == []
+
+
+async def _projects_of(api: RunningApi, user: str) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = (await api.http.get("/v1/projects", headers=as_user(user))).json()["projects"]
+    return listed
+
+
+async def test_a_list_of_many_projects_takes_no_more_statements(api: RunningApi) -> None:
+    statements: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        statements.append(arguments[2])
+
+    async def count(projects: int) -> int:
+        user = f"owner-of-{projects}"
+        for _ in range(projects):
+            path = f"/v1/projects/{await api.project(user)}/builds"
+            await _started(await api.http.post(path, json={"goal": "Go."}, headers=as_user(user)))
+        await _projects_of(api, user)  # the key's use is noted once a minute
+        engine = api.resources.sessions.statements.sync_engine
+        event.listen(engine, "before_cursor_execute", note)
+        statements.clear()
+        listed = await _projects_of(api, user)
+        event.remove(engine, "before_cursor_execute", note)
+        assert len(listed) == projects
+        return len([each for each in statements if "from" in each.lower()])
+
+    assert 4 < await count(1) == await count(5)

@@ -28,7 +28,7 @@ from clients.cipher import cipher_of
 from clients.object_store import ObjectStore, image_key
 from db.feed import append_events
 from db.identities import find_user_of
-from db.models import Build, GateRun, Message, Question, Snapshot, ToolCall, Turn
+from db.models import Build, GateRun, Message, Project, Question, Snapshot, ToolCall, Turn
 from db.project_secrets import list_secrets
 from db.steering import add_agent_question, close_question
 from db.transaction import transaction
@@ -40,7 +40,16 @@ from domain.tool_output import render_result
 from domain.workspace_diff import StoredDiff
 from local.stack import LocalStack
 from services.product_secrets import open_secrets
-from tests.harness.api_server import OPERATORS, TOKEN, RunningApi, as_user, new_database, running_api, settings_for
+from tests.harness.api_server import (
+    BRIEF,
+    OPERATORS,
+    TOKEN,
+    RunningApi,
+    as_user,
+    new_database,
+    running_api,
+    settings_for,
+)
 from tests.harness.git_server import TOKEN as GIT_TOKEN
 from tests.harness.git_server import git_server
 from tests.harness.stored_diffs import PATCH, end_phase, make_diff, store_diff
@@ -106,6 +115,45 @@ async def test_a_preview_is_shared_and_the_link_revoked(run: Run, api: RunningAp
     assert "no link" in told(await run("preview", build, "--revoke", made["id"]))
     assert "no link that works" in (await run("preview", build, "--links")).output
     assert "needs --share" in (await run("preview", build, "--hours", "2")).output
+
+
+async def test_a_build_begins_with_an_earlier_version(run: Run, api: RunningApi) -> None:
+    project = await api.project(name="Pantry Pal", brief=BRIEF)
+    assert "No version yet" in (await run("versions", project)).output
+    build = await api.build(project)
+    async with transaction(api.sessions) as tx:
+        row = await tx.session.get_one(Build, uuid.UUID(build))
+        row.status, row.closed_at, row.build_version = "ready", func.now(), 1
+        (await tx.session.get_one(Project, row.project_id)).last_build_version = 1
+        for number in (1, 2):
+            stored = {"state": "stored", "archive_sha256": "a", "manifest_sha256": "b", "stored_at": func.now()}
+            ids = {"id": uuid.uuid4(), "build_id": row.id, "project_id": row.project_id, "claim": uuid.uuid4()}
+            keys = {"archive_key": "a", "manifest_key": "m"}
+            tx.session.add(Snapshot(**ids, number=number, reason="phase", final=number == 2, **keys, **stored))
+    listed = (await run("versions", project)).output
+    assert (build in listed, "nothing" in listed) == (True, True)
+    assert "is not kept. Those kept: 1, 2" in told(await run("build", "--from", f"{build}:3", "--no-watch"))
+    for wrong in (["--from", f"{build}:x"], ["--from", build, "--idea", "Another."], ["--from", "x"]):
+        assert (await run("build", *wrong)).exit_code == 2
+    started = await run("build", "--from", f"{build}:1", "--goal", "Roll back.", "--no-watch", "--json")
+    made = json.loads(started.stdout)
+    assert made["project_id"] == project
+    assert made["started_from"] == {"build_id": build, "snapshot": 1, "version": 1}
+    [began_with] = [line for line in (await run("show", made["id"])).output.splitlines() if "began with" in line]
+    assert began_with.endswith("version 1")
+    assert "before you archive" in told(await run("projects", "archive", project))
+
+
+async def test_projects_are_renamed_and_archived(run: Run, api: RunningApi) -> None:
+    project = await api.project(name="Before", brief=BRIEF)
+    assert "is called After now" in (await run("projects", "rename", project, "After")).output
+    assert "After is archived" in (await run("projects", "archive", project)).output
+    assert project not in (await run("list", "--projects", "--all")).output
+    assert project in (await run("list", "--projects", "--archived")).output
+    assert "is archived" in told(await run("build", "--project", project, "--no-watch"))
+    assert "not archived any more" in (await run("projects", "unarchive", project)).output
+    assert project in (await run("list", "--projects", "--all")).output
+    assert (await run("list", "--archived")).exit_code == 2
 
 
 async def test_screenshots_are_listed_and_saved(run: Run, api: RunningApi, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ export const projects = {
   open: "Open",
   preview: "Preview",
   version: (version: number) => `Version ${version}`,
+  ready: ", ready",
   noVersion: "No version yet",
   notBuilt: "Not built yet",
   poster: (name: string) => `Screenshot of ${name}`,

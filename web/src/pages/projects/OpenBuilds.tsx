@@ -78,5 +78,5 @@ export function Running({ builds }: Props) {
 }
 
 function sayOf(build: Schemas["BuildOut"], now: number): string {
-  return sentence(build, { progress: undefined, snapshot: undefined, said: null, now }).text;
+  return sentence(build, { progress: undefined, snapshot: undefined, said: build.narration ?? null, now }).text;
 }

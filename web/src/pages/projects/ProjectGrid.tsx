@@ -7,6 +7,7 @@ import { Button, ButtonLink } from "../../parts/Button.tsx";
 import { Field } from "../../parts/Field.tsx";
 import { Picture } from "../../parts/Picture.tsx";
 import { printable } from "../../parts/printable.ts";
+import { Status } from "../../parts/Status.tsx";
 import { Time } from "../../parts/Time.tsx";
 import { paths } from "../../paths.ts";
 import { words } from "../../words/index.ts";
@@ -93,9 +94,17 @@ export function ProjectGrid({ projects, title, canSearch = false }: Props) {
 
 function ProjectCard({ project }: { project: Schemas["ListedProject"] }) {
   const name = printable(project.name);
+  const { latest_build: build, latest_version: version } = project;
+  const readyAt = version?.ready_at;
   return (
     <li className={style.card}>
-      {project.last_build_version > 0 && <Picture className={style.poster} path={undefined} alt={text.poster(name)} />}
+      {project.poster ? (
+        <Picture className={style.poster} path={project.poster} alt={text.poster(name)} />
+      ) : (
+        <div className={`${style.poster} ${style.initial}`} aria-hidden>
+          {[...name.trim()][0]}
+        </div>
+      )}
       <div className={style.cardBody}>
         <h3>
           <Link to={paths.project(project.id)} className={style.cardLink}>
@@ -103,13 +112,23 @@ function ProjectCard({ project }: { project: Schemas["ListedProject"] }) {
           </Link>
         </h3>
         <p className={style.quiet}>
-          {project.last_build_version > 0 ? text.version(project.last_build_version) : text.noVersion} {" · "}
-          <Time at={project.created_at} as="ago" />
+          {version ? text.version(version.version) : build ? text.noVersion : text.notBuilt}
+          {readyAt && (
+            <>
+              {text.ready} <Time at={readyAt} as="ago" />
+            </>
+          )}
         </p>
         <div className={style.cardActions}>
           <ButtonLink to={paths.project(project.id)} small>
             {text.open} <span className="visually-hidden">{name}</span>
           </ButtonLink>
+          {version && (
+            <ButtonLink to={paths.buildTab(version.build_id, "preview")} small>
+              {text.preview} <span className="visually-hidden">{name}</span>
+            </ButtonLink>
+          )}
+          {build && build.status !== "ready" && <Status status={build.status} waitingFor={build.waiting_for} />}
         </div>
       </div>
     </li>
