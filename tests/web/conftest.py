@@ -33,6 +33,8 @@ from tests.harness.worker import WorkerHarness, worker_harness
 
 _ROOT = Path(__file__).parents[2]
 
+_SECRETS_KEY = "main:c2l4dGVlbiBieXRlcyBvciBtb3JlLCBmb3IgdGVzdHM="
+
 _QUEUE = "web-tests"
 """The task queue of the API, and of the worker if a test has one."""
 
@@ -55,6 +57,8 @@ async def web_api(stack: LocalStack) -> AsyncIterator[RunningApi]:
         environment,
         temporal_task_queue=_QUEUE,
         api_operator_token=SecretStr(OPERATORS),
+        secrets_key=SecretStr(_SECRETS_KEY),
+        webhook_private_hosts="127.0.0.1",
     )
     async with running_api(settings, environment) as running:
         yield running

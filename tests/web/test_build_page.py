@@ -10,8 +10,9 @@ from sqlalchemy import update
 
 from db.models import Question
 from db.transaction import transaction
+from domain.events import ResumedEvent
 from tests.harness.console import Console
-from tests.harness.feeds import build_row, feed_lines, write_feed
+from tests.harness.feeds import build_row, feed_lines, write_events, write_feed
 from tests.harness.scripts import PRODUCT, bash, hold, steps
 from tests.harness.worker import WorkerHarness
 from tests.web.build_page import ask, box, change, receipts, sentence, status_chip
@@ -133,6 +134,56 @@ async def test_stopping_asks_first(console: Console) -> None:
         await page.get_by_role("dialog", name="Stop this build?").get_by_role("button", name=answer).click()
         await expect(page.get_by_role("dialog")).to_have_count(0)
     await expect(sentence(page)).to_have_text("It is stopping. Its work is saved first.")
+
+
+@pytest.mark.web
+async def test_wrapping_up_asks_first(console: Console) -> None:
+    build = await build_row(console.api.sessions, console.user)
+    await console.open(f"/builds/{build}")
+    page = console.page
+    await page.get_by_role("button", name="Wrap up now").click()
+    dialog = page.get_by_role("dialog", name="Wrap up now?")
+    await dialog.get_by_role("button", name="Wrap up now").click()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await expect(page.locator("[data-announcement]")).to_have_text("It wraps up when the agent's current turn ends.")
+
+
+@pytest.mark.web
+async def test_the_agents_own_question_holds_nothing_up(console: Console) -> None:
+    build = await build_row(console.api.sessions, console.user)
+    async with transaction(console.api.sessions) as tx:
+        asked = Question(id=uuid.uuid4(), build_id=build, problem="Which colour?", tried=[], options=["Blue", "Red"])
+        asked.tool_use_id, asked.default_option, asked.closed_at = "toolu_1", "Blue", datetime.now(UTC)
+        tx.session.add(asked)
+    page = console.page
+    await console.open(f"/builds/{build}")
+    await expect(page.get_by_role("alert")).to_have_count(0)
+    await page.get_by_role("button", name="1 question of the agent").click()
+    card = page.get_by_role("region", name="The agent asks")
+    await expect(card).to_contain_text("It goes on with “Blue” until you answer.")
+    await card.get_by_label("Red").check()
+    await card.get_by_role("button", name="Answer").click()
+    await expect(card).to_have_count(0)
+    await expect(status_chip(page, "Building")).to_be_visible()
+
+
+@pytest.mark.web
+async def test_what_a_restored_workspace_has_lost_is_said_until_it_is_hidden(console: Console) -> None:
+    build = await build_row(console.api.sessions, console.user)
+    lost = "the sandbox was replaced: the workspace was restored from snapshot 1"
+    resumed = ResumedEvent(reason="its sandbox was lost", continuing_from="phase 1, turn 7", changes=[lost])
+    await console.open(f"/builds/{build}")
+    page = console.page
+    await expect(box(page)).to_be_visible()
+    await write_events(console.api.sessions, build, resumed)
+    notice = page.locator("p", has_text="The workspace was restored").locator("..")
+    await expect(notice).to_contain_text("It goes on from phase 1, turn 7.")
+    await expect(notice).to_contain_text(lost)
+    await notice.get_by_role("button", name="Hide").click()
+    await expect(page.get_by_text("The workspace was restored", exact=True)).to_have_count(0)
+    await page.reload()
+    await expect(box(page)).to_be_visible()
+    await expect(page.get_by_text("The workspace was restored", exact=True)).to_have_count(0)
 
 
 @pytest.mark.web

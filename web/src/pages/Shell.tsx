@@ -97,7 +97,7 @@ function Bar() {
       <span className={style.space} />
       {account.data !== undefined && (
         <Link to={paths.usage()} className={style.meter}>
-          <span className="visually-hidden">{words.shell.usage}</span>
+          <span className="visually-hidden">{words.shell.usage}: </span>
           <Meter budget={account.data.budget} compact />
         </Link>
       )}

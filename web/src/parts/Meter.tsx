@@ -13,16 +13,20 @@ export function Meter({ budget, compact = false }: { budget: Schemas["BudgetOut"
     <span className={`${style.meter} ${style[level] ?? ""} ${compact ? style.compact : ""}`}>
       <span
         className={style.track}
-        role="meter"
-        aria-valuemin={0}
-        aria-valuemax={100}
-        aria-valuenow={Math.min(percent, 100)}
-        aria-valuetext={text}
-        aria-label={words.meter.label}
+        {...(compact
+          ? { "aria-hidden": true }
+          : {
+              role: "meter",
+              "aria-valuemin": 0,
+              "aria-valuemax": 100,
+              "aria-valuenow": Math.min(percent, 100),
+              "aria-valuetext": text,
+              "aria-label": words.meter.label,
+            })}
       >
         <span className={style.fill} style={{ inlineSize: `${Math.min(percent, 100)}%` }} />
       </span>
-      <span className={style.text} aria-hidden>
+      <span className={style.text} aria-hidden={!compact}>
         {compact ? `${percent} %` : text}
       </span>
     </span>

@@ -133,6 +133,7 @@ export const timeline = {
   gateRuns: "runs",
   asleep: (time: string) => `Asleep for ${time}`,
   asleepNow: "Asleep",
+  since: "since",
   snapshot: (number: number) => `Snapshot ${number}`,
   ended: { ready: "Ready", failed: "Stopped with an error", cancelled: "Stopped" } as Record<string, string>,
   show: "Show in feed",

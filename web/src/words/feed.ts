@@ -74,7 +74,7 @@ export const feed = {
     warning: "Warning",
   },
 
-  turn: (turn: number) => `turn ${turn}`,
+  turn: (turn: number) => `Turn ${turn}`,
   work: (work: WorkSummary) => {
     const done = [
       ...(work.files > 0 ? [`${counted(work.files, "file")} changed`] : []),

@@ -9,6 +9,7 @@ import style from "./Account.module.css";
 import { Keys } from "./Keys.tsx";
 import { Organisations } from "./Organisations.tsx";
 import { SignIns } from "./SignIns.tsx";
+import { Webhooks } from "./Webhooks.tsx";
 
 /** Who you are, and what acts for you: keys, browsers that are signed in, organisations. */
 export default function Account() {
@@ -20,6 +21,7 @@ export default function Account() {
       <Keys />
       <SignIns />
       <Organisations />
+      <Webhooks />
     </div>
   );
 }

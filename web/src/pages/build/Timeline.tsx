@@ -229,7 +229,11 @@ function Detail({ point, changed }: { point: TimelinePoint } & Pick<TimelineProp
         </p>
       );
     case "sleep":
-      return null;
+      return (
+        <p className={style.detail}>
+          {text.since} <Time at={new Date(point.at).toISOString()} />
+        </p>
+      );
     case "now":
       return (
         <p className={style.detail}>

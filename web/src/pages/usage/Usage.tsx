@@ -1,5 +1,5 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { useRef, useState } from "react";
 import { Link } from "wouter";
 import { api, dataOf, type Schemas } from "../../api/client.ts";
 import { useAccount } from "../../api/queries.ts";
@@ -137,11 +137,14 @@ function Days() {
     queryFn: () => dataOf(api.GET("/v1/usage", { params: { query: range } })),
     placeholderData: keepPreviousData,
   });
+  // An answer that fails leaves the last one, and the form with which to ask for other days.
+  const last = useRef<Schemas["UsageOut"]>(undefined);
+  if (usage.data !== undefined) last.current = usage.data;
   if (usage.isPending) return <Skeleton lines={6} />;
   return (
     <>
       {usage.isError && <Failure error={usage.error} retry={usage.refetch} />}
-      {usage.data !== undefined && <Tables usage={usage.data} onRange={setRange} />}
+      {last.current !== undefined && <Tables usage={last.current} onRange={setRange} />}
     </>
   );
 }

@@ -1,0 +1,147 @@
+"""The pages for the account and for usage."""
+
+import re
+import uuid
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from playwright.async_api import Locator, Page, expect
+from sqlalchemy import select
+
+from db.models import ApiKey
+from db.transaction import transaction
+from tests.harness.accessibility import scrolls_sideways, violations
+from tests.harness.api_server import make_key
+from tests.harness.console import Console
+from tests.harness.feeds import build_row
+from tests.harness.receiver import receiving
+
+PAGES = ("/account", "/usage")
+
+
+def section(page: Page, name: str) -> Locator:
+    return page.get_by_role("region", name=name)
+
+
+async def test_a_key_is_shown_once_replaced_and_revoked(console: Console) -> None:
+    page = console.page
+    await console.open("/account")
+    keys = section(page, "API keys")
+    await keys.get_by_role("button", name="Make a key").click()
+    name = 'nightly <img src=x onerror="alert(1)">'
+    await page.get_by_label("Name", exact=True).fill(name)
+    await page.get_by_label("Start, steer and stop builds").uncheck()
+    await page.get_by_role("button", name="Make the key").click()
+    shown = page.get_by_role("dialog", name="The new key")
+    secret = await shown.locator("code").inner_text()
+    assert secret.startswith("cf_")
+    me = await console.api.http.get("/v1/me", headers={"Authorization": f"Bearer {secret}"})
+    assert "builds:write" not in me.json()["scopes"]
+    assert "builds:read" in me.json()["scopes"]
+    await shown.get_by_role("button", name="I have stored it").click()
+    await expect(page.get_by_text(secret)).to_have_count(0)
+    await expect(keys.get_by_text(name)).to_be_visible()
+
+    await keys.get_by_role("button", name=f"Replace: {name}").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Replace").click()
+    replaced = await shown.locator("code").inner_text()
+    assert replaced != secret
+    await shown.get_by_role("button", name="I have stored it").click()
+    await expect(keys.get_by_text("Replaced: it ends soon")).to_be_visible()
+
+    await keys.get_by_role("button", name=f"Revoke: {name}").first.click()  # the newest, and with it what it replaced
+    await page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    await expect(keys.get_by_text(name)).to_have_count(0)
+    async with transaction(console.api.sessions) as tx:
+        query = select(ApiKey.revoked_at).where(ApiKey.user_id == console.user, ApiKey.name == name)
+        assert all((await tx.session.scalars(query)).all())
+
+
+async def test_an_organisation_and_its_webhook(console: Console) -> None:
+    page = console.page
+    member = f"bob-{uuid.uuid4()}"
+    await make_key(console.api.sessions, member)
+    await console.open("/account")
+    await page.get_by_role("button", name="Make an organisation").click()
+    await page.get_by_role("dialog").get_by_label("Name").fill("The choir")
+    await page.get_by_role("dialog").get_by_role("button", name="Make an organisation").click()
+    choir = section(page, "Organisations").get_by_role("listitem").filter(has_text="The choir")
+    await choir.get_by_role("button", name="Members").click()
+    await page.get_by_label("Add a member").fill(member)
+    await page.get_by_role("button", name="Add", exact=True).click()
+    await expect(page.get_by_role("row").filter(has_text=member)).to_be_visible()
+    console.expect_error("status of 404")
+    await page.get_by_label("Add a member").fill("nobody-of-this-name")
+    await page.get_by_role("button", name="Add", exact=True).click()
+    await expect(page.get_by_role("alert")).to_contain_text("nobody-of-this-name")
+    await page.get_by_role("button", name="Close").click()
+
+    async with receiving() as receiver:
+        await page.get_by_role("button", name="Make a webhook").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Address").fill("https://10.0.0.1/hook")
+        console.expect_error("status of 422")
+        await dialog.get_by_role("button", name="Make a webhook").click()
+        await expect(dialog.get_by_role("alert")).to_contain_text("private address")
+        await dialog.get_by_label("Address").fill(receiver.url)
+        await dialog.get_by_label("Whose builds").select_option("The choir")
+        await dialog.get_by_role("button", name="Make a webhook").click()
+        await page.get_by_role("dialog", name="The new webhook's secret").get_by_role("button", name="I have").click()
+        webhooks = section(page, "Webhooks")
+        await expect(webhooks.get_by_text(receiver.url)).to_be_visible()
+        await webhooks.get_by_role("button", name="Test").click()
+        deliveries = page.get_by_role("dialog")
+        await expect(deliveries.get_by_text("A test")).to_be_visible()
+        await expect(deliveries.get_by_text("Queued")).to_be_visible()
+        await deliveries.get_by_role("button", name="Close").click()
+        await webhooks.get_by_role("button", name="Switch off").click()
+        await expect(webhooks.get_by_role("button", name="Switch on")).to_be_visible()
+
+
+@pytest.mark.web
+async def test_another_browser_is_signed_out(console: Console, phone: Console) -> None:
+    link = await console.sign_in_link("/account")
+    phone.expect_error("status of 401")
+    await phone.page.goto(link)
+    await expect(phone.page.get_by_role("heading", name="Account")).to_be_visible()
+    await console.open("/account")
+    browsers = section(console.page, "Browsers that are signed in").get_by_role("listitem")
+    await expect(browsers.filter(has_text="This browser").get_by_role("button")).to_have_count(0)
+    await browsers.get_by_role("button", name="Sign out").first.click()
+    await console.page.get_by_role("dialog").get_by_role("button", name="Sign out").click()
+    await expect(console.page.get_by_role("dialog")).to_have_count(0)
+    await phone.page.reload()
+    await expect(phone.page.get_by_role("dialog", name="You are signed out")).to_be_visible()
+
+
+async def test_usage_says_what_was_used_and_when_the_next_allowance_begins(console: Console) -> None:
+    page = console.page
+    await build_row(console.api.sessions, console.user)
+    await console.open("/usage")
+    await expect(page.get_by_role("meter", name="Today's allowance").last).to_have_attribute(
+        "aria-valuetext", re.compile(r"0 % of today's allowance")
+    )
+    await expect(page.get_by_text(re.compile("00:00 UTC"))).to_be_visible()
+    await expect(page.get_by_text("No model was called in these days.")).to_be_visible()
+    today = datetime.now(UTC).date()
+    await page.get_by_label("From").fill((today + timedelta(days=1)).isoformat())
+    await page.get_by_label("To", exact=True).fill(today.isoformat())
+    console.expect_error("status of 422")
+    await page.get_by_role("button", name="Show").click()
+    await expect(page.get_by_role("alert")).to_contain_text("which is after")
+    await page.get_by_label("From").fill(date(today.year, 1, 1).isoformat())
+    await page.get_by_role("button", name="Show").click()
+    await expect(page.get_by_role("alert")).to_have_count(0)
+
+
+@pytest.mark.web
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+async def test_the_pages_have_nothing_against_them(console: Console, phone: Console, theme: str, path: str) -> None:
+    for each in (console, phone):
+        await each.page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+        await each.open(path)
+        await expect(each.page.get_by_role("heading", level=2).first).to_be_visible()
+        await expect(each.page.get_by_role("status", name="Loading")).to_have_count(0)
+        assert await violations(each.page) == []
+        assert not await scrolls_sideways(each.page)

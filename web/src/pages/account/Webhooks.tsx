@@ -1,0 +1,253 @@
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { type FormEvent, useState } from "react";
+import { api, dataOf, type Schemas } from "../../api/client.ts";
+import { useMe } from "../../api/queries.ts";
+import { Button } from "../../parts/Button.tsx";
+import { Confirm } from "../../parts/Confirm.tsx";
+import { Copy } from "../../parts/Copy.tsx";
+import { Dialog } from "../../parts/Dialog.tsx";
+import { Failure } from "../../parts/Failure.tsx";
+import { Icon } from "../../parts/Icon.tsx";
+import { printable } from "../../parts/printable.ts";
+import { Skeleton } from "../../parts/Skeleton.tsx";
+import { Time } from "../../parts/Time.tsx";
+import { words } from "../../words/index.ts";
+import style from "./Account.module.css";
+import { Item } from "./Item.tsx";
+
+const QUERY = ["webhooks"] as const;
+
+/** While a delivery is under way, its list is read again this often, in milliseconds. */
+const REFRESH = 2_000;
+
+type Webhook = Schemas["WebhookOut"];
+type Asked = { what: "make" } | { what: "delete" | "deliveries"; webhook: Webhook };
+
+/** The webhooks of the organisations that the user owns. */
+export function Webhooks() {
+  const client = useQueryClient();
+  const list = useQuery({ queryKey: QUERY, queryFn: () => dataOf(api.GET("/v1/webhooks")) });
+  const [asked, setAsked] = useState<Asked>();
+  const [secret, setSecret] = useState<string>();
+  const refresh = () => client.invalidateQueries({ queryKey: QUERY });
+  const change = useMutation({
+    mutationFn: ({ id, enabled }: { id: string; enabled: boolean }) =>
+      dataOf(api.PATCH("/v1/webhooks/{webhook_id}", { params: { path: { webhook_id: id } }, body: { enabled } })),
+    onSuccess: refresh,
+  });
+  const test = useMutation({
+    mutationFn: (webhook: Webhook) =>
+      dataOf(api.POST("/v1/webhooks/{webhook_id}/test", { params: { path: { webhook_id: webhook.id } } })),
+    onSuccess: (_, webhook) => setAsked({ what: "deliveries", webhook }),
+  });
+  return (
+    <section className={style.card} aria-labelledby="webhooks">
+      <div className={style.head}>
+        <h2 id="webhooks">{words.account.webhooks}</h2>
+        <Button onClick={() => setAsked({ what: "make" })}>
+          <Icon name="plus" /> {words.account.makeWebhook}
+        </Button>
+      </div>
+      <p className={style.help}>{words.account.webhooksHelp}</p>
+      {list.isPending && <Skeleton />}
+      {list.isError && <Failure error={list.error} retry={list.refetch} />}
+      {change.isError && <Failure error={change.error} />}
+      {test.isError && <Failure error={test.error} />}
+      {list.data?.webhooks.length === 0 && <p className={style.help}>{words.account.noWebhooks}</p>}
+      <ul className={style.list}>
+        {list.data?.webhooks.map((webhook) => (
+          <Item
+            key={webhook.id}
+            title={
+              <>
+                <bdi>{printable(webhook.url)}</bdi>
+                <small>{webhook.topics.map((topic) => words.account.topics[topic] ?? topic).join(" · ")}</small>
+                {webhook.disabled_reason && <small>{printable(webhook.disabled_reason)}</small>}
+              </>
+            }
+            facts={[
+              [words.account.state, webhook.enabled ? words.account.on : words.account.off],
+              [words.account.created, <Time key="made" at={webhook.created_at} as="ago" />],
+            ]}
+          >
+            {webhook.enabled && (
+              <Button small busy={test.isPending} onClick={() => test.mutate(webhook)}>
+                {words.account.test}
+              </Button>
+            )}
+            <Button small onClick={() => setAsked({ what: "deliveries", webhook })}>
+              {words.account.deliveries}
+            </Button>
+            <Button small onClick={() => change.mutate({ id: webhook.id, enabled: !webhook.enabled })}>
+              {webhook.enabled ? words.account.switchOff : words.account.switchOn}
+            </Button>
+            <Button small kind="danger" onClick={() => setAsked({ what: "delete", webhook })}>
+              {words.account.delete}
+            </Button>
+          </Item>
+        ))}
+      </ul>
+      {asked?.what === "make" && (
+        <NewWebhook
+          onClose={() => setAsked(undefined)}
+          onMade={(made) => {
+            setAsked(undefined);
+            setSecret(made);
+            refresh();
+          }}
+        />
+      )}
+      {asked?.what === "deliveries" && <Deliveries webhook={asked.webhook} onClose={() => setAsked(undefined)} />}
+      {asked?.what === "delete" && (
+        <Confirm
+          danger
+          title={words.account.deleteTitle}
+          verb={words.account.delete}
+          keep={words.account.keep}
+          onClose={() => setAsked(undefined)}
+          act={async () => {
+            await api.DELETE("/v1/webhooks/{webhook_id}", { params: { path: { webhook_id: asked.webhook.id } } });
+            await refresh();
+          }}
+        >
+          <p>{words.account.deleteHelp}</p>
+        </Confirm>
+      )}
+      {secret !== undefined && (
+        <Dialog
+          title={words.account.webhookSecretTitle}
+          onClose={() => setSecret(undefined)}
+          actions={
+            <Button kind="main" onClick={() => setSecret(undefined)}>
+              {words.account.secretStored}
+            </Button>
+          }
+        >
+          <p>{words.account.webhookSecretHelp}</p>
+          <p className={style.secret}>
+            <code>{secret}</code>
+            <Copy text={secret} />
+          </p>
+        </Dialog>
+      )}
+    </section>
+  );
+}
+
+function NewWebhook({ onClose, onMade }: { onClose: () => void; onMade: (secret: string) => void }) {
+  const owned = useMe().data?.organisations.filter((organisation) => organisation.role === "owner") ?? [];
+  const make = useMutation({
+    mutationFn: (body: Schemas["NewWebhook"]) => dataOf(api.POST("/v1/webhooks", { body })),
+    onSuccess: (made) => onMade(made.secret),
+  });
+
+  function submit(event: FormEvent<HTMLFormElement>) {
+    event.preventDefault();
+    if (make.isPending) return;
+    const form = new FormData(event.currentTarget);
+    make.mutate({
+      url: String(form.get("url")).trim(),
+      topics: form.getAll("topic") as Schemas["Topic"][],
+      description: "",
+      organisation_id: String(form.get("organisation") ?? "") || null,
+    });
+  }
+
+  const topics = Object.entries(words.account.topics).filter(([topic]) => topic !== "webhook.test");
+  return (
+    <Dialog title={words.account.makeWebhook} onClose={onClose}>
+      <form className={style.form} onSubmit={submit}>
+        <div className={style.field}>
+          <label htmlFor="webhook-url">{words.account.webhookUrl}</label>
+          <input id="webhook-url" name="url" type="url" required maxLength={2000} aria-describedby="webhook-url-help" />
+          <small id="webhook-url-help">{words.account.webhookUrlHelp}</small>
+        </div>
+        {owned.length > 1 && (
+          <div className={style.field}>
+            <label htmlFor="webhook-organisation">{words.account.webhookOrganisation}</label>
+            <select id="webhook-organisation" name="organisation">
+              {owned.map((organisation) => (
+                <option key={organisation.id} value={organisation.id}>
+                  {printable(organisation.name)}
+                </option>
+              ))}
+            </select>
+          </div>
+        )}
+        <fieldset>
+          <legend>{words.account.webhookTopics}</legend>
+          {topics.map(([topic, text]) => (
+            <label key={topic} className={style.check}>
+              <input type="checkbox" name="topic" value={topic} defaultChecked />
+              {text}
+            </label>
+          ))}
+        </fieldset>
+        {make.isError && <Failure error={make.error} />}
+        <div className={style.buttons}>
+          <Button type="submit" kind="main" busy={make.isPending}>
+            {words.account.makeWebhook}
+          </Button>
+          <Button onClick={onClose}>{words.account.cancel}</Button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+/** What was sent to a webhook; read again while something is under way. */
+function Deliveries({ webhook, onClose }: { webhook: Webhook; onClose: () => void }) {
+  const client = useQueryClient();
+  const queryKey = [...QUERY, webhook.id];
+  const path = { webhook_id: webhook.id };
+  const list = useQuery({
+    queryKey,
+    queryFn: () => dataOf(api.GET("/v1/webhooks/{webhook_id}/deliveries", { params: { path } })),
+    refetchInterval: (query) => (query.state.data?.deliveries.some((each) => each.ended_at === null) ? REFRESH : false),
+  });
+  const replay = useMutation({
+    mutationFn: (id: string) =>
+      dataOf(
+        api.POST("/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay", {
+          params: { path: { ...path, delivery_id: id } },
+        }),
+      ),
+    onSuccess: () => client.invalidateQueries({ queryKey }),
+  });
+  return (
+    <Dialog title={words.account.deliveriesOf(printable(webhook.url))} onClose={onClose}>
+      {list.isPending && <Skeleton />}
+      {list.isError && <Failure error={list.error} retry={list.refetch} />}
+      {replay.isError && <Failure error={replay.error} />}
+      {list.data?.deliveries.length === 0 && <p>{words.account.noDeliveries}</p>}
+      <ul className={style.list}>
+        {list.data?.deliveries.map((delivery) => (
+          <li key={delivery.id} className={style.delivery}>
+            <p className={style.title}>
+              {words.account.topics[delivery.topic] ?? delivery.topic}
+              <small>
+                <Time at={delivery.created_at} /> · {words.account.attempts(delivery.attempts)}
+                {delivery.next_attempt_at && delivery.attempts > 0 && (
+                  <>
+                    {" "}
+                    · {words.account.next} <Time at={delivery.next_attempt_at} as="ago" />
+                  </>
+                )}
+              </small>
+              {delivery.error && <small>{printable(delivery.error)}</small>}
+            </p>
+            <span>
+              {words.account.deliveryStates[delivery.state as keyof typeof words.account.deliveryStates] ??
+                delivery.state}
+            </span>
+            {delivery.ended_at !== null && (
+              <Button small onClick={() => replay.mutate(delivery.id)}>
+                {words.account.replay}
+              </Button>
+            )}
+          </li>
+        ))}
+      </ul>
+    </Dialog>
+  );
+}
