@@ -154,9 +154,17 @@ async def test_a_closed_preview_is_started_and_links_are_made_and_revoked(consol
         await _write_preview(console.api, build, port)
         await expect(_frame(console).get_by_role("heading", name="Waitlist")).to_be_visible()
 
+    # A build that has been ready for long, and whose preview is not known, can have one.
+    old = await build_row(
+        console.api.sessions, console.user, status="ready", closed_at=datetime.now(UTC) - timedelta(hours=1)
+    )
+    console.expect_error("status of 404")
+    await _show(console, old, "preview")
+    await expect(panel.get_by_role("button", name="Start the preview")).to_be_visible()
+
     # An address that is not one of ours is neither shown nor linked to.
     await _write_preview(console.api, build, None, "open", url="https://evil.example/")
-    await console.page.reload()
+    await _show(console, build, "preview")
     await expect(panel.get_by_text("is not one of this installation")).to_be_visible()
     await expect(panel.locator("iframe, a")).to_have_count(0)
 
@@ -380,7 +388,7 @@ async def test_the_changes_of_a_phase_are_those_that_git_shows(console: Console,
     patches = "".join(change.patch or "" for change in diff.changes)
     wanted = [line.replace("\r", "␍") for line in _HEADER.sub("", patches).split("\n") if line]
     assert shown == [line.replace("\\ ", "\\") for line in wanted]
-    headings = await panel.get_by_role("heading", level=4).all_text_contents()
+    headings = await panel.get_by_role("heading", level=3).all_text_contents()
     assert 'a "quoted" näme.txt' in headings
     assert "renamed.py → now named.py" in headings
     await expect(panel.get_by_text("A binary file: its bytes are not shown.")).to_be_visible()
@@ -389,7 +397,7 @@ async def test_the_changes_of_a_phase_are_those_that_git_shows(console: Console,
     await panel.focus()
     for key, at in (("n", 0), ("n", 1), ("p", 0)):
         await console.page.keyboard.press(key)
-        await expect(panel.get_by_role("heading", level=4).nth(at)).to_be_focused()
+        await expect(panel.get_by_role("heading", level=3).nth(at)).to_be_focused()
 
 
 @pytest.mark.web

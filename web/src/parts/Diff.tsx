@@ -33,10 +33,10 @@ export const Diff = memo(function Diff({ file, wrap = false, isCut = false, id }
   return (
     <section className={style.file} aria-labelledby={id}>
       <div className={style.head}>
-        <h4 className={style.path} id={id} tabIndex={-1}>
+        <h3 className={style.path} id={id} tabIndex={-1}>
           {file.oldPath !== undefined && `${printable(file.oldPath)} → `}
           <bdi>{printable(file.path)}</bdi>
-        </h4>
+        </h3>
         <span className={style.facts}>
           {w.change[file.change]}
           {file.mode !== undefined && <span>{w.mode(file.mode)}</span>}

@@ -56,6 +56,7 @@ export function Panels({ build, tab, onTab, bar = true, mayChange = true }: Prop
         ))}
       </Tabs.List>
       <Tabs.Content value={tab} className={style.content}>
+        <h2 className="visually-hidden">{words.panels.tabs[tab]}</h2>
         <Boundary key={tab}>
           <Suspense fallback={<Skeleton />}>
             <Panel build={build} mayChange={mayChange} />

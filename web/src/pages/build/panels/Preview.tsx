@@ -10,7 +10,7 @@ import { printable } from "../../../parts/printable.ts";
 import { Scroll } from "../../../parts/Scroll.tsx";
 import { Skeleton } from "../../../parts/Skeleton.tsx";
 import { isEnded } from "../../../parts/Status.tsx";
-import { Time } from "../../../parts/Time.tsx";
+import { Time, useNow } from "../../../parts/Time.tsx";
 import { words } from "../../../words/index.ts";
 import type { PanelProps } from "./Panels.tsx";
 import style from "./Preview.module.css";
@@ -32,6 +32,9 @@ type Width = keyof typeof WIDTHS;
 /** Under this key the browser keeps that its user knows that some products can't be shown in a frame. */
 const KNOWN = "cofounder-frame-known";
 
+/** Milliseconds after a build has become ready in which its preview opens by itself. */
+const EXPECTED = 120_000;
+
 /** Milliseconds after which people are told that some products can't be shown in a frame. */
 const NOTHING_AFTER = 10_000;
 
@@ -40,7 +43,9 @@ type Wish = Schemas["PreviewWish"];
 /** The running product in a frame, with its address, its widths, and how long it runs. */
 export default function Preview({ build, mayChange }: PanelProps) {
   const isReady = build.status === "ready";
-  const preview = usePreview(build.id, isReady);
+  const now = useNow(10);
+  const isExpected = build.closed_at == null || now - new Date(build.closed_at).getTime() < EXPECTED;
+  const preview = usePreview(build.id, isReady, isExpected);
   const client = useQueryClient();
   const open = useMutation({
     mutationFn: (wish: Wish) =>
@@ -71,7 +76,7 @@ export default function Preview({ build, mayChange }: PanelProps) {
       </Button>
     );
   const failure = open.isError && <Failure error={open.error} />;
-  if (found === null || found === undefined || found.state === "opening") {
+  if (found === undefined || (found === null && isExpected) || found?.state === "opening") {
     return (
       <Poster build={build.id}>
         <p role="status">{w.opening}</p>
@@ -79,7 +84,7 @@ export default function Preview({ build, mayChange }: PanelProps) {
       </Poster>
     );
   }
-  if (found.state === "open" && found.url !== null && found.url !== undefined) {
+  if (found?.state === "open" && found.url !== null && found.url !== undefined) {
     return (
       <Open
         key={found.url}
@@ -96,7 +101,7 @@ export default function Preview({ build, mayChange }: PanelProps) {
   return (
     <>
       <Poster build={build.id}>
-        {found.state === "failed" ? (
+        {found?.state === "failed" ? (
           <>
             <p className={style.posterTitle}>{w.failed}</p>
             {found.reason && <p>{printable(found.reason)}</p>}
@@ -105,14 +110,14 @@ export default function Preview({ build, mayChange }: PanelProps) {
         ) : (
           <>
             <p className={style.posterTitle}>{w.closed}</p>
-            <p>{found.reason ? printable(found.reason) : w.closedHelp}</p>
+            <p>{found?.reason ? printable(found.reason) : w.closedHelp}</p>
             {start(w.start)}
           </>
         )}
         {failure}
       </Poster>
       <div className={style.text}>
-        <Log text={found.log} />
+        <Log text={found?.log} />
         <PreviewLinks build={build.id} mayChange={mayChange} />
       </div>
     </>

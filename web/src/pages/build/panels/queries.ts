@@ -7,8 +7,12 @@ const of = (build: string) => ({ params: { path: { build_id: build } } });
 /** Milliseconds after which a preview is asked for again, by its state. The feed ends before the preview opens. */
 const ASKED_AGAIN: Record<string, number> = { opening: 2_000, open: 30_000, closed: 30_000, failed: 30_000 };
 
-/** The build's preview; null before there is one. Asked for as long as it is shown. */
-export function usePreview(build: string, isReady: boolean) {
+/**
+ * The build's preview; null if there is none. Asked for as long as it is shown.
+ *
+ * @param isExpected whether the build has just become ready, so that its preview is about to open.
+ */
+export function usePreview(build: string, isReady: boolean, isExpected: boolean) {
   return useQuery({
     queryKey: keys.ofBuild(build, "preview"),
     enabled: isReady,
@@ -20,7 +24,8 @@ export function usePreview(build: string, isReady: boolean) {
         throw error;
       }
     },
-    refetchInterval: ({ state }) => (state.data ? (ASKED_AGAIN[state.data.state] ?? 30_000) : 2_000),
+    refetchInterval: ({ state }) =>
+      state.data ? (ASKED_AGAIN[state.data.state] ?? 30_000) : isExpected ? 2_000 : 30_000,
   });
 }
 
