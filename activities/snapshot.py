@@ -14,6 +14,7 @@ from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
 from activities.runtime.workspace_lock import lock_workspace
 from activities.sandbox.manifests import write_manifest
+from activities.sandbox.phase_diffs import PhaseDiffs, PutDiff, diff_key
 from activities.sandbox.product import read_optional, stop_processes
 from activities.sandbox.snapshot_store import CHANGES, snapshot_keys, sweep_snapshots, verify_stored
 from clients.archive import (
@@ -28,6 +29,7 @@ from clients.object_store import ObjectStore, StoredObject
 from clients.sandbox import Sandbox, Sandboxes
 from db.builds import complete_phase, require_open
 from db.feed import append_events
+from db.phase_diffs import insert_diff
 from db.session import Sessions
 from db.snapshots import (
     StoredArchive,
@@ -75,6 +77,7 @@ class SnapshotActivities:
         self._sandboxes = sandboxes
         self._store = store
         self._kept = kept
+        self._diffs = PhaseDiffs(sessions, store)
 
     @activity.defn
     @application_errors
@@ -137,7 +140,9 @@ class SnapshotActivities:
                     rewritten=row.replaces is not None,
                 )
             await claim_snapshot(tx, row.id, claim, archive_key, manifest_key)
-            return _Claimed(row.id, build_id, claim, archive_key, manifest_key)
+            return _Claimed(
+                row.id, build_id, claim, archive_key, manifest_key, diff_key(build_id, request.phase or 0, claim)
+            )
 
     async def _replaced_history(
         self, request: TakeSnapshot, sandbox: Sandbox, packed: PackedArchive
@@ -165,18 +170,21 @@ class SnapshotActivities:
         replaced: tuple[int, str] | None,
     ) -> TakenSnapshot:
         try:
-            stored, entries = await self._upload(claimed.archive_key, sandbox, packed)
-            manifest, manifest_sha256 = await write_manifest(entries)
-            await self._store.put(claimed.manifest_key, manifest.encode("ascii"), "application/jsonl")
-            await verify_stored(self._store, claimed.archive_key, stored)
+            async with self._diffs.task(request, sandbox, packed, claimed.diff_key) as diff_task:
+                stored, entries = await self._upload(claimed.archive_key, sandbox, packed)
+                manifest, manifest_sha256 = await write_manifest(entries)
+                await self._store.put(claimed.manifest_key, manifest.encode("ascii"), "application/jsonl")
+                await verify_stored(self._store, claimed.archive_key, stored)
+                diff = await diff_task
             await crash_point("snapshot.uploaded")
         except BaseException:
-            await run_to_completion(self._store.delete([claimed.archive_key, claimed.manifest_key]))
+            await run_to_completion(self._store.delete(claimed.keys))
             raise
+        archive = StoredArchive(stored.bytes, stored.sha256, manifest_sha256, len(entries), packed.commit)
         try:
-            await self._record(claimed, request, packed, stored, len(entries), manifest_sha256, replaced)
+            await self._record(claimed, request, packed, archive, diff, replaced)
         except StaleClaim:
-            await run_to_completion(self._store.delete([claimed.archive_key, claimed.manifest_key]))
+            await run_to_completion(self._store.delete(claimed.keys))
             raise
         try:
             await sweep_snapshots(self._sessions, self._store, claimed.build_id)
@@ -218,9 +226,8 @@ class SnapshotActivities:
         claimed: "_Claimed",
         request: TakeSnapshot,
         packed: PackedArchive,
-        stored: StoredObject,
-        files: int,
-        manifest_sha256: str,
+        archive: StoredArchive,
+        diff: PutDiff | None,
         replaced: tuple[int, str] | None,
     ) -> None:
         """Write the row, mark the snapshots that it makes superfluous, and append the events, if the claim still holds.
@@ -228,7 +235,6 @@ class SnapshotActivities:
         Raises:
             StaleClaim: it does not; nothing is written.
         """
-        archive = StoredArchive(stored.bytes, stored.sha256, manifest_sha256, files, packed.commit)
         async with transaction(self._sessions) as tx:
             if not await record_stored(tx, claimed.id, claimed.claim, archive):
                 raise StaleClaim(f"Another attempt takes snapshot {request.number} now.")
@@ -237,11 +243,13 @@ class SnapshotActivities:
             superfluous = await superfluous_snapshots(tx, claimed.build_id, self._kept)
             await mark_deleted(tx, superfluous)
             events: list[BuildEvent] = [
-                SnapshotStoredEvent(number=request.number, reason=request.reason, bytes=stored.bytes, files=files)
+                SnapshotStoredEvent(
+                    number=request.number, reason=request.reason, bytes=archive.bytes, files=archive.files
+                )
             ]
             if request.reason == SnapshotReason.PHASE:
                 events = [
-                    *await _complete_phase(tx, request, request.commit or packed.commit, packed.subject),
+                    *await _complete_phase(tx, request, request.commit or packed.commit, packed.subject, diff),
                     *events,
                 ]
             if replaced is not None:
@@ -259,11 +267,24 @@ class _Claimed:
     claim: uuid.UUID
     archive_key: str
     manifest_key: str
+    diff_key: str
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the objects."""
+        return [self.archive_key, self.manifest_key, self.diff_key]
 
 
-async def _complete_phase(tx: Transaction, request: TakeSnapshot, commit: str | None, title: str) -> list[BuildEvent]:
+async def _complete_phase(
+    tx: Transaction, request: TakeSnapshot, commit: str | None, title: str, diff: PutDiff | None = None
+) -> list[BuildEvent]:
     """Count the phase in the build's row; returns its event, unless it was counted before."""
     phase = request.phase or 0
-    if not await complete_phase(tx, uuid.UUID(request.build_id), phase):
+    build_id = uuid.UUID(request.build_id)
+    if not await complete_phase(tx, build_id, phase):
         return []
-    return [PhaseCompletedEvent(phase=phase, commit=commit, title=printable(title))]
+    event = PhaseCompletedEvent(phase=phase, commit=commit, title=printable(title))
+    if diff is None or not await insert_diff(tx, build_id, phase, diff.diff, diff.key):
+        return [event]
+    counts = {"files": diff.diff.files, "additions": diff.diff.additions, "deletions": diff.diff.deletions}
+    return [event.model_copy(update=counts)]

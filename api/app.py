@@ -21,8 +21,9 @@ from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
 from api.gateway.previews import PreviewHosts
 from api.hosts import HostCheck
+from api.operation_ids import operation_id
 from api.request_ids import RequestIds
-from api.responses import event_schemas, kinds_table, past_event_kinds, problems
+from api.responses import event_schemas, kinds_table, past_event_kinds, problems, share_problems
 from api.routes import (
     account,
     audit,
@@ -94,6 +95,7 @@ class _Api(FastAPI):
                     schema.update(kind)
             described["components"]["schemas"] |= event_schemas()
             described["components"]["schemas"]["EventOut"]["oneOf"] = past_event_kinds()
+            share_problems(described)
             for name, schema in described["components"]["schemas"].items():
                 if "examples" in schema:
                     schema["examples"] = examples_of(_MODELS[name])  # FastAPI drops nulls
@@ -113,9 +115,11 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         async with open_resources as resources:
             app.state.resources = resources
             resources.feeds.start()
+            resources.account_feeds.start()
             try:
                 yield
             finally:
+                await resources.account_feeds.stop()
                 await resources.feeds.stop()
 
     app = _Api(
@@ -126,6 +130,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         lifespan=lifespan,
         responses=problems(500),
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
         docs_url=None,  # of FastAPI's own pages each takes a script from another origin
         redoc_url=None,
     )

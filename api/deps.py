@@ -7,6 +7,7 @@ from typing import Annotated, Any, Protocol
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from api.account_feeds import AccountFeeds
 from api.client_address import address_key, client_address
 from api.errors import INSUFFICIENT_SCOPE, MEDIA, UNAUTHORIZED, Problem
 from api.feeds import Feeds
@@ -49,6 +50,7 @@ class Resources:
     sessions: Sessions
     workflows: BuildWorkflows
     feeds: Feeds
+    account_feeds: AccountFeeds
     store: ObjectReader
     pushes: Pushes
     row_security: RowSecurity

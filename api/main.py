@@ -12,6 +12,7 @@ import structlog
 from fastapi import FastAPI
 from temporalio.service import RPCError
 
+from api.account_feeds import AccountFeeds
 from api.app import create_app
 from api.deps import Resources
 from api.feeds import Feeds
@@ -62,12 +63,14 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
         ):
             workflows = BuildWorkflows(client, settings.temporal_task_queue)
             every = sessions.acting(Access.everything())
+            nudges = FeedNudges(sessions)
             permits = Permits(every, workflows, settings.sandbox_quota, settings.sandbox_starts_per_second)
             yield Resources(
                 settings=settings,
                 sessions=sessions,
                 workflows=workflows,
-                feeds=Feeds(every, FeedNudges(sessions)),
+                feeds=Feeds(every, nudges),
+                account_feeds=AccountFeeds(every, nudges),
                 store=store,
                 row_security=RowSecurity(sessions, settings.api_user),
                 pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),

@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+from api.build_state import BuildStateOut
 from api.errors import INVALID, KINDS, MEDIA_TYPE, Kind
 from api.schemas import ProblemOut
 from domain.events import EVENTS, BuildEvent
@@ -29,8 +30,7 @@ _DESCRIPTIONS = {
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may answer with."""
     # Not FastAPI's `model`, which would describe it as application/json.
-    schema = ProblemOut.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
+    schema = _problem_schema()
     return {
         status: {
             "description": _DESCRIPTIONS[status],
@@ -38,6 +38,28 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         }
         for status in statuses
     }
+
+
+def share_problems(described: dict[str, Any]) -> None:
+    """Describe each status's problems once, among the components, and refer to them from the operations."""
+    shared = described["components"].setdefault("responses", {})
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                if MEDIA_TYPE not in answer.get("content", {}):
+                    continue
+                name = f"Problem{status}"
+                if shared.setdefault(name, answer) == answer:
+                    operation["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+    described["components"]["schemas"]["ProblemOut"] = _problem_schema()
+    for answer in shared.values():
+        answer["content"][MEDIA_TYPE]["schema"] = {"$ref": "#/components/schemas/ProblemOut"}
+
+
+def _problem_schema() -> dict[str, Any]:
+    schema = ProblemOut.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return schema
 
 
 def kinds_table() -> str:
@@ -59,8 +81,10 @@ def meaning_of(model: type[BuildEvent]) -> str:
 
 
 def event_schemas() -> dict[str, Any]:
-    """The JSON schema of each model of an event, by the model's name."""
-    return {model.__name__: model.model_json_schema() for model in EVENTS.values()}
+    """The JSON schema of each model of an event, and of what these consist of, by the model's name."""
+    state = BuildStateOut.model_json_schema(ref_template="#/components/schemas/{model}")
+    shared: dict[str, Any] = state.pop("$defs")
+    return {model.__name__: model.model_json_schema() for model in EVENTS.values()} | shared | {"BuildStateOut": state}
 
 
 def feed_item_schema() -> dict[str, Any]:
@@ -71,6 +95,28 @@ def feed_item_schema() -> dict[str, Any]:
         for kind, model in EVENTS.items()
     ]
     return {"oneOf": [*items, _item("an event of a later version", later, {"type": "object"})]}
+
+
+def account_item_schema() -> dict[str, Any]:
+    """The JSON schema of an event in the stream of an account."""
+    return {
+        "oneOf": [
+            _stream_item("the state of a build", {"const": "build"}, {"$ref": "#/components/schemas/BuildStateOut"}),
+            _stream_item("changes may have been missed", {"const": "reload"}, {"type": "object"}),
+        ]
+    }
+
+
+def _stream_item(title: str, event: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "title": title,
+        "type": "object",
+        "properties": {
+            "event": event,
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": content},
+        },
+        "required": ["event", "data"],
+    }
 
 
 def past_event_kinds() -> list[dict[str, Any]]:

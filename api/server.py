@@ -66,6 +66,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the feeds, the pushes and the streams of previews, then stop as uvicorn does."""
         self._app.state.resources.feeds.end()
+        self._app.state.resources.account_feeds.end()
         self._app.state.resources.pushes.end()
         self._app.state.resources.previews.end()
         if self._keeping is not None:

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
-from db.models import Build, Event, PhaseDiff, Snapshot
+from db.models import Event, PhaseDiff, Snapshot
+from db.snapshots import first_snapshot
 from db.transaction import Transaction
 from domain.events import PhaseCompletedEvent
-from domain.status import Status
 from domain.workspace_diff import WorkspaceDiff
 
 DIFFS_PREFIX = "diffs/"
 """Prefix of the keys of all diffs in the object store."""
+
+COMMIT_DIGITS = 12
+"""Digits of a commit's hash in the events of phases."""
 
 _BASES_MOST = 20
 """Look for the commit that a phase began with among the ends of so many phases before it."""
@@ -38,24 +41,8 @@ async def commits_before(tx: Transaction, build_id: uuid.UUID, phase: int) -> Co
     )
     ended = [PhaseCompletedEvent.model_validate(data) for data in events]
     commits = [event.commit for event in ended if event.commit is not None and event.phase < phase]
-    return CommitsBefore(commits[:_BASES_MOST], await _start_commit(tx, build_id))
-
-
-async def _start_commit(tx: Transaction, build_id: uuid.UUID) -> str | None:
-    """The commit of the snapshot that the build began with; None if its workspace was empty."""
-    return await tx.session.scalar(
-        select(Snapshot.commit)
-        .join(Build, Build.id == Snapshot.build_id)
-        .where(
-            Snapshot.project_id == select(Build.project_id).where(Build.id == build_id).scalar_subquery(),
-            Snapshot.build_id != build_id,
-            Snapshot.state == "stored",
-            Snapshot.final,
-            Build.status == Status.READY,
-        )
-        .order_by(Build.build_version.desc(), Snapshot.number.desc())
-        .limit(1)
-    )
+    start = await first_snapshot(tx, build_id)
+    return CommitsBefore(commits[:_BASES_MOST], None if start is None else start.commit)
 
 
 async def insert_diff(tx: Transaction, build_id: uuid.UUID, phase: int, diff: WorkspaceDiff, object_key: str) -> bool:
@@ -98,7 +85,10 @@ async def last_diff(tx: Transaction, build_id: uuid.UUID) -> PhaseDiff | None:
 
 
 async def stored_commits(tx: Transaction, build_id: uuid.UUID) -> dict[str, int]:
-    """Return the number of the stored snapshot of each phase that has one, by the commit that ended it."""
+    """Return the number of the stored snapshot of each phase that has one, by the beginning of the commit's hash.
+
+    Events of phases have `COMMIT_DIGITS` of it.
+    """
     rows = await tx.session.execute(
         select(Snapshot.commit, Snapshot.number)
         .where(
@@ -109,4 +99,10 @@ async def stored_commits(tx: Transaction, build_id: uuid.UUID) -> dict[str, int]
         )
         .order_by(Snapshot.number)
     )
-    return {str(commit): number for commit, number in rows}
+    return {str(commit)[:COMMIT_DIGITS]: number for commit, number in rows}
+
+
+async def keys_by_phase(tx: Transaction, build_id: uuid.UUID) -> dict[int, str]:
+    """Return the keys of the objects that a build's diffs name, by phase."""
+    rows = await tx.session.execute(select(PhaseDiff.phase, PhaseDiff.object_key).where(PhaseDiff.build_id == build_id))
+    return {phase: key for phase, key in rows}

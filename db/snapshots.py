@@ -56,12 +56,15 @@ async def last_product(tx: Transaction, project_id: uuid.UUID) -> Snapshot | Non
 
 
 async def snapshot_to_continue(tx: Transaction, build_id: uuid.UUID) -> Snapshot | None:
-    """Return the snapshot that a build goes on from: its own current one, or the one that its row says it begins with.
+    """Return the snapshot that a build goes on from: its own current one, or the one that it begins with."""
+    return await current_snapshot(tx, build_id) or await first_snapshot(tx, build_id)
+
+
+async def first_snapshot(tx: Transaction, build_id: uuid.UUID) -> Snapshot | None:
+    """Return the snapshot that a build begins with, which its row says; None if its workspace was empty.
 
     The row of an earlier version says none: then it is the final one of the project's last ready build.
     """
-    if own := await current_snapshot(tx, build_id):
-        return own
     begins_with = and_(Snapshot.build_id == Build.start_build_id, Snapshot.number == Build.start_snapshot)
     chosen = select(Snapshot).join(Build, begins_with).where(Build.id == build_id)
     if start := await tx.session.scalar(chosen):

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from db.models import DoomedObject, Snapshot
+from db.models import DoomedObject, PhaseDiff, Snapshot
 from db.transaction import Transaction
 
 GRACE = timedelta(days=7)
@@ -48,7 +48,7 @@ async def spare(tx: Transaction, keys: Collection[str]) -> None:
 
 @dataclass(frozen=True)
 class DueObject:
-    """An object whose time is over. `is_named`: the row of a snapshot names it nevertheless."""
+    """An object whose time is over. `is_named`: a row names it nevertheless."""
 
     key: str
     build_id: uuid.UUID
@@ -69,8 +69,13 @@ async def lock_due(tx: Transaction, limit: int, now: datetime) -> list[DueObject
         )
         .exists()
     )
+    is_diff = (
+        select(PhaseDiff.phase)
+        .where(PhaseDiff.build_id == DoomedObject.build_id, PhaseDiff.object_key == DoomedObject.key)
+        .exists()
+    )
     rows = await tx.session.execute(
-        select(DoomedObject.key, DoomedObject.build_id, is_named)
+        select(DoomedObject.key, DoomedObject.build_id, or_(is_named, is_diff))
         .where(DoomedObject.due_at <= now)
         .order_by(DoomedObject.due_at)
         .limit(limit)

@@ -216,6 +216,11 @@ class PhaseCompletedEvent(BuildEvent):
     phase: int = Field(default=0, description="Counts from 1.")
     commit: str | None = Field(default=None, description="The commit's hash.")
     title: str = Field(default="", description="The subject of the commit.")
+    files: int | None = Field(
+        default=None, description="How many files the phase has changed; missing, as the next two, if that is unknown."
+    )
+    additions: int | None = Field(default=None, description="Lines.")
+    deletions: int | None = Field(default=None, description="Lines.")
 
 
 class SnapshotStoredEvent(BuildEvent):

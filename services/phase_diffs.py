@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 
 from db.models import Build, PhaseDiff
-from db.phase_diffs import list_diffs, stored_commits
+from db.phase_diffs import COMMIT_DIGITS, list_diffs, stored_commits
 from db.progress import read_progress
 from db.transaction import Transaction
 from domain.errors import NotFound
@@ -36,7 +36,7 @@ async def list_phases(tx: Transaction, build: Build) -> list[ChangedPhase]:
     snapshots = await stored_commits(tx, build.id)
     seconds = worked_seconds(milestones, build.started_at)
     return [
-        ChangedPhase(phase, took, snapshots.get(phase.commit or ""), diffs.get(phase.number))
+        ChangedPhase(phase, took, snapshots.get((phase.commit or "")[:COMMIT_DIGITS]), diffs.get(phase.number))
         for phase, took in zip(milestones.phases, seconds, strict=True)
     ]
 

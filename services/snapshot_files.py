@@ -50,7 +50,7 @@ async def list_files(store: ArchiveSource, snapshot: Snapshot, after: int, limit
         async for lines in blocks:
             wanted = lines[max(0, after - line_number) :]
             line_number += len(lines) - len(wanted)
-            for entry in await asyncio.to_thread(_shown_entries, wanted):
+            for entry in await asyncio.to_thread(_shown_entries, wanted, limit - len(files) + 1):
                 if entry is not None:
                     if len(files) == limit:
                         return FilesPage(files, line_number)
@@ -117,9 +117,16 @@ async def _stored(store: ArchiveSource, snapshot: Snapshot, key: str) -> AsyncGe
         ) from error
 
 
-def _shown_entries(lines: Sequence[bytes]) -> list[Entry | None]:
-    """The entry of each line; None for what is not shown."""
-    return [None if line.startswith(_OF_GIT) else _shown_entry(line) for line in lines]
+def _shown_entries(lines: Sequence[bytes], most: int) -> list[Entry | None]:
+    """The entry of each line, None for what is not shown; ends with the `most`-th that is shown."""
+    entries: list[Entry | None] = []
+    for line in lines:
+        entry = None if line.startswith(_OF_GIT) else _shown_entry(line)
+        entries.append(entry)
+        most -= entry is not None
+        if most == 0:
+            break
+    return entries
 
 
 def _shown_as(lines: Sequence[bytes], path: str) -> list[Entry]:

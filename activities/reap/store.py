@@ -4,6 +4,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 from activities.reap.look import Budget, attempt, log
+from activities.sandbox.phase_diffs import sweep_diffs
 from activities.sandbox.snapshot_store import sweep_snapshots
 from clients.object_store import ObjectStore
 from db import money, reaper
@@ -90,6 +91,7 @@ class StoreReaper:
         async with transaction(self._sessions) as tx:
             await money.estimate_all_of(tx, build_id)
         await sweep_snapshots(self._sessions, self._store, build_id, unnumbered_before)
+        await sweep_diffs(self._sessions, self._store, build_id, unnumbered_before)
         return True
 
     async def _delete_due(self, budget: Budget, *, is_trusted: bool) -> int:

@@ -15,7 +15,7 @@ from starlette.types import Scope as ConnectionScope
 
 from api.conversation_schemas import EventList, EventOut
 from api.deps import CurrentIdentity, CurrentUserId, ResourcesDep, TransactionDep, limited_as, needs
-from api.responses import events_table, feed_item_schema, problems
+from api.responses import account_item_schema, events_table, feed_item_schema, problems
 from db.events import read_past
 from db.transaction import request_transaction
 from domain.identity import Scope
@@ -100,11 +100,48 @@ async def follow(
     return _Feed(
         _with_retry(resources.feeds.follow(build_id, start, identity)),
         counted,
-        ping=_HEARTBEAT_SECONDS,
-        send_timeout=_SLOW_VIEWER_SECONDS,
-        shutdown_grace_period=_ENDING_SECONDS,
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        **_options(),
     )
+
+
+@router.get(
+    "/events",
+    dependencies=[needs(Scope.BUILDS_READ)],
+    summary="Follow all builds",
+    response_class=EventSourceResponse,
+    responses=problems(422)
+    | {
+        200: {
+            "description": "The feed of the account. Programs ignore events that they do not know.",
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string"},
+                    "x-item-schema": account_item_schema(),
+                    "example": 'event: build\ndata: {"build_id":"1b4e28ba-2fa1-41d2-883f-0016d3cca427",…}\n\n',
+                }
+            },
+        }
+    },
+)
+async def follow_all(identity: CurrentIdentity, resources: ResourcesDep) -> Response:
+    """How each build stands that you may see, whenever that has changed: an event `build` with the whole state.
+
+    Nothing is replayed: open this feed, then read the list of builds. An event `reload` says that changes may have been
+    missed: read the list again. A comment is sent every 15 seconds. The feed ends with the key or sign-in that opened
+    it, and if the API restarts.
+    """
+    counted = ExitStack()
+    counted.enter_context(resources.limits.open_feed(limited_as(identity)))
+    return _Feed(resources.account_feeds.follow(identity, _RETRY), counted, **_options())
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "ping": _HEARTBEAT_SECONDS,
+        "send_timeout": _SLOW_VIEWER_SECONDS,
+        "shutdown_grace_period": _ENDING_SECONDS,
+        "headers": {"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    }
 
 
 async def _with_retry(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -6,6 +6,7 @@ Each is disabled as narrowly as possible: other safeguards that protect the same
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -73,7 +74,7 @@ def _without_claim() -> None:
             return result
         async with transaction(self._sessions) as tx:
             await tx.session.execute(update(Snapshot).where(Snapshot.id == result.id).values(claim=UUID(int=1)))
-        return snapshot._Claimed(result.id, result.build_id, UUID(int=1), result.archive_key, result.manifest_key)
+        return replace(result, claim=UUID(int=1))
 
     snapshot.SnapshotActivities._claim = claim  # type: ignore[method-assign]
     snapshot.SnapshotActivities._store_and_record = shielded_attempt  # type: ignore[method-assign]

@@ -21,6 +21,7 @@ from temporalio.client import WorkflowHistory
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes, sandbox_config
 from db.models import Build, GateRun, LedgerEntry, Message, Preview, Prompt, Snapshot, ToolCall, Turn
+from db.phase_diffs import list_diffs
 from domain.brief import Interview
 from domain.events import read_event
 from domain.names import preview_workflow_id
@@ -260,6 +261,11 @@ async def test_each_phase_ended_with_a_snapshot_that_is_there(harness: WorkerHar
     assert built.row.phases_completed == len(commits) >= 3
     assert [snapshot.commit[:12] for snapshot in snapshots if snapshot.reason == "phase" and snapshot.commit] == commits
     assert snapshots[-1].final
+    async with harness.session() as tx:
+        diffs = await list_diffs(tx, built.row.id)
+    assert [(diff.phase, diff.commit[:12]) for diff in diffs] == list(enumerate(commits, 1))
+    assert [(diff.base or "")[:12] for diff in diffs] == ["", *commits[:-1]]
+    assert all(diff.files for diff in diffs)
     async with ObjectStore(store_config(harness.settings)) as store:
         for snapshot in snapshots:
             there = await store.size(snapshot.archive_key)
@@ -338,7 +344,9 @@ async def test_a_second_build_continues_the_product(harness: WorkerHarness, buil
         calls = (
             await tx.session.scalars(select(ToolCall).where(ToolCall.build_id == build_id, ToolCall.turn == 1))
         ).all()
+        before, after = await list_diffs(tx, built.row.id), await list_diffs(tx, build_id)
     assert any("server.py" in (call.result or "") for call in calls), "it has the first build's product"
+    assert after[0].base == before[-1].commit
     await harness.client.get_workflow_handle(preview_workflow_id(build_id)).cancel()
 
 

@@ -15,9 +15,11 @@ from db.models import Build, GateRun, Preview, Project, Question, Snapshot
 from db.projects import create_project
 from db.transaction import transaction
 from db.users import ensure_user
+from domain.events import StatusEvent
 from tests.harness.accessibility import scrolls_sideways, violations
 from tests.harness.console import Console
-from tests.harness.feeds import build_row
+from tests.harness.feeds import build_row, write_events
+from tests.harness.wait import wait_until
 
 MARKUP = [
     "<script>document.title = 'run'</script>",
@@ -73,6 +75,25 @@ async def test_rolling_back_makes_a_new_version_from_version_1(console: Console)
     assert newest["started_from"] == {"build_id": str(first), "snapshot": 3, "version": 1}
     assert newest["goal"] == "Do it otherwise."
     assert sorted(each["id"] for each in others) == sorted([str(first), str(second)])
+
+
+@pytest.mark.web
+async def test_one_tab_hears_of_changes_for_all(console: Console) -> None:
+    build = await build_row(console.api.sessions, console.user)
+    await console.open("/")
+    tabs = [console.page, await console.new_tab(), await console.new_tab()]
+    for page in tabs:
+        await expect(page.get_by_role("region", name="Running").get_by_text("Building")).to_be_visible()
+    await wait_until(lambda: _streams(console) > 0)
+    streams = _streams(console)  # each load of the only tab began one
+    async with transaction(console.api.sessions) as tx:
+        (await tx.session.get_one(Build, build)).status = "sleeping"
+    await write_events(console.api.sessions, build, StatusEvent(status="sleeping"))
+    for page in tabs:
+        await expect(page.get_by_role("region", name="Running").get_by_text("Asleep")).to_be_visible()
+    assert _streams(console) == streams
+    await console.page.close()
+    await wait_until(lambda: _streams(console) == streams + 1)
 
 
 @pytest.mark.web
@@ -221,6 +242,10 @@ async def test_the_pages_have_nothing_against_them(console: Console) -> None:
 @pytest.mark.web
 async def test_the_pages_have_nothing_against_them_on_a_phone(phone: Console) -> None:
     await _are_accessible(phone)
+
+
+def _streams(console: Console) -> int:
+    return len([each for each in console.requests if each.url.endswith("/v1/events")])
 
 
 async def _are_accessible(console: Console) -> None:

@@ -94,6 +94,7 @@ async def test_the_products_files_are_listed_in_pages(api: RunningApi, build: st
     assert (beyond["files"], beyond["next_after"]) == ([], None)
 
 
+@pytest.mark.thorough
 async def test_the_latest_snapshot_has_a_number_and_is_not_cached(api: RunningApi, build: str) -> None:
     latest = await api.http.get(f"/v1/builds/{build}/snapshots/latest/files")
     assert (latest.json()["snapshot"], latest.headers["cache-control"]) == (7, "no-store")
@@ -128,6 +129,7 @@ async def test_names_are_only_compared(api: RunningApi, build: str) -> None:
         assert (answer.status_code, answer.json()["type"]) == (404, "urn:cofounder:problem:not-found"), missing
 
 
+@pytest.mark.thorough
 async def test_only_pictures_are_served_as_what_they_are(api: RunningApi, build: str) -> None:
     path = f"/v1/builds/{build}/snapshots/7/file/content"
     picture = await api.http.get(path, params={"path": "static/logo.txt"})
@@ -142,6 +144,7 @@ async def test_only_pictures_are_served_as_what_they_are(api: RunningApi, build:
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.thorough
 async def test_what_is_not_there_is_said(api: RunningApi, build: str) -> None:
     await store_files(api, build, MEMBERS, number=1, state="deleted")
     await store_files(api, build, MEMBERS, number=2, manifest_key="lost")

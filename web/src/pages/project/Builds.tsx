@@ -9,7 +9,6 @@ import { Status } from "../../parts/Status.tsx";
 import { duration, Time, useNow } from "../../parts/Time.tsx";
 import { paths } from "../../paths.ts";
 import { words } from "../../words/index.ts";
-import { pollInterval } from "../projects/lists.ts";
 import style from "./Project.module.css";
 
 const text = words.product;
@@ -30,7 +29,7 @@ export function Builds({ projectId }: { projectId: string }) {
       ),
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (last) => last.next_cursor ?? undefined,
-    refetchInterval: () => 3 * pollInterval(document.visibilityState === "visible"),
+    refetchInterval: 30_000,
   });
   const all = builds.data?.pages.flatMap((page) => page.builds) ?? [];
   return (

@@ -1,9 +1,10 @@
-import { useQuery } from "@tanstack/react-query";
-import { useRef, useState } from "react";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useEffect, useRef, useState } from "react";
 import { useSearchParams } from "wouter";
 import { api, dataOf, type Schemas } from "../../api/client.ts";
 import { keys, useMe } from "../../api/queries.ts";
 import { mayChange } from "../../api/rights.ts";
+import { useAccountNews } from "../../api/useAccountNews.ts";
 import { Boundary } from "../../parts/Boundary.tsx";
 import { Button, ButtonLink } from "../../parts/Button.tsx";
 import { Dialog } from "../../parts/Dialog.tsx";
@@ -16,7 +17,6 @@ import { isEnded, Status } from "../../parts/Status.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { paths } from "../../paths.ts";
 import { words } from "../../words/index.ts";
-import { pollInterval } from "../projects/lists.ts";
 import { Builds } from "./Builds.tsx";
 import { useChangeProject } from "./change.ts";
 import { NewBuild } from "./NewBuild.tsx";
@@ -40,23 +40,35 @@ export default function Project({ id }: { id: string }) {
   return <Skeleton />;
 }
 
-/** The newest builds of the project, asked for again while the page is open. */
-export function useNewestBuilds(projectId: string) {
-  return useQuery({
-    queryKey: [...keys.project(projectId), "newest builds"],
+/** The newest build of the project, read again when it changes. With its status, the rest of the page changes. */
+function useNewestBuild(projectId: string): Schemas["BuildOut"] | undefined {
+  const queryKey = [...keys.builds(), "newest of", projectId];
+  const client = useQueryClient();
+  const askAgainAfter = useAccountNews(queryKey);
+  const newest = useQuery({
+    queryKey,
     queryFn: () =>
       dataOf(
         api.GET("/v1/projects/{project_id}/builds", {
           params: { path: { project_id: projectId }, query: { limit: 1 } },
         }),
       ),
-    refetchInterval: () => pollInterval(document.visibilityState === "visible"),
-  });
+    refetchInterval: askAgainAfter,
+  }).data?.builds[0];
+  const status = newest && `${newest.id} ${newest.status}`;
+  const before = useRef(status);
+  useEffect(() => {
+    if (before.current !== undefined && before.current !== status) {
+      void client.invalidateQueries({ queryKey: keys.project(projectId) });
+    }
+    before.current = status;
+  }, [client, projectId, status]);
+  return newest;
 }
 
 function Product({ project }: { project: Schemas["ProjectOut"] }) {
   const me = useMe();
-  const newest = useNewestBuilds(project.id).data?.builds[0];
+  const newest = useNewestBuild(project.id);
   const [parameters, setParameters] = useSearchParams();
   const newBuild = useRef<HTMLElement>(null);
   const canChange = mayChange(me.data, project.organisation_id);

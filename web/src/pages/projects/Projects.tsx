@@ -1,7 +1,8 @@
-import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
-import { api, dataOf } from "../../api/client.ts";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useEffect, useRef, useState } from "react";
+import { api, dataOf, type Schemas } from "../../api/client.ts";
 import { keys } from "../../api/queries.ts";
+import { useAccountNews } from "../../api/useAccountNews.ts";
 import { Button } from "../../parts/Button.tsx";
 import { Failure } from "../../parts/Failure.tsx";
 import { Skeleton } from "../../parts/Skeleton.tsx";
@@ -9,24 +10,27 @@ import { clock } from "../../parts/Time.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { words } from "../../words/index.ts";
 import { FirstIdea } from "./FirstIdea.tsx";
-import { openBuilds, pollInterval } from "./lists.ts";
+import { openBuilds } from "./lists.ts";
 import { NeedsYou, Running } from "./OpenBuilds.tsx";
 import { ProjectGrid, useProjects } from "./ProjectGrid.tsx";
 import style from "./Projects.module.css";
 
 const text = words.projects;
+const OPEN = [...keys.builds(), "open"];
 
 /** The home page: what needs its reader, what runs, and all projects. */
 export default function Projects() {
   usePageTitle(text.title);
+  const askAgainAfter = useAccountNews(OPEN);
   const builds = useQuery({
-    queryKey: [...keys.builds(), "open"],
+    queryKey: OPEN,
     queryFn: () => dataOf(api.GET("/v1/builds", { params: { query: { open: true, limit: 100 } } })),
-    refetchInterval: () => pollInterval(document.visibilityState === "visible"),
+    refetchInterval: askAgainAfter,
     refetchIntervalInBackground: true,
   });
   const projects = useProjects(false);
   const [isArchiveShown, setArchiveShown] = useState(false);
+  useRefreshOf(builds.data?.builds);
   const failed = [builds, projects].find((query) => query.isError);
 
   if (builds.data === undefined || projects.data === undefined) {
@@ -58,6 +62,19 @@ export default function Projects() {
       </div>
     </div>
   );
+}
+
+/** Reads the projects again when a build has begun, ended or changed its status. */
+function useRefreshOf(builds: Schemas["BuildOut"][] | undefined) {
+  const client = useQueryClient();
+  const statuses = builds?.map((build) => `${build.id} ${build.status}`).join();
+  const before = useRef(statuses);
+  useEffect(() => {
+    if (before.current !== undefined && before.current !== statuses) {
+      void client.invalidateQueries({ queryKey: keys.projects() });
+    }
+    before.current = statuses;
+  }, [client, statuses]);
 }
 
 function Archive() {

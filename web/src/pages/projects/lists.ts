@@ -35,8 +35,3 @@ export function named<T extends { name: string }>(projects: T[], query: string):
 function plain(text: string): string {
   return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
 }
-
-/** Milliseconds after which a list is asked for again. */
-export function pollInterval(isVisible: boolean): number {
-  return isVisible ? 5_000 : 30_000;
-}
