@@ -149,7 +149,7 @@ async def test_every_type_of_event_has_a_row(console: Console) -> None:
 async def test_ten_thousand_events(console: Console) -> None:
     sessions = console.api.sessions
     build = await build_row(sessions, console.user)
-    last = await write_feed(sessions, build, feed_lines(10_000, turns_per_phase=40))
+    last = await write_feed(sessions, build, feed_lines(10_000))
     feed = await open_feed(console, build, last)
     first, _, _, complete = await feed.loaded()
     assert (first > 1, complete) == (True, False), "the newest events come first"
@@ -172,6 +172,16 @@ async def test_ten_thousand_events(console: Console) -> None:
     await devtools.send("HeapProfiler.collectGarbage")
     used = (await devtools.send("Runtime.getHeapUsage"))["usedSize"]
     assert used <= HEAP_MOST, f"{used / 2**20:.1f} MiB"
+
+    # The phases in the middle are folded, and lead to the feed once they are shown.
+    phases = console.page.get_by_role("list", name="Phases")
+    await expect(phases.get_by_role("button", name="Add part 1", exact=True)).to_be_visible()
+    await expect(phases.get_by_role("button", name="Add part 2", exact=True)).to_have_count(0)
+    rest = phases.get_by_role("button", name=re.compile(r"^\d+ more phases$"))
+    await rest.press("Enter")
+    await expect(phases.get_by_role("button", name="Show fewer phases")).to_be_focused()
+    await phases.get_by_role("button", name="Add part 2", exact=True).press("Enter")
+    await expect(feed.rows.filter(has_text="Phase 2: Add part 2")).to_be_in_viewport()
 
 
 async def test_the_end_is_followed_and_nothing_moves_above_it(console: Console) -> None:

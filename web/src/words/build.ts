@@ -142,6 +142,8 @@ export const timeline = {
   newFrom: "New build from here",
   notKept: "Its snapshot is not kept any more: only the latest five are.",
   whole: "Show the phases",
+  more: (phases: number) => counted(phases, "more phase"),
+  fewer: "Show fewer phases",
 };
 
 export const restore = {

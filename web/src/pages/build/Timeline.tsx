@@ -1,4 +1,4 @@
-import { type ReactNode, useMemo } from "react";
+import { type ReactNode, useMemo, useState } from "react";
 import type { Schemas } from "../../api/client.ts";
 import { Button } from "../../parts/Button.tsx";
 import { duration } from "../../parts/clock.ts";
@@ -10,7 +10,7 @@ import { timeline as text } from "../../words/build.ts";
 import type { Build } from "./data.ts";
 import type { Target } from "./restore.ts";
 import style from "./Timeline.module.css";
-import { type TimelinePoint, timelineOf } from "./timeline.ts";
+import { foldLine, type TimelinePoint, timelineOf } from "./timeline.ts";
 
 export interface TimelineProps {
   build: Build;
@@ -34,9 +34,18 @@ export function Timeline(props: TimelineProps) {
   const only = points.length === 0 || (points.length === 1 && points[0]?.kind === "now" && !points[0].ended);
   return (
     <ol className={style.line} aria-label={text.title}>
-      {points.map((point) => (
-        <Entry key={point.key} point={point} {...props} />
-      ))}
+      <Folded
+        points={points}
+        entry={(point) => <Entry key={point.key} point={point} {...props} />}
+        rest={(words, open, toggle) => (
+          <li className={`${style.point} ${style.rest}`}>
+            <span />
+            <Button kind="quiet" small aria-expanded={open} onClick={toggle}>
+              {words}
+            </Button>
+          </li>
+        )}
+      />
       {only && <li className={style.empty}>{text.empty}</li>}
     </ol>
   );
@@ -47,29 +56,62 @@ export function TimelineChips(props: TimelineProps) {
   const points = usePoints(props).filter((point) => point.kind !== "snapshot");
   return (
     <ol className={style.chips} aria-label={text.title}>
-      {points.map((point) => {
-        const event = props.eventOf(point);
-        const { icon, title, hue } = lookOf(point, props.build);
-        const content = (
-          <>
-            <Icon name={icon} size={14} />
-            <span className={style.chipText}>{title}</span>
-          </>
-        );
-        return (
-          <li key={point.key} className={style[hue]}>
-            {event === undefined ? (
-              <span className={style.chip}>{content}</span>
-            ) : (
-              <button type="button" className={style.chip} onClick={() => props.onShow(event)}>
-                {content}
-              </button>
-            )}
+      <Folded
+        points={points}
+        entry={(point) => <Chip key={point.key} point={point} {...props} />}
+        rest={(words, open, toggle) => (
+          <li>
+            <button type="button" className={style.chip} aria-expanded={open} onClick={toggle}>
+              {words}
+            </button>
           </li>
-        );
-      })}
+        )}
+      />
       {points.length === 0 && <li className={style.empty}>{text.empty}</li>}
     </ol>
+  );
+}
+
+function Chip({ point, build, eventOf, onShow }: { point: TimelinePoint } & TimelineProps) {
+  const event = eventOf(point);
+  const { icon, title, hue } = lookOf(point, build);
+  const content = (
+    <>
+      <Icon name={icon} size={14} />
+      <span className={style.chipText}>{title}</span>
+    </>
+  );
+  return (
+    <li className={style[hue]}>
+      {event === undefined ? (
+        <span className={style.chip}>{content}</span>
+      ) : (
+        <button type="button" className={style.chip} onClick={() => onShow(event)}>
+          {content}
+        </button>
+      )}
+    </li>
+  );
+}
+
+interface FoldedProps {
+  points: readonly TimelinePoint[];
+  entry: (point: TimelinePoint) => ReactNode;
+  /** The button that shows and hides the phases between; it stays where it is, and so does the focus. */
+  rest: (words: string, open: boolean, toggle: () => void) => ReactNode;
+}
+
+/** The points of a line, those in the middle of a long one behind a button. */
+function Folded({ points, entry, rest }: FoldedProps) {
+  const [open, setOpen] = useState(false);
+  const { first, folded, foldedPhases, newest } = useMemo(() => foldLine(points), [points]);
+  return (
+    <>
+      {first.map(entry)}
+      {foldedPhases > 0 && rest(open ? text.fewer : text.more(foldedPhases), open, () => setOpen(!open))}
+      {open && folded.map(entry)}
+      {newest.map(entry)}
+    </>
   );
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Schemas } from "../../api/client.ts";
-import { timelineOf } from "./timeline.ts";
+import { foldLine, NEWEST_PHASES, timelineOf, UNFOLDED_PHASES } from "./timeline.ts";
 
 const at = (minute: number) => new Date(Date.UTC(2026, 10, 24, 12, minute)).toISOString();
 const BUILD = { created_at: at(0), started_at: at(0), closed_at: null, status: "code" };
@@ -81,4 +81,31 @@ test("ends with the sleep while it lasts", () => {
     points.map((point) => point.kind),
     ["sleep"],
   );
+});
+
+test("folds a long line to its first phase and the newest, and leaves a short one as it is", () => {
+  const lineOf = (phases: number) =>
+    timelineOf(
+      BUILD,
+      {
+        ...PROGRESS,
+        phases: Array.from({ length: phases }, (_, index) => phase(index + 1, 2 * index + 2)),
+        sleeps: [{ since: at(1), until: at(1.5), reason: null, wakes_at: null }],
+      },
+      [snapshot(1, null, 5)],
+      Date.parse(at(1000)),
+    );
+  const names = (points: readonly { key: string }[]) => points.map(({ key }) => key.split(" ").slice(0, 2).join(" "));
+
+  const short = lineOf(UNFOLDED_PHASES);
+  assert.deepEqual(foldLine(short), { first: short, folded: [], foldedPhases: 0, newest: [] });
+
+  const long = lineOf(100);
+  const { first, folded, foldedPhases, newest } = foldLine(long);
+  assert.deepEqual([...first, ...folded, ...newest], long, "no point is lost, and the order stays");
+  assert.deepEqual(names(first), [`sleep ${at(1)}`, "phase 1"]);
+  assert.equal(foldedPhases, 100 - 1 - NEWEST_PHASES);
+  assert.deepEqual(names(folded).slice(0, 2), ["phase 2", "snapshot 1"], "what is between the phases is folded too");
+  assert.deepEqual(names(newest)[0], `phase ${100 - NEWEST_PHASES + 1}`);
+  assert.equal(newest.at(-1)?.kind, "now");
 });

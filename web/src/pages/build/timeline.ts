@@ -116,3 +116,33 @@ export function awake(from: number, to: number, progress: Progress, now: number)
 function isSame(one: string | null, other: string | null): boolean {
   return !!one && !!other && (one.startsWith(other) || other.startsWith(one));
 }
+
+/** Phases up to which the line shows all of its points. */
+export const UNFOLDED_PHASES = 12;
+/** Of a longer line, the newest phases that it shows. */
+export const NEWEST_PHASES = 8;
+
+export interface FoldedLine {
+  /** The points up to the first phase, or all if the line is short. */
+  readonly first: readonly TimelinePoint[];
+  /** The points between, which a button shows. */
+  readonly folded: readonly TimelinePoint[];
+  /** The phases among them. */
+  readonly foldedPhases: number;
+  /** The points from the eighth newest phase on. */
+  readonly newest: readonly TimelinePoint[];
+}
+
+/** Fold a line of many phases: its page stays small, however long the build is. */
+export function foldLine(points: readonly TimelinePoint[]): FoldedLine {
+  const phases = points.flatMap((point, index) => (point.kind === "phase" ? [index] : []));
+  if (phases.length <= UNFOLDED_PHASES) return { first: points, folded: [], foldedPhases: 0, newest: [] };
+  const from = (phases[0] ?? 0) + 1;
+  const to = phases.at(-NEWEST_PHASES) ?? from;
+  return {
+    first: points.slice(0, from),
+    folded: points.slice(from, to),
+    foldedPhases: phases.length - 1 - NEWEST_PHASES,
+    newest: points.slice(to),
+  };
+}
