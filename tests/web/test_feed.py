@@ -95,14 +95,14 @@ class FeedOnPage:
         return int(await self.page.evaluate("() => document.querySelectorAll('*').length"))
 
     async def whole(self) -> list[dict[str, str]]:
-        """Scroll through the feed and return each row's attributes and text, in order."""
+        """Scroll through the feed and return each row's attributes, text, and content with what is folded, in order."""
         found: dict[int, dict[str, str]] = {}
         top = 0
         while True:
             await self.scroll_to(top)
             await self.settled()
             seen = await self.rows.evaluate_all(
-                "rows => rows.map(row => ({...row.dataset, text: row.innerText, index: row.dataset.index}))"
+                "rows => rows.map(row => ({...row.dataset, text: row.innerText, content: row.textContent}))"
             )
             found |= {int(row["index"]): row for row in seen}
             height, view, now = await self.scroller.evaluate("e => [e.scrollHeight, e.clientHeight, e.scrollTop]")
