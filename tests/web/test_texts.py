@@ -38,7 +38,7 @@ from tests.harness.console import Console
 from tests.harness.feeds import build_row, write_events
 from tests.harness.hostile_texts import MARKDOWN, TEXTS, UNSEEN
 from tests.web.build_page import receipts
-from tests.web.test_feed import open_feed
+from tests.web.feed_page import open_feed
 
 CORPUS = "\n".join([*TEXTS, *MARKDOWN, *(raw for raw, _ in UNSEEN)])
 LINES = [line for text in (*TEXTS, *MARKDOWN) for line in text.split("\n") if line] + [mark for _, mark in UNSEEN]
