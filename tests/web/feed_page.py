@@ -1,4 +1,4 @@
-"""The feed on a build's page, for tests: what is loaded, where it is scrolled to, and what its rows hold."""
+"""The feed on a build's page, for tests: what is loaded, its place in view, and what its rows hold."""
 
 import uuid
 
