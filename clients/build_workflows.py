@@ -160,20 +160,24 @@ class BuildWorkflows:
             conflict=WorkflowIDConflictPolicy.TERMINATE_EXISTING,
         )
 
-    async def start_delivery(self, delivery_id: uuid.UUID) -> None:
-        """Start the workflow of a delivery to a webhook, unless it runs.
+    async def start_delivery(self, delivery_id: uuid.UUID) -> bool:
+        """Start the workflow of a delivery to a webhook. Returns False if it runs already.
 
         Raises:
             RPCError: Temporal did not start it.
         """
-        await self._client.start_workflow(
-            WEBHOOK_WORKFLOW,
-            DeliveryRef(delivery_id=str(delivery_id)),
-            id=delivery_workflow_id(delivery_id),
-            task_queue=self._task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            rpc_timeout=_RPC_TIMEOUT,
-        )
+        try:
+            await self._client.start_workflow(
+                WEBHOOK_WORKFLOW,
+                DeliveryRef(delivery_id=str(delivery_id)),
+                id=delivery_workflow_id(delivery_id),
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                rpc_timeout=_RPC_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
 
     async def terminate(self, build_id: uuid.UUID, reason: str) -> None:
         """End the build's workflow without its cleanup.

@@ -42,10 +42,17 @@ async def count_webhooks(tx: Transaction, org_id: uuid.UUID) -> int:
     return int(await tx.session.scalar(select(func.count()).where(Webhook.org_id == org_id)) or 0)
 
 
+async def find_webhook(tx: Transaction, user_id: str, webhook_id: uuid.UUID) -> Webhook | None:
+    """A webhook of an organisation that the user owns."""
+    return (await tx.session.scalars(_owned(user_id).where(Webhook.id == webhook_id))).one_or_none()
+
+
 async def lock_webhook(tx: Transaction, user_id: str, webhook_id: uuid.UUID) -> Webhook | None:
     """A webhook of an organisation that the user owns, locked until the transaction ends."""
     return (
-        await tx.session.scalars(_owned(user_id).where(Webhook.id == webhook_id).with_for_update(of=Webhook))
+        await tx.session.scalars(
+            _owned(user_id).where(Webhook.id == webhook_id).with_for_update(of=Webhook, key_share=True)
+        )
     ).one_or_none()
 
 
@@ -90,10 +97,10 @@ async def queue_again(tx: Transaction, delivery: WebhookDelivery) -> WebhookDeli
     return delivery
 
 
-async def deliveries_to_start(tx: Transaction, limit: int) -> Sequence[uuid.UUID]:
+async def deliveries_to_start(tx: Transaction, limit: int) -> Sequence[WebhookDelivery]:
     """Deliveries that are queued, and those that seem to have lost their workflow; the oldest first."""
     is_lost = (WebhookDelivery.state == "sending") & (WebhookDelivery.due_at < func.now() - _STARTED_AGAIN_AFTER)
-    query = select(WebhookDelivery.id).where(or_(WebhookDelivery.state == "queued", is_lost))
+    query = select(WebhookDelivery).where(or_(WebhookDelivery.state == "queued", is_lost))
     return (
         await tx.session.scalars(query.order_by(WebhookDelivery.due_at).limit(limit).with_for_update(skip_locked=True))
     ).all()
@@ -141,7 +148,10 @@ async def find_to_send(tx: Transaction, delivery_id: uuid.UUID) -> ToSend | None
 async def _question(tx: Transaction, event: Event) -> Question | None:
     """The question for which the build began to wait with this event, answered since or not."""
     query = select(Question).where(
-        Question.build_id == event.build_id, Question.tool_use_id.is_(None), Question.asked_at <= event.created_at
+        Question.build_id == event.build_id,
+        Question.tool_use_id.is_(None),
+        Question.asked_at <= event.created_at,
+        or_(Question.closed_at.is_(None), Question.closed_at > event.created_at),
     )
     return (await tx.session.scalars(query.order_by(Question.asked_at.desc()).limit(1))).one_or_none()
 

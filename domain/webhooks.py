@@ -1,4 +1,4 @@
-"""Webhooks: which news of builds leave the house, where they may go, and when a failed delivery is tried again."""
+"""Webhooks: which news of builds is sent, where it may go, and when a failed delivery is tried again."""
 
 import base64
 import secrets

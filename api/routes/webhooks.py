@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from api.deps import CurrentUserId, ResourcesDep, TransactionDep, needs
+from api.deps import CurrentUserId, ResourcesDep, TransactionDep, expensive, needs
 from api.responses import TAKES_BODY, problems
 from api.webhook_schemas import (
     DeliveryList,
@@ -20,6 +20,7 @@ from api.webhook_schemas import (
 from clients.cipher import cipher_of
 from clients.webhook_sender import WebhookSender
 from db.organisations import list_organisations
+from db.transaction import request_transaction
 from db.webhooks import list_deliveries, list_webhooks
 from domain.identity import Scope
 from services import webhooks
@@ -38,25 +39,24 @@ def _sender(settings: Settings) -> WebhookSender:
     "",
     status_code=201,
     summary="Make a webhook",
-    dependencies=[needs(Scope.ACCOUNT_WRITE)],
+    dependencies=[needs(Scope.ACCOUNT_WRITE), expensive],
     responses=problems(*TAKES_BODY, 404, 409),
 )
-async def create_webhook(
-    new: NewWebhook, user_id: CurrentUserId, resources: ResourcesDep, tx: TransactionDep
-) -> MadeWebhookOut:
+async def create_webhook(new: NewWebhook, user_id: CurrentUserId, resources: ResourcesDep) -> MadeWebhookOut:
     """Make a webhook of an organisation that you own. Each message is signed as [Standard
     Webhooks](https://www.standardwebhooks.com) says, with the secret that is in the response and nowhere else."""
-    org_id = new.organisation_id or (await list_organisations(tx, user_id))[0].organisation.id
-    webhook, secret = await webhooks.create_webhook(
-        tx,
-        cipher_of(resources.settings),
-        _sender(resources.settings),
-        user_id,
-        org_id,
-        url=new.url,
-        topics=new.topics,
-        description=new.description,
-    )
+    await _sender(resources.settings).check(new.url)
+    async with request_transaction(resources.sessions) as tx:
+        org_id = new.organisation_id or (await list_organisations(tx, user_id))[0].organisation.id
+        webhook, secret = await webhooks.create_webhook(
+            tx,
+            cipher_of(resources.settings),
+            user_id,
+            org_id,
+            url=new.url,
+            topics=new.topics,
+            description=new.description,
+        )
     return MadeWebhookOut(webhook=WebhookOut.of(webhook), secret=secret)
 
 
@@ -69,17 +69,18 @@ async def list_of_user(user_id: CurrentUserId, tx: TransactionDep) -> WebhookLis
 @router.patch(
     "/{webhook_id}",
     summary="Change a webhook",
-    dependencies=[needs(Scope.ACCOUNT_WRITE)],
+    dependencies=[needs(Scope.ACCOUNT_WRITE), expensive],
     responses=problems(*TAKES_BODY, 404),
 )
 async def change_webhook(
-    webhook_id: uuid.UUID, change: WebhookChange, user_id: CurrentUserId, resources: ResourcesDep, tx: TransactionDep
+    webhook_id: uuid.UUID, change: WebhookChange, user_id: CurrentUserId, resources: ResourcesDep
 ) -> WebhookOut:
     """Change the address or the topics of a webhook, or disable or enable it."""
-    return WebhookOut.of(
-        await webhooks.change_webhook(
+    if change.url is not None:
+        await _sender(resources.settings).check(change.url)
+    async with request_transaction(resources.sessions) as tx:
+        changed = await webhooks.change_webhook(
             tx,
-            _sender(resources.settings),
             user_id,
             webhook_id,
             url=change.url,
@@ -87,7 +88,7 @@ async def change_webhook(
             description=change.description,
             enabled=change.enabled,
         )
-    )
+        return WebhookOut.of(changed)
 
 
 @router.delete(
@@ -131,7 +132,7 @@ async def deliveries(
     before: Annotated[datetime | None, Query(description="The page after this; `next_before` of the last one.")] = None,
 ) -> DeliveryList:
     """What was sent to a webhook, the newest first. Kept for 30 days after a delivery has ended."""
-    await webhooks.require_webhook(tx, user_id, webhook_id)
+    await webhooks.require_webhook(tx, user_id, webhook_id, locked=False)
     found = await list_deliveries(tx, webhook_id, _PAGE, before, state)
     return DeliveryList(
         deliveries=[DeliveryOut.of(each) for each in found],

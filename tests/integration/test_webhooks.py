@@ -8,29 +8,31 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import func, select, update
+from sqlalchemy import func, update
 from standardwebhooks import Webhook as Verifier
 from temporalio.worker import Worker
 
 from activities.webhooks import WebhookActivities
 from clients import webhook_sender
 from clients.build_workflows import BuildWorkflows
+from clients.cancellation import cancel_and_wait
 from clients.cipher import cipher_of
 from clients.temporal import connect_temporal
 from clients.webhook_sender import WebhookSender
 from db.feed import append_events
-from db.models import Webhook, WebhookDelivery
+from db.models import Question, Webhook, WebhookDelivery
 from db.transaction import transaction
 from domain import webhooks
 from domain.events import BuildEvent, ReadyEvent, StatusEvent
-from domain.status import Status, WaitingFor
+from domain.status import Dependency, Status, WaitingFor
 from local.stack import LocalStack
 from services.webhooks import Outbox
 from tests.harness.api_server import RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.receiver import NO_ANSWER, answer, receiving
-from tests.harness.wait import DEADLINE
+from tests.harness.wait import DEADLINE, wait_until
 from workflows.webhook import WebhookWorkflow
 
 ADA, BOB = "ada", "bob"
@@ -110,7 +112,7 @@ async def ended(api: RunningApi, webhook: str, count: int) -> list[dict[str, Any
             await asyncio.sleep(0.05)
 
 
-async def test_news_of_a_build_arrive_in_order_and_signed(api: RunningApi, outbox: None) -> None:
+async def test_news_of_a_build_is_queued_in_order_and_arrives_signed(api: RunningApi, outbox: None) -> None:
     async with receiving() as receiver:
         made = await make(api, receiver.url)
         build = await build_of_ada(api)
@@ -130,6 +132,7 @@ async def test_news_of_a_build_arrive_in_order_and_signed(api: RunningApi, outbo
             StatusEvent(status=Status.FAILED, reason="broken"),
         )
         found = await ended(api, made["webhook"]["id"], 5)
+        assert [each["event_id"] for each in found] == sorted(each["event_id"] for each in found)
         topics = ["build.asleep", "build.awake", "build.needs_input", "build.ready", "build.failed"]
         assert [each["topic"] for each in found] == topics
         assert {each["state"] for each in found} == {"delivered"}
@@ -150,6 +153,7 @@ async def test_news_of_a_build_arrive_in_order_and_signed(api: RunningApi, outbo
 
 async def test_what_is_rolled_back_is_not_told_and_others_are_not_told(api: RunningApi) -> None:
     made = await make(api, "http://127.0.0.1:9/hook", topics=["build.ready"])
+    bobs = await api.http.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/bobs"}, headers=as_user(BOB))
     build = await build_of_ada(api)
     with suppress(ZeroDivisionError):
         async with transaction(api.sessions) as tx:
@@ -157,8 +161,63 @@ async def test_what_is_rolled_back_is_not_told_and_others_are_not_told(api: Runn
             raise ZeroDivisionError
     await tell(api, build, StatusEvent(status=Status.FAILED))
     assert await deliveries(api, made["webhook"]["id"]) == []
-    other = await api.http.get("/v1/webhooks", headers=as_user(BOB))
-    assert other.json() == {"webhooks": []}
+    await tell(api, build, ReadyEvent(build_version=1))
+    assert [each["topic"] for each in await deliveries(api, made["webhook"]["id"])] == ["build.ready"]
+    assert await deliveries(api, bobs.json()["webhook"]["id"], BOB) == [], "of another organisation"
+    listed = await api.http.get("/v1/webhooks", headers=as_user(BOB))
+    assert [each["url"] for each in listed.json()["webhooks"]] == ["http://127.0.0.1:9/bobs"]
+
+
+async def test_a_build_that_waits_before_it_goes_on_is_awake_once(api: RunningApi) -> None:
+    webhook = (await make(api, "http://127.0.0.1:9/hook", topics=["build.awake"]))["webhook"]["id"]
+    build = await build_of_ada(api)
+    await tell(
+        api,
+        build,
+        StatusEvent(status=Status.SLEEPING),
+        StatusEvent(status=Status.WAITING, dependency=Dependency.CAPACITY),
+        StatusEvent(status=Status.CODE),
+        StatusEvent(status=Status.WAITING, dependency=Dependency.MODEL),
+        StatusEvent(status=Status.CODE),
+    )
+    assert [each["topic"] for each in await deliveries(api, webhook)] == ["build.awake"]
+
+
+async def test_only_the_question_that_is_open_is_told(api: RunningApi, outbox: None) -> None:
+    async with receiving() as receiver:
+        webhook = (await make(api, receiver.url, topics=["build.needs_input"]))["webhook"]["id"]
+        build = await build_of_ada(api)
+        asking = StatusEvent(status=Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER)
+        async with transaction(api.sessions) as tx:
+            question = Question(id=uuid.uuid4(), build_id=build, problem="Which colour?", tried=[], options=["red"])
+            tx.session.add(question)
+            await append_events(tx, build, [asking])
+        await ended(api, webhook, 1)
+        async with transaction(api.sessions) as tx:
+            await tx.session.execute(update(Question).where(Question.build_id == build).values(closed_at=func.now()))
+        await tell(api, build, StatusEvent(status=Status.CODE), asking)
+        await ended(api, webhook, 2)
+        first, second = (json.loads(body)["data"] for _, body in receiver.got)
+        assert first["question"] == {"problem": "Which colour?", "options": ["red"]}
+        assert "question" not in second
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), asyncpg.CannotConnectNowError("the database system is starting up")])
+async def test_the_outbox_outlives_every_error(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    outbox, looks = Outbox(api.sessions, BuildWorkflows(api.temporal, "no-queue")), 0
+
+    async def look(_: Outbox) -> int:
+        nonlocal looks
+        looks += 1
+        raise error
+
+    monkeypatch.setattr(Outbox, "look", look)
+    keeping = asyncio.create_task(outbox.keep())
+    await wait_until(lambda: looks > 2)
+    assert not keeping.done()
+    await cancel_and_wait(keeping)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +340,5 @@ async def test_only_owners_make_and_see_the_webhooks_of_an_organisation(api: Run
         hidden = await method(f"/v1/webhooks/{made['webhook']['id']}{path}", headers=as_user(BOB))
         assert hidden.status_code == 404, hidden.text
     async with transaction(api.sessions) as tx:
-        [row] = (await tx.session.scalars(select(Webhook).where(Webhook.id == uuid.UUID(made["webhook"]["id"])))).all()
+        row = await tx.session.get_one(Webhook, uuid.UUID(made["webhook"]["id"]))
         assert made["secret"].encode() not in row.ciphertext
-        await tx.session.execute(update(Webhook).values(disabled_at=None))

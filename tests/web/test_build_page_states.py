@@ -84,7 +84,6 @@ async def test_each_state_has_its_sentence_and_everyone_can_use_it(
 
 
 async def test_a_phone_and_a_zoom_of_400_percent_scroll_one_way_only(phone: Console) -> None:
-    phone.expect_error("status of 404")  # there is no snapshot, so there are no files and no changes
     build = await build_row(phone.api.sessions, phone.user)
     await write_feed(phone.api.sessions, build, feed_lines(200))
     await ask(phone, build, "Nothing listens at port 8000, although the server says that it has started. " * 3)
@@ -104,7 +103,6 @@ async def test_a_phone_and_a_zoom_of_400_percent_scroll_one_way_only(phone: Cons
 
 
 async def test_a_whole_build_by_touch(phone: Console, agent: WorkerHarness) -> None:
-    phone.expect_error("status of 404")  # before the first snapshot there are no files and no changes
     build = await agent.start(phone.user, script=steps([hold()], [bash(PRODUCT)]))
     page = phone.page
     await phone.open(f"/builds/{build}")
@@ -299,7 +297,6 @@ async def test_a_new_build_begins_where_an_ended_one_was(console: Console, agent
 
 
 async def test_the_part_on_the_right_is_resized_and_hidden_by_keyboard(console: Console) -> None:
-    console.expect_error("status of 404")  # there is no snapshot, so there are no changes
     build = await build_row(console.api.sessions, console.user)
     page = console.page
     await console.open(f"/builds/{build}")

@@ -3,7 +3,6 @@
 import uuid
 
 from clients.cipher import cipher_of
-from clients.webhook_sender import WebhookSender
 from db.models import WebhookDelivery
 from db.organisations import list_organisations
 from db.transaction import transaction
@@ -22,7 +21,6 @@ _OWNER = "ada"
 
 async def webhook_retried(harness: WorkerHarness) -> list[EndedWorkflow]:
     """A receiver fails once and then accepts the message."""
-    sender = WebhookSender(["127.0.0.1"])
     async with receiving() as receiver:
         receiver.answers = [answer(503), answer(204)]
         async with transaction(harness.sessions) as tx:
@@ -31,7 +29,6 @@ async def webhook_retried(harness: WorkerHarness) -> list[EndedWorkflow]:
             webhook, _ = await create_webhook(
                 tx,
                 cipher_of(harness.settings),
-                sender,
                 _OWNER,
                 own.organisation.id,
                 url=receiver.url,

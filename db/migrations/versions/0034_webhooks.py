@@ -11,8 +11,8 @@ depends_on = None
 kind = "expand"
 
 # Programs of every version append events, so the database queues the deliveries. Waking up is going on from sleep: the
-# status before this one says so. The function sees all rows, whoever appends the event, and leaves that setting as it was:
-# an owner who is no superuser may not give a function a setting of its own.
+# status before this one says so. The function sees all rows, whoever appends the event, and leaves that setting as it
+# was: an owner who is no superuser may not give a function a setting of its own.
 QUEUE = """
 create function queue_webhook_deliveries() returns trigger language plpgsql
 security definer set search_path from current as $$

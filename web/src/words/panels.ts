@@ -102,6 +102,9 @@ export const panels = {
     listCut: (files: number) => `Only the first ${many(files, "file")} are listed.`,
     none: "This commit changes no file.",
     missing: "No changes are kept for this phase.",
+    missingWhole: "No changes are kept yet.",
+    missingHelp:
+      "They are kept with the snapshot of a phase. If a phase has none, “git log --patch” in a download shows its changes.",
     keys: "n and p go to the next and the previous file.",
     files: "Changed files",
   },

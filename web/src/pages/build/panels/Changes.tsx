@@ -62,8 +62,10 @@ export default function Changes({ build }: PanelProps) {
   const phases = usePhases(build.id, isEnded(build.status));
   const asked = Number(search.get("phase") ?? Number.NaN);
   const phase = Number.isInteger(asked) && asked > 0 ? asked : "whole";
-  const last = phases.data?.phases.at(-1)?.number;
-  const diff = useDiff(build.id, phase, last);
+  const ended = phases.data?.phases ?? [];
+  const stored = ended.filter(({ files }) => files !== null);
+  const isStored = phase === "whole" ? stored.length > 0 : stored.some(({ number }) => number === phase);
+  const diff = useDiff(build.id, phase, stored.at(-1)?.number, isStored);
   const [wrap, setWrap] = useWrap();
   const w = words.panels.changes;
 
@@ -75,7 +77,7 @@ export default function Changes({ build }: PanelProps) {
       </div>
     );
   }
-  if (last === undefined) return <Empty title={w.empty}>{w.emptyHelp}</Empty>;
+  if (ended.length === 0) return <Empty title={w.empty}>{w.emptyHelp}</Empty>;
   const missing = diff.error instanceof Problem && diff.error.status === 404 ? diff.error : undefined;
   return (
     <div className={style.panel}>
@@ -94,7 +96,7 @@ export default function Changes({ build }: PanelProps) {
             }
           >
             <option value="whole">{w.whole}</option>
-            {phases.data.phases.map(({ number, title }) => (
+            {ended.map(({ number, title }) => (
               <option key={number} value={number}>
                 {w.phase(number, printable(title))}
               </option>
@@ -106,7 +108,9 @@ export default function Changes({ build }: PanelProps) {
           {w.wrap}
         </label>
       </div>
-      {diff.isPending ? (
+      {!isStored ? (
+        <Empty title={phase === "whole" ? w.missingWhole : w.missing}>{w.missingHelp}</Empty>
+      ) : diff.isPending ? (
         <Skeleton lines={8} />
       ) : missing !== undefined ? (
         <Empty title={w.missing}>{printable(missing.message)}</Empty>

@@ -1,6 +1,6 @@
-import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { queryOptions, useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { api, dataOf, Problem, type Schemas } from "../../../api/client.ts";
-import { keys } from "../../../api/queries.ts";
+import { keys, queryClient } from "../../../api/queries.ts";
 
 const of = (build: string) => ({ params: { path: { build_id: build } } });
 
@@ -29,13 +29,15 @@ export function usePreview(build: string, isReady: boolean, isExpected: boolean)
   });
 }
 
-/** Snapshots that can be had, the current one first. */
-export function useSnapshots(build: string) {
-  return useQuery({
+const snapshotsOf = (build: string) =>
+  queryOptions({
     queryKey: keys.ofBuild(build, "snapshots"),
     queryFn: () => dataOf(api.GET("/v1/builds/{build_id}/snapshots", of(build))),
-    refetchInterval: 30_000,
   });
+
+/** Snapshots that can be had, the current one first. */
+export function useSnapshots(build: string) {
+  return useQuery({ ...snapshotsOf(build), refetchInterval: 30_000 });
 }
 
 /** Screenshots, the newest first, a page at a time. */
@@ -57,11 +59,13 @@ export function useScreenshots(build: string) {
 /** Files that one answer lists; a workspace of more is listed up to here. */
 const FILES_MOST = 5_000;
 
-/** The files of a snapshot, by its number or `latest`. */
+/** The files of a snapshot, by its number or `latest`; null if there is none. */
 export function useSnapshotFiles(build: string, number: string) {
   return useQuery({
     queryKey: keys.ofBuild(build, "files", number),
     queryFn: async () => {
+      // A browser reports each 404 as an error: do not ask before the first snapshot.
+      if (number === "latest" && (await queryClient.fetchQuery(snapshotsOf(build))).snapshots.length === 0) return null;
       try {
         return await dataOf(
           api.GET("/v1/builds/{build_id}/snapshots/{number}/files", {
@@ -112,12 +116,13 @@ export type DiffData = Omit<Schemas["PhaseDiffOut"], "phase">;
 /**
  * What a phase has changed, or the build as a whole.
  *
- * @param upTo the last phase that has ended: the changes of the whole build are other ones after the next.
+ * @param upTo the last phase whose changes are stored: the changes of the whole build are other ones after the next.
+ * @param isStored whether there are changes to read.
  */
-export function useDiff(build: string, phase: number | "whole", upTo: number | undefined) {
+export function useDiff(build: string, phase: number | "whole", upTo: number | undefined, isStored: boolean) {
   return useQuery({
     queryKey: keys.ofBuild(build, "diff", phase, phase === "whole" ? upTo : undefined),
-    enabled: upTo !== undefined,
+    enabled: isStored,
     queryFn: (): Promise<DiffData> =>
       phase === "whole"
         ? dataOf(api.GET("/v1/builds/{build_id}/diff", of(build)))
