@@ -239,7 +239,7 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=200,
         pattern="^[ -~]+$",
-        description="Names this request. A repeat with the same key and body returns the same build.",
+        description="Names this request. A repeat with the same key and body makes nothing a second time.",
     ),
 ]
 

@@ -403,8 +403,13 @@ class Project(Base):
     last_build_version: Mapped[int] = mapped_column(Integer(), server_default="0")
     archived_at: Mapped[datetime | None] = mapped_column(comment="since when it is left out of lists and not built")
     created_at: Mapped[datetime] = _now()
+    idempotency_key: Mapped[str | None]
+    body_hash: Mapped[str | None]
 
-    __table_args__ = (CheckConstraint(_one_of("status", ("draft", "mvp_built")), name="status"),)
+    __table_args__ = (
+        UniqueConstraint("user_id", "idempotency_key"),
+        CheckConstraint(_one_of("status", ("draft", "mvp_built")), name="status"),
+    )
 
 
 class Artifact(Base):

@@ -1,10 +1,13 @@
 """Founders' projects with their idea briefs and interviews."""
 
+import hashlib
+import json
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db import access
 from db.models import Artifact, Project, UnderstandingSession
@@ -16,6 +19,29 @@ IDEA_BRIEF = "idea_brief"
 """The type of the artifact that a build reads."""
 
 
+@dataclass(frozen=True)
+class ProjectRequest:
+    """A founder's request for a project. With an idempotency key, a repeat of it makes no second project.
+
+    `org_id`: whose it is; by default it is the user's own.
+    """
+
+    user_id: str
+    name: str
+    brief: dict[str, Any] | None
+    interview: Interview | None
+    org_id: uuid.UUID | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def body_hash(self) -> str:
+        """Tells a repeat from another request with the same key."""
+        interview = None if self.interview is None else self.interview.model_dump(mode="json")
+        organisation = None if self.org_id is None else str(self.org_id)
+        body = [self.name, self.brief, interview, organisation]
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
 async def create_project(
     tx: Transaction,
     user_id: str,
@@ -25,16 +51,49 @@ async def create_project(
     org_id: uuid.UUID | None = None,
 ) -> Project:
     """Store a project with its brief and interview. `org_id`: whose it is; by default it is the user's own."""
+    project = await insert_project(tx, ProjectRequest(user_id, name, brief, interview, org_id))
+    assert project is not None, "only a key can be taken"
+    return project
+
+
+async def insert_project(tx: Transaction, request: ProjectRequest) -> Project | None:
+    """Store a project with its brief and interview; None if the idempotency key is taken.
+
+    Waits until a concurrent request with the same key has committed or rolled back.
+    """
     project_id = uuid.uuid4()
     projects = await tx.session.scalars(
-        insert(Project).values(id=project_id, org_id=org_id, user_id=user_id, name=name).returning(Project)
+        upsert(Project)
+        .values(
+            id=project_id,
+            org_id=request.org_id,
+            user_id=request.user_id,
+            name=request.name,
+            idempotency_key=request.idempotency_key,
+            body_hash=None if request.idempotency_key is None else request.body_hash,
+        )
+        .on_conflict_do_nothing()
+        .returning(Project)
     )
-    project = projects.one()
-    if brief is not None:
-        await replace_brief(tx, project_id, 1, brief)
-    if interview is not None:
-        await add_interview(tx, project_id, 1, interview)
+    project = projects.one_or_none()
+    if project is not None and request.brief is not None:
+        await replace_brief(tx, project_id, 1, request.brief)
+    if project is not None and request.interview is not None:
+        await add_interview(tx, project_id, 1, request.interview)
     return project
+
+
+async def find_project_by_key(tx: Transaction, user_id: str, idempotency_key: str) -> Project | None:
+    """Return the project that the user's request with this key created, if the user may still see it."""
+    return (
+        await tx.session.scalars(
+            select(Project).where(
+                Project.user_id == user_id,
+                Project.idempotency_key == idempotency_key,
+                access.owned(Project, user_id),
+            )
+        )
+    ).one_or_none()
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,42 @@
-"""Rename a project, archive it, and un-archive it."""
+"""Create a project, rename it, archive it, and un-archive it."""
 
 import uuid
 
 from db.builds import find_open_build
 from db.models import Project
-from db.projects import change_project, lock_project
+from db.projects import ProjectRequest, change_project, find_project_by_key, insert_project, lock_project
 from db.transaction import Transaction
+from db.users import require_user
 from domain.audit import Action
-from domain.errors import NotFound, OpenBuildExists
+from domain.errors import KeyReused, NotFound, OpenBuildExists
 from domain.identity import Right
 from services.audit import record
 from services.builds import require_right
+from services.organisations import require_may_create_projects
+
+
+async def create(tx: Transaction, request: ProjectRequest) -> tuple[Project, bool]:
+    """Create a project, and whether it is new. A repeat with the same key makes nothing and returns the first project.
+
+    Raises:
+        NotFound, Refused: there is no such organisation, or the user may not create projects in it.
+        KeyReused: the key was used for another request.
+    """
+    await require_user(tx, request.user_id)
+    if request.org_id is not None:
+        await require_may_create_projects(tx, request.user_id, request.org_id)
+    project = await insert_project(tx, request)
+    if project is not None:
+        await record(tx, Action.PROJECT_CREATE, org_id=project.org_id, project_id=project.id)
+        return project, True
+    # The row of the first request is committed by now, and this transaction reads what is committed.
+    earlier = await find_project_by_key(tx, request.user_id, request.idempotency_key or "")
+    if earlier is None or earlier.body_hash != request.body_hash:
+        raise KeyReused(
+            "This Idempotency-Key was used for another request. Use a new key for a new project.",
+            {} if earlier is None else {"project_id": str(earlier.id)},
+        )
+    return earlier, False
 
 
 async def change(

@@ -8,7 +8,16 @@ from fastapi import APIRouter, Header, Query, Response
 
 import services.projects
 from api.build_facts import read_budgets, read_queue_places
-from api.deps import CurrentUserId, IsOperator, Resources, ResourcesDep, TransactionDep, needs, new_project
+from api.deps import (
+    CurrentUserId,
+    IdempotencyKey,
+    IsOperator,
+    Resources,
+    ResourcesDep,
+    TransactionDep,
+    needs,
+    new_project,
+)
 from api.errors import VERSION_CONFLICT, Problem
 from api.paging import PAGE_MAX, ProjectsPage
 from api.project_schemas import LatestBuild, ListedProject, ProjectList, VersionList, VersionOut, poster_of
@@ -26,9 +35,8 @@ from api.schemas import (
 from db import projects
 from db.latest_builds import last_sentences, latest_builds
 from db.models import Project
-from db.projects import VersionedProject
+from db.projects import ProjectRequest, VersionedProject
 from db.transaction import Transaction, request_transaction
-from db.users import require_user
 from db.versions import latest_versions, list_versions
 from domain.audit import Action
 from domain.brief import Interview
@@ -36,7 +44,7 @@ from domain.errors import NotFound
 from domain.identity import Right, Scope
 from services.audit import record
 from services.builds import require_right
-from services.organisations import change_organisation, require_may_create_projects
+from services.organisations import change_organisation
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
@@ -54,17 +62,23 @@ IfMatch = Annotated[
     dependencies=[needs(Scope.BUILDS_WRITE), new_project],
     status_code=201,
     summary="Create a project",
-    responses=problems(*TAKES_BODY, 404),
+    responses=problems(*TAKES_BODY, 404, 409)
+    | {200: {"model": ProjectOut, "description": "A repeat: the project exists already."}},
 )
-async def create(new: NewProject, user_id: CurrentUserId, tx: TransactionDep, response: Response) -> ProjectOut:
+async def create(
+    new: NewProject,
+    user_id: CurrentUserId,
+    tx: TransactionDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> ProjectOut:
     """Store the idea brief and the interview. A project without a brief can't be built yet. It belongs to an
     organisation, and every member of it sees the project."""
     name = new.name or (new.brief or {}).get("name", "").strip() or "Untitled"
-    await require_user(tx, user_id)
-    if new.organisation_id is not None:
-        await require_may_create_projects(tx, user_id, new.organisation_id)
-    project = await projects.create_project(tx, user_id, name, new.brief, new.interview, new.organisation_id)
-    await record(tx, Action.PROJECT_CREATE, org_id=project.org_id, project_id=project.id)
+    request = ProjectRequest(user_id, name, new.brief, new.interview, new.organisation_id, idempotency_key)
+    project, is_new = await services.projects.create(tx, request)
+    if not is_new:
+        response.status_code = 200
     response.headers["Location"] = f"/v1/projects/{project.id}"
     return await _with_documents(tx, project)
 

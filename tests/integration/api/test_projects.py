@@ -48,6 +48,26 @@ async def test_project_is_stored_as_it_was_sent(api: RunningApi) -> None:
     assert (read.json()["status"], read.json()["brief_version"]) == ("draft", 1)
 
 
+async def test_a_repeat_with_the_same_key_makes_one_project(api: RunningApi) -> None:
+    body = {"brief": BRIEF, "interview": INTERVIEW}
+    keyed = {"Idempotency-Key": "once"}
+    before = await api.rows()
+    answers = await asyncio.gather(*(api.http.post("/v1/projects", json=body, headers=keyed) for _ in range(5)))
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 200, 201]
+    [made] = {answer.json()["id"] for answer in answers}
+    assert {answer.headers["location"] for answer in answers} == {f"/v1/projects/{made}"}
+    assert (await api.rows())["projects"] == before["projects"] + 1
+    for other in ({**body, "name": "Another"}, {"brief": BRIEF}, {**body, "brief": {**BRIEF, "problem": "Another."}}):
+        refused = await api.http.post("/v1/projects", json=other, headers=keyed)
+        assert (refused.status_code, refused.json()["type"]) == (409, "urn:cofounder:problem:idempotency-key-reused")
+        assert refused.json()["project_id"] == made
+    wrong = await api.http.post("/v1/projects", json=body, headers={"Idempotency-Key": "x" * 201})
+    assert wrong.status_code == 422
+    assert (await api.rows())["projects"] == before["projects"] + 1
+    theirs = await api.http.post("/v1/projects", json=body, headers={**keyed, **as_user("eve")})
+    assert (theirs.status_code, theirs.json()["id"] == made) == (201, False)
+
+
 async def test_project_without_a_brief(api: RunningApi) -> None:
     created = await api.http.post("/v1/projects", json={"name": "Later"})
     assert created.status_code == 201

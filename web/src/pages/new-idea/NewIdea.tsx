@@ -123,7 +123,11 @@ function Steps({ user, asked, project }: StepsProps) {
       const after = typeof change === "function" ? change(before) : { ...before, ...change };
       const isSameBuild =
         before.goal === after.goal && before.policy === after.policy && before.nights === after.nights;
-      return isSameBuild ? after : { ...after, buildKey: idempotencyKey() };
+      return {
+        ...after,
+        ...(isSameBuild ? {} : { buildKey: idempotencyKey() }),
+        ...(before.organisation === after.organisation ? {} : { projectKey: idempotencyKey() }),
+      };
     });
     if (Object.keys(mistakes).length > 0) setMistakes({});
   };

@@ -38,6 +38,8 @@ export interface Draft {
   organisation: string;
   /** The project, once it is stored: a second attempt then starts only the build. */
   projectId: string | null;
+  /** Makes one project of any number of attempts. */
+  projectKey: string;
   /** Makes one build of any number of attempts with the same options. */
   buildKey: string;
   /** The versions that an edit began with. */
@@ -66,6 +68,7 @@ export function emptyDraft(goal: string, newKey: () => string): Draft {
     nights: "30",
     organisation: "",
     projectId: null,
+    projectKey: newKey(),
     buildKey: newKey(),
     briefVersion: 0,
     interviewVersion: 0,

@@ -27,7 +27,22 @@ export async function storeProject(draft: Draft): Promise<Draft & { projectId: s
   const interview = interviewOf(draft);
   if (draft.projectId === null) {
     const body = { brief, interview, ...(draft.organisation === "" ? {} : { organisation_id: draft.organisation }) };
-    const made = await dataOf(api.POST("/v1/projects", { body }));
+    const params = { header: { "idempotency-key": draft.projectKey } };
+    let made: Awaited<ReturnType<typeof readProject>>;
+    try {
+      made = await dataOf(api.POST("/v1/projects", { params, body }));
+    } catch (error) {
+      // The answer to an earlier attempt was lost, and the draft has changed since: the project is stored already.
+      const id = error instanceof Problem && error.kind === "idempotency-key-reused" ? error.body.project_id : undefined;
+      if (typeof id !== "string") throw error;
+      const stored = await readProject(id);
+      return storeProject({
+        ...draft,
+        projectId: id,
+        briefVersion: stored.brief_version ?? 0,
+        interviewVersion: stored.interview_version ?? 0,
+      });
+    }
     return {
       ...draft,
       projectId: made.id,
@@ -36,7 +51,7 @@ export async function storeProject(draft: Draft): Promise<Draft & { projectId: s
     };
   }
   const path = { project_id: draft.projectId };
-  const stored = await dataOf(api.GET("/v1/projects/{project_id}", { params: { path } }));
+  const stored = await readProject(draft.projectId);
   let { briefVersion, interviewVersion } = draft;
   if (sameJson(stored.brief, brief)) {
     briefVersion = stored.brief_version ?? 0;
@@ -58,6 +73,10 @@ export async function storeProject(draft: Draft): Promise<Draft & { projectId: s
     );
   }
   return { ...draft, projectId: draft.projectId, briefVersion, interviewVersion };
+}
+
+function readProject(id: string) {
+  return dataOf(api.GET("/v1/projects/{project_id}", { params: { path: { project_id: id } } }));
 }
 
 async function replace(document: Document, put: () => Promise<{ version: number }>): Promise<number> {
