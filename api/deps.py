@@ -1,7 +1,8 @@
 """The dependencies of routes: who makes the request and what they may do, resources, a transaction."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Header, Request, Security
@@ -42,6 +43,10 @@ class ObjectReader(Protocol):
         ...
 
 
+ARCHIVE_SEARCHES = 2
+"""So many archives are searched for a file at once in a process. Each takes a thread and a core."""
+
+
 @dataclass(frozen=True)
 class Resources:
     """What the entry point opens once and closes at the end."""
@@ -59,6 +64,8 @@ class Resources:
     providers: IdentityProviders
     bundle: Bundle | None
     """The web console; None if it has not been built."""
+    archive_searches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ARCHIVE_SEARCHES))
+    """Held while a file is searched for in an archive, which unpacks it."""
 
 
 def _process_resources(request: Request) -> Resources:

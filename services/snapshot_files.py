@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from services.stored_snapshots import ArchiveSource
 _OF_GIT = b'[".git/'
 """How the manifest's lines of git's own files begin."""
 
+_SIZE = re.compile(rb',([0-9]{1,18}),"[0-9a-f]*"\]$')
+"""The size at the end of a manifest's line, which is read without parsing the line."""
+
 
 @dataclass(frozen=True)
 class FilesPage:
@@ -28,10 +32,15 @@ class FilesPage:
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file of a snapshot. `occurrence`: which one of the archive's members of this name it is, from 1."""
+    """A file of a snapshot.
+
+    `occurrence`: which one of the archive's members of this name it is, from 1. `unpacked_bytes`: what all files of the
+    snapshot have together; at most so much is unpacked to find this one.
+    """
 
     entry: Entry
     occurrence: int
+    unpacked_bytes: int
 
 
 async def list_files(store: ArchiveSource, snapshot: Snapshot, after: int, limit: int) -> FilesPage:
@@ -66,21 +75,27 @@ async def find_file(store: ArchiveSource, snapshot: Snapshot, path: str) -> Foun
         NotFound: there is none, or the manifest is not in the store any more.
         SnapshotFailed: the manifest can't be read.
     """
-    found: FoundFile | None = None
+    found: Entry | None = None
+    occurrence = unpacked_bytes = 0
     async with contextlib.aclosing(_lines(store, snapshot)) as blocks:
         async for lines in blocks:
+            unpacked_bytes += await asyncio.to_thread(_bytes_of, lines)
             for entry in await asyncio.to_thread(_shown_as, lines, path):
-                if found is None or entry.path == found.entry.path:
-                    found = FoundFile(entry, 1 if found is None else found.occurrence + 1)
+                if found is None or entry.path == found.path:
+                    found, occurrence = entry, occurrence + 1
     if found is None:
         raise NotFound(
             f"Snapshot {snapshot.number} of build {snapshot.build_id} has no file of this path. `files` lists them."
         )
-    return found
+    return FoundFile(found, occurrence, unpacked_bytes)
 
 
-async def read_file(store: ArchiveSource, snapshot: Snapshot, file: FoundFile) -> AsyncGenerator[bytes, None]:
+async def read_file(
+    store: ArchiveSource, snapshot: Snapshot, file: FoundFile, searches: asyncio.Semaphore
+) -> AsyncGenerator[bytes, None]:
     """The content of a file, or the target of a link, in pieces.
+
+    `searches`: held until the file is found in the archive, and not while a slow reader takes its content.
 
     Raises:
         NotFound: the archive is not in the store any more.
@@ -89,6 +104,9 @@ async def read_file(store: ArchiveSource, snapshot: Snapshot, file: FoundFile) -
     """
     archive = _stored(store, snapshot, snapshot.archive_key)
     async with contextlib.aclosing(read_member(archive, file.entry.path, file.occurrence)) as pieces:
+        async with searches:
+            first = await anext(pieces, b"")
+        yield first
         async for piece in pieces:
             yield piece
 
@@ -127,6 +145,11 @@ def _shown_entries(lines: Sequence[bytes], most: int) -> list[Entry | None]:
         if most == 0:
             break
     return entries
+
+
+def _bytes_of(lines: Sequence[bytes]) -> int:
+    """The size of all files in these lines."""
+    return sum(int(said[1]) for said in map(_SIZE.search, lines) if said is not None)
 
 
 def _shown_as(lines: Sequence[bytes], path: str) -> list[Entry]:

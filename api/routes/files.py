@@ -19,7 +19,7 @@ from domain.identity import Identity, Scope
 from domain.request_limits import RequestClass
 from domain.workspace_files import BINARY_TYPE, TEXT_MOST, picture_type, shown_content, shown_path
 from services.builds import require_build
-from services.snapshot_files import find_file, list_files, read_file
+from services.snapshot_files import FoundFile, find_file, list_files, read_file
 from services.stored_snapshots import require_snapshot
 
 router = APIRouter(prefix="/builds/{build_id}/snapshots/{number}", tags=["workspaces"])
@@ -29,6 +29,9 @@ PAGE_MOST = 5_000
 
 CHEAP_BYTES = 32_000_000
 """Reading a file of a larger archive counts as an expensive request."""
+
+CHEAP_UNPACKED_BYTES = 128_000_000
+"""So does reading a file of an archive that unpacks to more."""
 
 _LATEST = "latest"
 
@@ -85,10 +88,10 @@ async def file(
 ) -> FileContentOut:
     """A file as text, up to its first megabyte. Links are not followed."""
     snapshot = await _stored_snapshot(resources, identity.user_id, build_id, number)
-    await _limit(resources, identity, snapshot)
     found = await find_file(resources.store, snapshot, path)
+    await _limit(resources, identity, snapshot, found)
     content = bytearray()
-    async with contextlib.aclosing(read_file(resources.store, snapshot, found)) as pieces:
+    async with contextlib.aclosing(read_file(resources.store, snapshot, found, resources.archive_searches)) as pieces:
         async for piece in pieces:
             content += piece
             if len(content) >= TEXT_MOST:
@@ -110,9 +113,9 @@ async def content(
 ) -> StreamingResponse:
     """A file's bytes. A PNG, JPEG, GIF or WebP comes as such, anything else as an attachment without a type."""
     snapshot = await _stored_snapshot(resources, identity.user_id, build_id, number)
-    await _limit(resources, identity, snapshot)
     found = await find_file(resources.store, snapshot, path)
-    pieces = read_file(resources.store, snapshot, found)
+    await _limit(resources, identity, snapshot, found)
+    pieces = read_file(resources.store, snapshot, found, resources.archive_searches)
     first = await anext(pieces, b"")
 
     async def whole() -> AsyncGenerator[bytes, None]:
@@ -137,8 +140,8 @@ async def _stored_snapshot(resources: Resources, user_id: str, build_id: uuid.UU
         return await require_snapshot(tx, build_id, None if number == _LATEST else int(number))
 
 
-async def _limit(resources: Resources, identity: Identity, snapshot: Snapshot) -> None:
-    if (snapshot.archive_bytes or 0) > CHEAP_BYTES:
+async def _limit(resources: Resources, identity: Identity, snapshot: Snapshot, found: FoundFile) -> None:
+    if (snapshot.archive_bytes or 0) > CHEAP_BYTES or found.unpacked_bytes > CHEAP_UNPACKED_BYTES:
         await resources.limits.take(limited_as(identity), RequestClass.EXPENSIVE)
 
 

@@ -1,14 +1,16 @@
 """The files of a build's snapshots, read over HTTP."""
 
+import asyncio
 import hashlib
 import json
 import random
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
 
+from domain.request_limits import RequestClass
 from local.stack import LocalStack
 from tests.harness.api_server import RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.stored_files import Member, store_files
@@ -127,6 +129,44 @@ async def test_names_are_only_compared(api: RunningApi, build: str) -> None:
     for missing in ("../../etc/passwd", "/etc/passwd", "app", ".git/config", "app/", "./twice", "a\0b"):
         answer = await _file(api, build, missing)
         assert (answer.status_code, answer.json()["type"]) == (404, "urn:cofounder:problem:not-found"), missing
+
+
+async def test_a_small_archive_that_unpacks_to_a_lot_is_expensive(
+    api: RunningApi, build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[RequestClass] = []
+
+    async def take(who: str, kind: RequestClass) -> None:
+        taken.append(kind)
+
+    monkeypatch.setattr("api.routes.files.CHEAP_UNPACKED_BYTES", 3_000_000)
+    await store_files(api, build, [("a.txt", b"a", {}), ("zeros", bytes(3_000_000), {})], number=5)
+    monkeypatch.setattr(api.resources.limits, "take", take)
+    for number, path, expected in (
+        ("5", "a.txt", [RequestClass.READ, RequestClass.EXPENSIVE]),
+        ("3", "old.txt", [RequestClass.READ]),
+    ):
+        taken.clear()
+        assert (await _file(api, build, path, number)).status_code == 200
+        assert taken == expected
+
+
+async def test_few_archives_are_searched_at_once(api: RunningApi, build: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    running: list[int] = []
+    now = 0
+
+    async def searched(archive: AsyncGenerator[bytes], name: str, occurrence: int) -> AsyncGenerator[bytes]:
+        nonlocal now
+        now += 1
+        running.append(now)
+        await asyncio.sleep(0.05)
+        now -= 1
+        yield b"old"
+
+    monkeypatch.setattr("services.snapshot_files.read_member", searched)
+    answers = await asyncio.gather(*(_file(api, build, "old.txt", "3") for _ in range(8)))
+    assert [answer.json()["text"] for answer in answers] == ["old"] * 8
+    assert (len(running), max(running) <= 2) == (8, True)
 
 
 @pytest.mark.thorough
