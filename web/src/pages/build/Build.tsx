@@ -320,7 +320,7 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
           </div>
           {mayChange === true && !ended && !isAsked && (
             <Boundary>
-              <Steer build={build} field={steer} announce={announce} />
+              <Steer build={build} isLive={feed.live.kind === "live"} field={steer} announce={announce} />
             </Boundary>
           )}
           {mayChange === true && ended && (
