@@ -76,7 +76,7 @@ export function Steer({ build, isLive, field, announce }: Props) {
   const isDeadLine = trouble !== undefined && (trouble.kind === "unreachable" || trouble.status >= 500);
   const isResent = isDeadLine && isAsSent(draft);
   useResend(isResent ? trouble : undefined, isLive, () => void send());
-  useHeight(field, draft.text);
+  useHeight(field, draft.text || placeholderOf(build));
 
   function takenBack(message: Message) {
     change(withMessage(latest.current, message.text));
