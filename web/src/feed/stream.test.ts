@@ -13,6 +13,7 @@ import {
   LONGEST_PAUSE_MS,
   pauseBefore,
   SILENCE_MS,
+  STEADY_MS,
   type Surroundings,
 } from "./stream.ts";
 
@@ -196,6 +197,26 @@ test("a lost connection is opened again after the last event, for ever and ever 
     events.map((event) => event.id),
     [1, 2],
   );
+});
+
+test("connections that end in order at once are opened ever more slowly, until one lasts", async () => {
+  let feed!: OpenFeed;
+  let isSteady = false;
+  const { browser, lives } = following((_, init) => {
+    feed = new OpenFeed(init);
+    feed.send(": ping\n\n");
+    if (!isSteady) feed.end();
+    return feed.response;
+  });
+  await browser.pass(60_000);
+  assert(browser.requests.length < 15, `${browser.requests.length} requests in a minute`);
+  assert.equal(lives.at(-1)?.kind, "reconnecting");
+  isSteady = true;
+  await browser.pass(LONGEST_PAUSE_MS + STEADY_MS);
+  const before = browser.requests.length;
+  feed.end();
+  await browser.pass(200);
+  assert.equal(browser.requests.length, before + 1, "one that has lasted is opened again at once");
 });
 
 test("a connection that hangs is given up, and one that only has heartbeats is not", async () => {

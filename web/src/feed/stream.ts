@@ -61,6 +61,8 @@ export class Refused extends Error {
 export const SILENCE_MS = 40_000;
 /** A connection that was silent for so long is not trusted when the page is looked at again. */
 export const DOUBT_MS = 20_000;
+/** After a connection that has lasted so long, the attempts are counted from 1 again. */
+export const STEADY_MS = 5_000;
 /** The longest pause between attempts. */
 export const LONGEST_PAUSE_MS = 15_000;
 /** A page that nobody looks at keeps its connection for so long. */
@@ -220,10 +222,14 @@ export class FeedStream {
       this.#options.onLive({ kind: "live" });
       const heardSomething = () => {
         heard();
-        this.#attempt = 0;
         this.#options.onContact(this.#heardAt);
       };
-      await this.#read(response.body, signal, heardSomething, leave === null);
+      const openedAt = this.#around.now();
+      try {
+        await this.#read(response.body, signal, heardSomething, leave === null);
+      } finally {
+        if (leave === null || this.#around.now() - openedAt >= STEADY_MS) this.#attempt = 0;
+      }
       return leave === null ? "without a place" : "again";
     } finally {
       cancelWatch();

@@ -2,10 +2,11 @@ import type { ReactNode } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import { words } from "../words/index.ts";
-import { ExternalLink, webAddress } from "./ExternalLink.tsx";
+import { ExternalLink } from "./ExternalLink.tsx";
 import style from "./Markdown.module.css";
 import { printable } from "./printable.ts";
 import { Scroll } from "./Scroll.tsx";
+import { webAddress } from "./webAddress.ts";
 
 interface Props {
   text: string;

@@ -2,7 +2,7 @@ export const projects = {
   title: "Projects",
   needsYou: "Needs you",
   running: "Running",
-  all: "Projects",
+  all: "All projects",
   archived: "Archived projects",
   showArchived: "Show archived projects",
   hideArchived: "Hide archived projects",

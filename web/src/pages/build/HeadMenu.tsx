@@ -1,8 +1,8 @@
 import { DropdownMenu } from "radix-ui";
 import { useMe } from "../../api/queries.ts";
-import { webAddress } from "../../parts/ExternalLink.tsx";
 import { Icon, type IconName } from "../../parts/Icon.tsx";
 import { isEnded } from "../../parts/Status.tsx";
+import { webAddress } from "../../parts/webAddress.ts";
 import { words } from "../../words/index.ts";
 import type { Build } from "./data.ts";
 import { type Act, archive } from "./Head.tsx";

@@ -63,7 +63,7 @@ export function Steer({ build, field, announce }: Props) {
 
   const isDeadLine = trouble !== undefined && (trouble.kind === "unreachable" || trouble.status >= 500);
   useOnline(isDeadLine, () => void send());
-  useHeight(field, draft.text);
+  useHeight(field, draft.text || placeholderOf(build));
 
   function takenBack(message: Message) {
     const put = draft.text.trim() === "" ? message.text : `${message.text}\n${draft.text}`;

@@ -48,6 +48,19 @@ test("puts a phase's snapshot to the phase, and others by themselves in their pl
   assert.equal(points.at(-1)?.at, Date.parse(at(7)), "the work of now began when the last phase ended");
 });
 
+test("puts all snapshots of a phase's commit to the phase, unless something else was its reason", () => {
+  const snapshots = [
+    { ...snapshot(3, "1abcdef0123", 6), reason: "gate" },
+    { ...snapshot(2, "1abcdef0123", 5), reason: "sleep" },
+    snapshot(1, "1abcdef0123", 4),
+  ];
+  const points = timelineOf(BUILD, { ...PROGRESS, phases: [phase(1, 3)] }, snapshots, Date.parse(at(12)));
+  assert.deepEqual(
+    points.map((point) => point.key.split(" ").slice(0, 2).join(" ")),
+    ["phase 1", "snapshot 2", "now"],
+  );
+});
+
 test("leaves sleep out of a phase's time", () => {
   const sleeps = [{ since: at(2), until: at(12), reason: null, wakes_at: null }];
   const [sleep, done] = timelineOf(BUILD, { ...PROGRESS, phases: [phase(1, 15)], sleeps }, [], Date.parse(at(20)));

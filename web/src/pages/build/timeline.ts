@@ -57,6 +57,9 @@ export interface Span {
 
 const time = (at: string): number => Date.parse(at);
 
+/** Reasons of snapshots that are taken for their commit: at the end of a phase, and for the checks. */
+const FOR_COMMIT: ReadonlySet<string> = new Set(["phase", "gate"]);
+
 /** The points in order of time, `now` last, or the sleep that lasts. A snapshot that a phase has taken belongs to the phase. */
 export function timelineOf(
   build: Span,
@@ -69,8 +72,11 @@ export function timelineOf(
   let began = time(build.started_at ?? build.created_at);
   for (const phase of progress.phases) {
     const at = time(phase.ended_at);
-    const snapshot = snapshots.find((each) => isSame(each.commit, phase.commit))?.number ?? null;
-    if (snapshot !== null) ofPhases.add(snapshot);
+    const same = snapshots.filter((each) => isSame(each.commit, phase.commit));
+    const snapshot = same[0]?.number ?? null;
+    for (const { number, reason } of same) {
+      if (number === snapshot || FOR_COMMIT.has(reason)) ofPhases.add(number);
+    }
     const seconds = awake(began, at, progress, now);
     points.push({ kind: "phase", key: `phase ${phase.number} ${phase.ended_at}`, at, phase, seconds, snapshot });
     began = at;
