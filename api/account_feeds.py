@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -150,16 +150,30 @@ class AccountFeeds:
             of_users = await who_may_see(tx, build_ids, users)
         levels: dict[str, Level] = {}
         for user_id, may_see in of_users.items():
-            async with transaction(self._sessions.acting(Access(user_id))) as tx:
-                states = await read_states(tx, user_id, may_see)
-            for state in states:
-                if state.payer not in levels:
-                    levels[state.payer] = await self._level(state.payer)
-            encoded = _encoded(states, levels)
-            for viewer in self._viewers:
-                if viewer.identity.user_id == user_id:
-                    for build_id, event in encoded.items():
-                        viewer.offer(build_id, event)
+            try:
+                encoded = await self._read(user_id, may_see, levels)
+            except Exception as error:  # the other users' feeds go on
+                log.warning("cannot read the builds of a user", user_id=user_id, error=repr(error))
+                for viewer in self._viewers_of(user_id):
+                    viewer.reload()
+                continue
+            for viewer in self._viewers_of(user_id):
+                for build_id, event in encoded.items():
+                    viewer.offer(build_id, event)
+
+    def _viewers_of(self, user_id: str) -> list[_Viewer]:
+        return [viewer for viewer in self._viewers if viewer.identity.user_id == user_id]
+
+    async def _read(
+        self, user_id: str, build_ids: Collection[uuid.UUID], levels: dict[str, Level]
+    ) -> dict[uuid.UUID, bytes]:
+        """The events of these builds for the user. Adds the levels of further payers to `levels`."""
+        async with transaction(self._sessions.acting(Access(user_id))) as tx:
+            states = await read_states(tx, user_id, build_ids)
+        for state in states:
+            if state.payer not in levels:
+                levels[state.payer] = await self._level(state.payer)
+        return _encoded(states, levels)
 
     async def _level(self, payer: str) -> Level:
         async with transaction(self._sessions) as tx:

@@ -105,18 +105,19 @@ async def find_call(tx: Transaction, build_id: uuid.UUID, tool_use_id: str) -> t
     return None if row is None else (row[0], row[1])
 
 
-async def list_calls_with_images(tx: Transaction, build_id: uuid.UUID, names: Collection[str]) -> Sequence[ToolCall]:
-    """Return the build's calls of these tools that have returned images."""
-    return (
-        await tx.session.scalars(
-            select(ToolCall).where(
-                ToolCall.build_id == build_id,
-                ToolCall.name.in_(names),
-                ToolCall.state == "done",
-                ToolCall.result.contains(IMAGE_MARK, autoescape=True),
-            )
-        )
-    ).all()
+async def list_calls_with_images(
+    tx: Transaction, build_id: uuid.UUID, names: Collection[str], tool_use_id: str | None = None
+) -> Sequence[ToolCall]:
+    """Return the build's calls of these tools that have returned images; only the one with this id if one is named."""
+    query = select(ToolCall).where(
+        ToolCall.build_id == build_id,
+        ToolCall.name.in_(names),
+        ToolCall.state == "done",
+        ToolCall.result.contains(IMAGE_MARK, autoescape=True),
+    )
+    if tool_use_id is not None:
+        query = query.where(ToolCall.tool_use_id == tool_use_id)
+    return (await tx.session.scalars(query)).all()
 
 
 async def shows_image(tx: Transaction, build_id: uuid.UUID, sha256: str, key: str) -> bool:

@@ -129,15 +129,16 @@ async def count_returned(tx: Transaction, build_id: uuid.UUID) -> int:
     return int(await tx.session.scalar(returned) or 0)
 
 
-async def list_runs_with_screenshots(tx: Transaction, build_id: uuid.UUID) -> Sequence[GateRun]:
-    """Return the build's ended runs that have taken screenshots."""
-    return (
-        await tx.session.scalars(
-            select(GateRun).where(
-                GateRun.build_id == build_id, GateRun.screenshots != {}, GateRun.ended_at.is_not(None)
-            )
-        )
-    ).all()
+async def list_runs_with_screenshots(
+    tx: Transaction, build_id: uuid.UUID, number: int | None = None
+) -> Sequence[GateRun]:
+    """Return the build's ended runs that have taken screenshots; only the one with this number if one is named."""
+    query = select(GateRun).where(
+        GateRun.build_id == build_id, GateRun.screenshots != {}, GateRun.ended_at.is_not(None)
+    )
+    if number is not None:
+        query = query.where(GateRun.number == number)
+    return (await tx.session.scalars(query)).all()
 
 
 async def find_screenshots(tx: Transaction, build_id: uuid.UUID) -> dict[str, str]:

@@ -4,14 +4,15 @@ import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, true
+from sqlalchemy import func, or_, select, true
 from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.orm import aliased
 
 from db.builds import LAST_TURN
 from db.models import Build, Event, FounderMessage, GateRun, Question
 from db.steering import AnsweredQuestion
 from db.transaction import Transaction
-from domain.events import NarrationEvent
+from domain.events import NarrationEvent, TurnWithdrawnEvent
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,22 @@ async def latest_builds(tx: Transaction, project_ids: Collection[uuid.UUID]) -> 
 
 
 async def last_sentences(tx: Transaction, build_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
-    """Return the last sentence that the agent of each of these builds has said."""
+    """Return the last sentence that the agent of each of these builds has said. Withdrawn ones are left out."""
+    claim = Event.data["claim"].as_string()
+    withdrawn = aliased(Event)
+    is_withdrawn = (
+        select(withdrawn.id)
+        .where(
+            withdrawn.build_id == Event.build_id,
+            withdrawn.id > Event.id,
+            withdrawn.type == TurnWithdrawnEvent.type,
+            withdrawn.data["claim"].as_string() == claim,
+        )
+        .exists()
+    )
     last = (
         select(Event.data["text"].as_string().label("text"))
-        .where(Event.build_id == Build.id, Event.type == NarrationEvent.type)
+        .where(Event.build_id == Build.id, Event.type == NarrationEvent.type, or_(claim.is_(None), ~is_withdrawn))
         .order_by(Event.id.desc())
         .limit(1)
         .correlate(Build)

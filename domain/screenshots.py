@@ -43,6 +43,22 @@ class Screenshot:
     tool_use_id: str | None = None
 
 
+_OF_GATE = re.compile(r"gate-([1-9][0-9]{0,8})-(?:desktop|mobile)")
+_OF_CALL = re.compile(r"(.+)-[1-9][0-9]*")
+
+
+def gate_named_in(screenshot_id: str) -> int | None:
+    """The number of the evidence gate that took the screenshot with this id; None if none did."""
+    named = _OF_GATE.fullmatch(screenshot_id)
+    return None if named is None else int(named[1])
+
+
+def call_named_in(screenshot_id: str) -> str | None:
+    """The id of the tool call that took the screenshot with this id; None if none did."""
+    named = _OF_CALL.fullmatch(screenshot_id)
+    return None if named is None else named[1]
+
+
 def of_gate(number: int, keys: Mapping[str, str], ended_at: datetime) -> list[Screenshot]:
     """The screenshots of an evidence gate. `keys`: of the object store, by viewport."""
     return [

@@ -8,9 +8,10 @@ from typing import Protocol
 from clients.object_store import image_key
 from db.conversation import list_calls_with_images
 from db.gate_runs import list_runs_with_screenshots
+from db.models import GateRun, ToolCall
 from db.transaction import Transaction
 from domain.errors import NeedsPerson, StoreUnavailable
-from domain.screenshots import LOOKING_TOOLS, Screenshot, of_call, of_gate
+from domain.screenshots import LOOKING_TOOLS, Screenshot, call_named_in, gate_named_in, of_call, of_gate
 
 _AT_ONCE = 8
 """Questions to the object store at once."""
@@ -26,13 +27,32 @@ class ObjectSizes(Protocol):
 
 async def list_screenshots(tx: Transaction, build_id: uuid.UUID) -> list[Screenshot]:
     """The screenshots of the build's evidence gates and of its agent, the newest first."""
-    found: list[Screenshot] = []
-    for run in await list_runs_with_screenshots(tx, build_id):
-        found += of_gate(run.number, run.screenshots, run.ended_at or run.started_at)
-    for call in await list_calls_with_images(tx, build_id, LOOKING_TOOLS):
-        if call.result is not None and call.done_at is not None:
-            found += of_call(call.tool_use_id, call.turn, call.result, call.done_at, image_key)
+    found = _of_runs(await list_runs_with_screenshots(tx, build_id))
+    found += _of_calls(await list_calls_with_images(tx, build_id, LOOKING_TOOLS))
     return sorted(found, key=lambda each: each.taken_at, reverse=True)
+
+
+async def find_screenshot(tx: Transaction, build_id: uuid.UUID, screenshot_id: str) -> Screenshot | None:
+    """The screenshot that `list_screenshots` has under this id; None if there is none. Reads one row."""
+    found: list[Screenshot] = []
+    if (number := gate_named_in(screenshot_id)) is not None:
+        found = _of_runs(await list_runs_with_screenshots(tx, build_id, number))
+    elif (tool_use_id := call_named_in(screenshot_id)) is not None:
+        found = _of_calls(await list_calls_with_images(tx, build_id, LOOKING_TOOLS, tool_use_id))
+    return next((each for each in found if each.id == screenshot_id), None)
+
+
+def _of_runs(runs: Sequence[GateRun]) -> list[Screenshot]:
+    return [each for run in runs for each in of_gate(run.number, run.screenshots, run.ended_at or run.started_at)]
+
+
+def _of_calls(calls: Sequence[ToolCall]) -> list[Screenshot]:
+    return [
+        each
+        for call in calls
+        if call.result is not None and call.done_at is not None
+        for each in of_call(call.tool_use_id, call.turn, call.result, call.done_at, image_key)
+    ]
 
 
 async def find_kept(store: ObjectSizes, screenshots: Sequence[Screenshot]) -> dict[str, bool | None]:

@@ -22,7 +22,7 @@ from domain.errors import NotFound
 from domain.identity import Scope
 from domain.screenshots import ScreenshotKind
 from services.builds import require_build
-from services.screenshots import find_kept, list_screenshots
+from services.screenshots import find_kept, find_screenshot, list_screenshots
 from services.stored_snapshots import require_snapshot
 
 router = APIRouter(prefix="/builds/{build_id}", tags=["workspaces"])
@@ -150,8 +150,8 @@ async def screenshot(
             key = (await find_screenshots(tx, build_id)).get(screenshot_id)
             missing = f"Build {build_id} has no {screenshot_id} screenshot yet. The evidence gate takes them."
         else:
-            listed = {each.id: each.key for each in await list_screenshots(tx, build_id)}
-            key = listed.get(screenshot_id)
+            found = await find_screenshot(tx, build_id, screenshot_id)
+            key = None if found is None else found.key
             missing = f"Build {build_id} has no screenshot {screenshot_id}."
             headers |= NEVER_CHANGES
     if key is None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,9 +11,10 @@ import httpx2
 import pytest
 from sqlalchemy import func, text, update
 
+from db.build_states import read_states
 from db.feed import CHANNEL, append_events
 from db.models import Build, Preview
-from db.transaction import transaction
+from db.transaction import Transaction, transaction
 from domain.events import NarrationEvent, PreviewEvent, StatusEvent
 from local.stack import LocalStack
 from tests.harness.api_server import RunningApi, as_user, key_of, new_database, running_api, settings_for
@@ -106,6 +107,27 @@ async def test_each_sees_the_states_of_their_own_builds(api: RunningApi) -> None
             third = await api.http.get("/v1/events", headers=as_user("ada"))
             assert (third.status_code, third.json()["type"]) == (429, "urn:cofounder:problem:too-many-requests")
     await wait_until(lambda: api.resources.account_feeds.viewers() == 0)
+
+
+async def test_a_user_whose_builds_cannot_be_read_disturbs_no_one(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(tx: Transaction, user_id: str, build_ids: Collection[uuid.UUID]) -> Any:
+        if user_id == "fay":
+            raise ValueError("a row that this program can't read")
+        return await read_states(tx, user_id, build_ids)
+
+    monkeypatch.setattr("api.account_feeds.read_states", failing)
+    # Users are read in the order of their builds' rows, so one of the others may come before or after.
+    builds = {user: await _build(api, user) for user in ("erik", "fay", "gwen")}
+    async with _feed(api, "erik") as erik, _feed(api, "fay") as fay, _feed(api, "gwen") as gwen:
+        async with transaction(api.sessions) as tx:
+            for build in builds.values():
+                await append_events(tx, uuid.UUID(build), [NarrationEvent(text="At once.")])
+        assert await fay.next() == ("reload", {})
+        for user, stream in (("erik", erik), ("gwen", gwen)):
+            kind, state = await stream.next()
+            assert (kind, state.get("build_id")) == ("build", builds[user])
 
 
 @pytest.mark.thorough

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from clients.object_store import ObjectStore, image_key
 from db.models import GateRun, ToolCall
@@ -93,3 +94,37 @@ async def test_screenshots_come_in_pages(api: RunningApi) -> None:
     assert found == ["gate-2-desktop", "gate-2-mobile", "gate-1-desktop", "toolu_look-1"]
     for unknown, status in (("toolu_file-1", 404), ("gate-3-desktop", 404), ("a.b", 422)):
         assert (await api.http.get(f"/v1/builds/{build}/screenshots/{unknown}")).status_code == status
+
+
+async def test_a_download_reads_only_the_call_that_the_id_names(api: RunningApi) -> None:
+    build = await _build_with_screenshots(api)
+    other = {"build_id": uuid.UUID(build), "name": "look", "state": "done", "is_error": False, "summary": ""}
+    async with transaction(api.sessions) as tx:
+        for call_id in ("toolu_other", "gate-2"):
+            result = render_result(call_id, [ImageRef("1a" * 32), "/ on port 8000, desktop 1x1."])
+            tx.session.add(
+                ToolCall(**other, tool_use_id=call_id, turn=5, position=len(call_id), done_at=AT, result=result)
+            )
+    loaded: list[str] = []
+
+    def note(row: ToolCall, context: Any) -> None:
+        loaded.append(row.tool_use_id)
+
+    event.listen(ToolCall, "load", note)
+    try:
+        path = f"/v1/builds/{build}/screenshots"
+        for screenshot, status, calls in (
+            ("toolu_look-1", 200, ["toolu_look"]),
+            ("toolu_look-2", 404, ["toolu_look"]),
+            ("toolu_failed-1", 404, []),
+            ("gate-2-1", 200, ["gate-2"]),
+            ("gate-2-desktop", 200, []),
+            ("gate-99999999999999999999-desktop", 404, []),
+            ("gate-2", 404, []),
+            ("toolu_look", 404, []),
+        ):
+            loaded.clear()
+            assert (await api.http.get(f"{path}/{screenshot}")).status_code == status, screenshot
+            assert loaded == calls, screenshot
+    finally:
+        event.remove(ToolCall, "load", note)

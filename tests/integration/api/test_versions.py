@@ -15,7 +15,7 @@ from db.models import Build, GateRun, Preview, Process, Project, Question, Snaps
 from db.projects import change_project, lock_project
 from db.snapshots import mark_deleted, snapshot_to_continue, superfluous_snapshots
 from db.transaction import transaction
-from domain.events import NarrationEvent, StatusEvent
+from domain.events import NarrationEvent, StatusEvent, TurnWithdrawnEvent
 from domain.formats import SCHEMA
 from local.stack import LocalStack
 from services.starts import CHOSEN_START
@@ -295,6 +295,27 @@ async def test_a_project_is_renamed_and_archived(api: RunningApi) -> None:
     for wrong in ({"name": " "}, {"name": "x" * 121}, {"archived": "maybe"}, {"user": "eve"}):
         assert (await api.http.patch(path, json=wrong, headers=mine)).status_code == 422
     assert (await api.http.patch(path, json={"name": "Mine"}, headers=as_user("eve"))).status_code == 404
+
+
+async def test_a_sentence_of_a_withdrawn_attempt_is_not_the_last(api: RunningApi) -> None:
+    mine = as_user("wilma")
+    project = await api.project("wilma")
+    answer = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "Go."}, headers=mine)
+    build = uuid.UUID((await _started(answer))["id"])
+
+    async def shown() -> list[Any]:
+        [listed] = (await api.http.get("/v1/projects", headers=mine)).json()["projects"]
+        [row] = (await api.http.get("/v1/builds", headers=mine)).json()["builds"]
+        return [listed["latest_build"]["narration"], row["narration"]]
+
+    async with transaction(api.sessions) as tx:
+        kept = NarrationEvent(text="Kept.", claim="a")
+        lost = [NarrationEvent(text="Lost.", claim="b"), NarrationEvent(text="Lost, too.", claim="b")]
+        await append_events(tx, build, [kept, *lost, TurnWithdrawnEvent(claim="b"), TurnWithdrawnEvent()], turn=1)
+    assert await shown() == ["Kept.", "Kept."]
+    async with transaction(api.sessions) as tx:  # as programs before claims have written it
+        await append_events(tx, build, [NarrationEvent(text="Of an older program.")], turn=1)
+    assert await shown() == ["Of an older program."] * 2
 
 
 async def _say(api: RunningApi, build: str, *sentences: str) -> None:
