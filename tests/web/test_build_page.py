@@ -1,11 +1,12 @@
 """The page of a build: watch it, tell its agent something, answer its question, go back, and stop it."""
 
+import json
 import re
 import uuid
 from datetime import UTC, datetime
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 from sqlalchemy import update
 
 from db.models import Question
@@ -121,6 +122,42 @@ async def test_a_message_on_a_dead_line_is_sent_once(console: Console) -> None:
     await expect(receipts(page)).to_contain_text("Are you there?")
     stored = await console.api.http.get(f"/v1/builds/{build}/messages", headers=console.headers)
     assert len(stored.json()["messages"]) == 1
+
+
+@pytest.mark.web
+async def test_only_the_text_that_was_sent_is_sent_again(console: Console) -> None:
+    console.expect_error("ERR_INTERNET_DISCONNECTED", "Failed to load resource", "Failed to fetch")
+    build = await build_row(console.api.sessions, console.user)
+    bodies: list[str] = []
+
+    async def lose_two_answers(route: Route) -> None:
+        if route.request.method != "POST":
+            await route.continue_()
+            return
+        bodies.append(route.request.post_data or "")
+        if len(bodies) > 2:
+            await route.continue_()
+            return
+        await route.fetch()
+        await route.fulfill(status=502, body="Bad gateway")
+
+    await console.open(f"/builds/{build}")
+    page = console.page
+    await page.route(re.compile(r"/messages$"), lose_two_answers)
+    await box(page).fill("One")
+    await page.keyboard.press("Control+Enter")
+    await expect(page.get_by_text("Not sent yet.")).to_be_visible()
+    await box(page).fill("One, and")
+    await expect(page.get_by_text("Not sent yet.")).to_have_count(0)
+    await console.context.set_offline(True)
+    await console.context.set_offline(False)
+    await box(page).fill("One")
+    await page.keyboard.press("Control+Enter")
+    await expect(page.get_by_text("Not sent yet.")).to_be_visible()
+    await expect(box(page)).to_have_value("", timeout=30_000)
+    assert [json.loads(body)["text"] for body in bodies] == ["One", "One", "One"]
+    stored = await console.api.http.get(f"/v1/builds/{build}/messages", headers=console.headers)
+    assert [message["text"] for message in stored.json()["messages"]] == ["One"]
 
 
 @pytest.mark.web

@@ -1,16 +1,18 @@
+import { browserStorage } from "./parts/storage.ts";
+
 export type Theme = "auto" | "light" | "dark";
 
 const KEY = "cofounder-theme";
 
 /** The theme that this browser has chosen. */
 export function chosenTheme(): Theme {
-  const value = localStorage.getItem(KEY);
+  const value = browserStorage.getItem(KEY);
   return value === "light" || value === "dark" ? value : "auto";
 }
 
 /** Keep the theme for this browser, and show it. */
 export function chooseTheme(theme: Theme): void {
-  localStorage.setItem(KEY, theme);
+  browserStorage.setItem(KEY, theme);
   applyTheme();
 }
 

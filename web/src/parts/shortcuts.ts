@@ -1,16 +1,17 @@
 import { useEffect, useRef, useSyncExternalStore } from "react";
+import { browserStorage } from "./storage.ts";
 
 const KEY = "cofounder-single-keys";
 const listeners = new Set<() => void>();
 
 /** Whether single keys act in this browser (WCAG 2.1.4: they can be switched off). */
 export function singleKeysOn(): boolean {
-  return localStorage.getItem(KEY) !== "off";
+  return browserStorage.getItem(KEY) !== "off";
 }
 
 /** Switch single keys on or off for this browser. */
 export function setSingleKeys(on: boolean): void {
-  localStorage.setItem(KEY, on ? "on" : "off");
+  browserStorage.setItem(KEY, on ? "on" : "off");
   for (const listener of listeners) listener();
 }
 

@@ -50,6 +50,8 @@ export const feed = {
   live: {
     opening: "Loading",
     live: "Live",
+    catchingUp: (last: number, newest: number) =>
+      `Catching up (${last.toLocaleString("en")} of ${newest.toLocaleString("en")})`,
     reconnecting: (attempt: number, seconds: number) =>
       seconds > 0 ? `Reconnecting, try ${attempt + 1}, in ${seconds} s` : `Reconnecting, try ${attempt + 1}`,
     offline: "Offline",

@@ -1,6 +1,7 @@
 import { lazy, Suspense, useCallback, useMemo, useRef, useState } from "react";
 import { api, Problem } from "../../api/client.ts";
 import { keys, queryClient, useMe } from "../../api/queries.ts";
+import { catchingUp } from "../../feed/catchingUp.ts";
 import { Feed, LiveState, showEvent, useBuildFeed } from "../../feed/index.ts";
 import { Boundary } from "../../parts/Boundary.tsx";
 import { Button, ButtonLink } from "../../parts/Button.tsx";
@@ -248,7 +249,14 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
           announce={announce}
           isSaved={stored.length > 0}
           isPhone={isPhone}
-          live={<LiveState live={feed.live} asOf={feed.asOf} retryNow={feed.retryNow} />}
+          live={
+            <LiveState
+              live={feed.live}
+              asOf={feed.asOf}
+              behind={catchingUp(feed.live, feed.lastId, build.last_event_id)}
+              retryNow={feed.retryNow}
+            />
+          }
           more={
             !isPhone && (
               <Button
@@ -320,7 +328,7 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
           </div>
           {mayChange === true && !ended && !isAsked && (
             <Boundary>
-              <Steer build={build} field={steer} announce={announce} />
+              <Steer build={build} isLive={feed.live.kind === "live"} field={steer} announce={announce} />
             </Boundary>
           )}
           {mayChange === true && ended && (

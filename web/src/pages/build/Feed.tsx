@@ -17,6 +17,7 @@ import { Boundary } from "../../parts/Boundary.tsx";
 import { Button } from "../../parts/Button.tsx";
 import { Icon } from "../../parts/Icon.tsx";
 import { useSingleKeyActions } from "../../parts/shortcuts.ts";
+import { browserStorage } from "../../parts/storage.ts";
 import { words } from "../../words/index.ts";
 import style from "./Feed.module.css";
 import { FeedRow } from "./FeedRow.tsx";
@@ -40,7 +41,7 @@ export interface FeedProps {
 }
 
 function chosenMode(): Mode | null {
-  const chosen = localStorage.getItem(MODE_KEY);
+  const chosen = browserStorage.getItem(MODE_KEY);
   return chosen === "story" || chosen === "everything" ? chosen : null;
 }
 
@@ -96,7 +97,7 @@ export function Feed({ build, startsWith = "story", onFile }: FeedProps) {
   const openFile = useCallback((path: string) => showFile.current?.(path), []);
 
   function choose(next: Mode) {
-    localStorage.setItem(MODE_KEY, next);
+    browserStorage.setItem(MODE_KEY, next);
     setChosen(next);
   }
 

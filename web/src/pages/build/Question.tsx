@@ -5,7 +5,9 @@ import { keys } from "../../api/queries.ts";
 import { Button } from "../../parts/Button.tsx";
 import { Icon } from "../../parts/Icon.tsx";
 import { printable } from "../../parts/printable.ts";
+import { tabStorage } from "../../parts/storage.ts";
 import { question as text } from "../../words/build.ts";
+import { OwnAnswers } from "./answers.ts";
 import type { Build, BuildFeed } from "./data.ts";
 import style from "./Question.module.css";
 
@@ -52,18 +54,18 @@ function useGone(build: Build, feed: BuildFeed) {
     const before = shown.current;
     shown.current = id;
     if (id !== null) setSaid(null);
-    if (before === null || before === id || answers.has(before)) return;
+    if (before === null || before === id) return;
     const entry = feed.state.entries.findLast(
       ({ event }) => event.type === "answer" && event.data.question_id === before,
     );
     const answer = entry?.event.type === "answer" ? entry.event.data.text : null;
+    if (answers.isOwn(before, answer)) return;
     setSaid(answer === null ? text.gone : text.elsewhere(answer));
   }, [id, feed.state.entries]);
   return { text: said, forget: () => setSaid(null) };
 }
 
-/** The questions that were answered in this tab. */
-const answers = new Set<string>();
+const answers = new OwnAnswers();
 
 function AgentQuestions({ build, ...rest }: Omit<Props, "feed">) {
   const [open, setOpen] = useState(false);
@@ -90,8 +92,8 @@ const draftName = (question: string) => `cofounder-answer-${question}`;
 function QuestionCard({ build, asked, mayChange, announce, onTurn }: { asked: Question } & Omit<Props, "feed">) {
   const isSoft = asked.default !== null;
   const id = useId();
-  const [choice, setChoice] = useState<string>(() => (sessionStorage.getItem(draftName(asked.id)) ? OWN : ""));
-  const [own, setOwn] = useState(() => sessionStorage.getItem(draftName(asked.id)) ?? "");
+  const [own, setOwn] = useState(() => tabStorage.getItem(draftName(asked.id)) ?? "");
+  const [choice, setChoice] = useState<string>(own === "" ? "" : OWN);
   const [busy, setBusy] = useState(false);
   const [trouble, setTrouble] = useState("");
   const client = useQueryClient();
@@ -100,8 +102,8 @@ function QuestionCard({ build, asked, mayChange, announce, onTurn }: { asked: Qu
   function write(value: string) {
     setOwn(value);
     setChoice(OWN);
-    if (value === "") sessionStorage.removeItem(draftName(asked.id));
-    else sessionStorage.setItem(draftName(asked.id), value);
+    if (value === "") tabStorage.removeItem(draftName(asked.id));
+    else tabStorage.setItem(draftName(asked.id), value);
   }
 
   async function answer() {
@@ -113,14 +115,15 @@ function QuestionCard({ build, asked, mayChange, announce, onTurn }: { asked: Qu
     }
     setBusy(true);
     setTrouble("");
+    answers.send(asked.id, choice === OWN ? words : (asked.options[Number(choice) - 1] ?? ""));
     try {
       await api.POST("/v1/builds/{build_id}/answer", {
         params: { path: { build_id: build.id } },
         body:
           choice === OWN ? { question_id: asked.id, text: words } : { question_id: asked.id, option: Number(choice) },
       });
-      answers.add(asked.id);
-      sessionStorage.removeItem(draftName(asked.id));
+      answers.store(asked.id);
+      tabStorage.removeItem(draftName(asked.id));
       announce(text.answered);
       await client.invalidateQueries({ queryKey: keys.build(build.id), exact: true });
     } catch (error) {

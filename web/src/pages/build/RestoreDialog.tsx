@@ -3,6 +3,7 @@ import { useId, useState } from "react";
 import { useLocation } from "wouter";
 import { api, dataOf, idempotencyKey } from "../../api/client.ts";
 import { keys } from "../../api/queries.ts";
+import { RequestKey } from "../../api/requestKey.ts";
 import { isEnded } from "../../parts/Status.tsx";
 import { paths } from "../../paths.ts";
 import { restore as text } from "../../words/build.ts";
@@ -47,7 +48,7 @@ function GoBack({ build, target, onClose }: Props & { target: Target }) {
 }
 
 function NewBuild({ build, target, onClose }: Props) {
-  const [key] = useState(idempotencyKey);
+  const [key] = useState(() => new RequestKey(idempotencyKey));
   const [goal, setGoal] = useState(build.goal);
   const [, navigate] = useLocation();
   const client = useQueryClient();
@@ -55,15 +56,16 @@ function NewBuild({ build, target, onClose }: Props) {
   const snapshot = target?.kind === "snapshot" ? target.number : undefined;
 
   async function start() {
+    const body = {
+      goal,
+      sleep_policy: build.sleep_policy,
+      max_nights: build.max_nights,
+      start_from: { build_id: build.id, snapshot },
+    };
     const started = await dataOf(
       api.POST("/v1/projects/{project_id}/builds", {
-        params: { path: { project_id: build.project_id }, header: { "idempotency-key": key } },
-        body: {
-          goal,
-          sleep_policy: build.sleep_policy,
-          max_nights: build.max_nights,
-          start_from: { build_id: build.id, snapshot },
-        },
+        params: { path: { project_id: build.project_id }, header: { "idempotency-key": key.of(body) } },
+        body,
       }),
     );
     await client.invalidateQueries({ queryKey: keys.builds() });

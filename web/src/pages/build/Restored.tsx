@@ -3,6 +3,7 @@ import type { Schemas } from "../../api/client.ts";
 import { Button } from "../../parts/Button.tsx";
 import { Notice } from "../../parts/Notice.tsx";
 import { printable } from "../../parts/printable.ts";
+import { tabStorage } from "../../parts/storage.ts";
 import { restore as text, build as words } from "../../words/build.ts";
 import type { Build } from "./data.ts";
 import { lastRestore, type Sent, type Target } from "./restore.ts";
@@ -21,7 +22,7 @@ const hiddenName = (build: string) => `cofounder-hidden-${build}`;
 
 /** What has become of the wish to put the workspace back, and what the build has lost with a sandbox. Both can be hidden. */
 export function Restored({ build, events, phases, snapshots, onBack }: Props) {
-  const [hidden, setHidden] = useState(() => Number(sessionStorage.getItem(hiddenName(build.id)) ?? 0));
+  const [hidden, setHidden] = useState(() => Number(tabStorage.getItem(hiddenName(build.id)) ?? 0));
   const restore = lastRestore(events, phases);
   const restoreEvent = events.find((event) => event.type.startsWith("restore_"));
   const resumed = events.find((event) => event.type === "resumed");
@@ -31,7 +32,7 @@ export function Restored({ build, events, phases, snapshots, onBack }: Props) {
 
   function hide(id: number) {
     const next = Math.max(hidden, id);
-    sessionStorage.setItem(hiddenName(build.id), String(next));
+    tabStorage.setItem(hiddenName(build.id), String(next));
     setHidden(next);
   }
 

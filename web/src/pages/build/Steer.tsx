@@ -5,9 +5,10 @@ import { keys } from "../../api/queries.ts";
 import { Button } from "../../parts/Button.tsx";
 import { Icon } from "../../parts/Icon.tsx";
 import { printable } from "../../parts/printable.ts";
+import { tabStorage } from "../../parts/storage.ts";
 import { steer as text } from "../../words/build.ts";
 import { type Build, useMessages } from "./data.ts";
-import { type Draft, EMPTY_DRAFT, readDraft, toSend, writeDraft } from "./draft.ts";
+import { afterSending, type Draft, isAsSent, readDraft, toSend, withMessage, writeDraft } from "./draft.ts";
 import style from "./Steer.module.css";
 
 type Message = Schemas["MessageOut"];
@@ -15,16 +16,23 @@ type Message = Schemas["MessageOut"];
 /** The most characters of a message: `MESSAGE_MAX_CHARACTERS` of the API. */
 const MOST = 10_000;
 const LINES = 8;
+/** A message that Cofounder has not answered is sent again after so long. */
+const RESEND_MS = 5_000;
 
 interface Props {
   build: Build;
+  /** Whether the feed is connected. */
+  isLive: boolean;
   field: RefObject<HTMLTextAreaElement | null>;
   announce: (text: string) => void;
 }
 
 /** A box to tell the agent something, with receipts of what it was told. */
-export function Steer({ build, field, announce }: Props) {
-  const [draft, setDraft] = useState<Draft>(() => readDraft(sessionStorage, build.id));
+export function Steer({ build, isLive, field, announce }: Props) {
+  const [draft, setDraft] = useState<Draft>(() => readDraft(tabStorage, build.id));
+  // What waits for an answer of the API goes on from the draft as it is then, not as it was.
+  const latest = useRef(draft);
+  const inFlight = useRef(false);
   const [busy, setBusy] = useState(false);
   const [trouble, setTrouble] = useState<Problem | undefined>(undefined);
   const [sent, setSent] = useState<ReadonlySet<number>>(new Set());
@@ -33,23 +41,26 @@ export function Steer({ build, field, announce }: Props) {
   const isTooLong = [...draft.text.trim()].length > MOST;
 
   function change(next: Draft) {
+    latest.current = next;
     setDraft(next);
-    writeDraft(sessionStorage, build.id, next);
+    writeDraft(tabStorage, build.id, next);
   }
 
   async function send() {
-    if (busy || draft.text.trim() === "" || isTooLong) return;
+    if (inFlight.current || draft.text.trim() === "" || isTooLong) return;
+    inFlight.current = true;
     const sending = toSend(draft, idempotencyKey);
+    const message = sending.text.trim();
     // The key is kept before it is used: after a reload the same text still arrives once.
     change(sending);
     setBusy(true);
-    setTrouble(undefined);
     try {
       const { data } = await api.POST("/v1/builds/{build_id}/messages", {
         params: { path: { build_id: build.id }, header: { "idempotency-key": sending.key } },
-        body: { text: sending.sent ?? "" },
+        body: { text: message },
       });
-      change(EMPTY_DRAFT);
+      change(afterSending(latest.current, message));
+      setTrouble(undefined);
       if (data !== undefined) setSent((before) => new Set(before).add(data.number));
       announce(text.sent);
       await client.invalidateQueries({ queryKey: keys.ofBuild(build.id, "messages") });
@@ -57,17 +68,19 @@ export function Steer({ build, field, announce }: Props) {
       if (!(error instanceof Problem)) throw error;
       setTrouble(error);
     } finally {
+      inFlight.current = false;
       setBusy(false);
     }
   }
 
   const isDeadLine = trouble !== undefined && (trouble.kind === "unreachable" || trouble.status >= 500);
-  useOnline(isDeadLine, () => void send());
+  const isResent = isDeadLine && isAsSent(draft);
+  useResend(isResent ? trouble : undefined, isLive, () => void send());
   useHeight(field, draft.text || placeholderOf(build));
 
   function takenBack(message: Message) {
-    const put = draft.text.trim() === "" ? message.text : `${message.text}\n${draft.text}`;
-    change({ ...EMPTY_DRAFT, text: put });
+    change(withMessage(latest.current, message.text));
+    setTrouble(undefined);
     announce(text.takenBack);
     field.current?.focus();
   }
@@ -94,7 +107,10 @@ export function Steer({ build, field, announce }: Props) {
           aria-keyshortcuts="Control+Enter Meta+Enter"
           aria-invalid={isTooLong || undefined}
           aria-describedby={isTooLong || trouble !== undefined ? `${id}-trouble` : undefined}
-          onChange={(event) => change({ ...draft, text: event.target.value })}
+          onChange={(event) => {
+            change({ ...draft, text: event.target.value });
+            setTrouble(undefined);
+          }}
           onKeyDown={(event) => {
             if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
               event.preventDefault();
@@ -121,7 +137,7 @@ export function Steer({ build, field, announce }: Props) {
             <span>{text.tooLong([...draft.text.trim()].length, MOST)}</span>
           ) : (
             <>
-              <span>{isDeadLine ? text.notSent : printable(trouble?.message ?? "")}</span>
+              <span>{isResent ? text.notSent : isDeadLine ? text.notAnswered : printable(trouble?.message ?? "")}</span>
               <Button small busy={busy} onClick={() => void send()}>
                 {text.retry}
               </Button>
@@ -229,16 +245,25 @@ function sendsBy(): string {
   return /Mac|iPhone|iPad/.test(navigator.userAgent) ? text.sendsMac : text.sends;
 }
 
-/** Try again when the network is back. */
-function useOnline(active: boolean, retry: () => void): void {
-  const latest = useRef(retry);
-  latest.current = retry;
+/** Send again what was not answered: when the network or the feed is back, and after a while in any case. */
+function useResend(unanswered: Problem | undefined, isLive: boolean, resend: () => void): void {
+  const latest = useRef(resend);
+  latest.current = resend;
   useEffect(() => {
-    if (!active) return;
-    const listener = () => latest.current();
-    addEventListener("online", listener);
-    return () => removeEventListener("online", listener);
-  }, [active]);
+    if (unanswered === undefined) return;
+    const again = () => latest.current();
+    const timer = setTimeout(again, Math.max(RESEND_MS, (unanswered.retryAfter ?? 0) * 1000));
+    addEventListener("online", again);
+    return () => {
+      clearTimeout(timer);
+      removeEventListener("online", again);
+    };
+  }, [unanswered]);
+  const wasLive = useRef(isLive);
+  useEffect(() => {
+    if (unanswered !== undefined && isLive && !wasLive.current) latest.current();
+    wasLive.current = isLive;
+  }, [unanswered, isLive]);
 }
 
 /** Let the box grow with its text, up to eight lines. */

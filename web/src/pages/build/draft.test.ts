@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { EMPTY_DRAFT, readDraft, toSend, writeDraft } from "./draft.ts";
+import { afterSending, EMPTY_DRAFT, isAsSent, readDraft, toSend, withMessage, writeDraft } from "./draft.ts";
 
 function storage() {
   const values = new Map<string, string>();
@@ -27,6 +27,22 @@ test("sends the same text with the same key, and a changed one with another", ()
   const first = toSend({ ...EMPTY_DRAFT, text: "hello " }, newKey);
   assert.equal(toSend(first, newKey).key, first.key);
   assert.notEqual(toSend({ ...first, text: "hello there" }, newKey).key, first.key);
+});
+
+test("only the text that was sent may be sent again unasked", () => {
+  const draft = toSend({ ...EMPTY_DRAFT, text: "hello " }, newKey);
+  assert(isAsSent(draft));
+  assert(isAsSent({ ...draft, text: "hello" }));
+  assert(!isAsSent({ ...draft, text: "hello, and" }));
+  assert(!isAsSent({ ...EMPTY_DRAFT, text: "hello" }));
+});
+
+test("what was written while a message was sent or taken back stays", () => {
+  const draft = toSend({ ...EMPTY_DRAFT, text: "hello " }, newKey);
+  assert.deepEqual(afterSending(draft, "hello"), EMPTY_DRAFT);
+  assert.deepEqual(afterSending({ ...draft, text: "the next" }, "hello"), { ...EMPTY_DRAFT, text: "the next" });
+  assert.equal(withMessage({ ...EMPTY_DRAFT, text: "more" }, "hello").text, "hello\nmore");
+  assert.equal(withMessage({ ...EMPTY_DRAFT, text: " " }, "hello").text, "hello");
 });
 
 test("reads nothing from what it did not write", () => {

@@ -1,6 +1,7 @@
 import { useEffect, useSyncExternalStore } from "react";
 import { printable } from "../../parts/printable.ts";
 import { statusWord } from "../../parts/Status.tsx";
+import { browserStorage } from "../../parts/storage.ts";
 import { paths } from "../../paths.ts";
 import { notices } from "../../words/build.ts";
 import { words } from "../../words/index.ts";
@@ -27,7 +28,7 @@ function changed(): void {
 }
 
 function isOn(): boolean {
-  return "Notification" in window && Notification.permission === "granted" && localStorage.getItem(WANTED) === "on";
+  return "Notification" in window && Notification.permission === "granted" && browserStorage.getItem(WANTED) === "on";
 }
 
 /** Whether this browser tells of changes, what to say about the last attempt to change that, and what changes it. */
@@ -47,11 +48,11 @@ export function useNotifying() {
 
 async function toggle(): Promise<void> {
   if (isOn()) {
-    localStorage.setItem(WANTED, "off");
+    browserStorage.setItem(WANTED, "off");
     trouble = words.build.done.notifyOff;
   } else {
     const allowed = "Notification" in window && (await Notification.requestPermission()) === "granted";
-    if (allowed) localStorage.setItem(WANTED, "on");
+    if (allowed) browserStorage.setItem(WANTED, "on");
     trouble = allowed ? words.build.done.notifyOn : words.build.done.notifyRefused;
   }
   changed();
@@ -59,7 +60,7 @@ async function toggle(): Promise<void> {
 
 function toldOf(): Record<string, string> {
   try {
-    const value: unknown = JSON.parse(localStorage.getItem(TOLD) ?? "{}");
+    const value: unknown = JSON.parse(browserStorage.getItem(TOLD) ?? "{}");
     return typeof value === "object" && value !== null ? (value as Record<string, string>) : {};
   } catch {
     return {};
@@ -72,7 +73,7 @@ async function isNews(build: string, key: string): Promise<boolean> {
     const told = toldOf();
     if (told[build] === key) return false;
     const others = Object.entries(told).filter(([id]) => id !== build);
-    localStorage.setItem(TOLD, JSON.stringify(Object.fromEntries([...others, [build, key]].slice(-REMEMBERED))));
+    browserStorage.setItem(TOLD, JSON.stringify(Object.fromEntries([...others, [build, key]].slice(-REMEMBERED))));
     return true;
   };
   return "locks" in navigator ? navigator.locks.request(TOLD, note) : note();

@@ -1,5 +1,6 @@
 import { useState } from "react";
 import { useLocation, useSearch } from "wouter";
+import { browserStorage } from "../../parts/storage.ts";
 import { type PanelTab, panelTab } from "./panels/tabs.ts";
 import type { Width } from "./useWidth.ts";
 
@@ -13,16 +14,16 @@ export function usePanels(width: Width) {
   const [, navigate] = useLocation();
   const parameters = new URLSearchParams(search);
   const tab = panelTab(parameters.get("tab"));
-  const [isOpen, setOpen] = useState(() => localStorage.getItem(PANELS_KEY) !== "closed");
+  const [isOpen, setOpen] = useState(() => browserStorage.getItem(PANELS_KEY) !== "closed");
   const [isDrawerOpen, setDrawerOpen] = useState(false);
-  const [percent, setPercent] = useState(() => Number(localStorage.getItem(PERCENT_KEY)) || USUAL_PERCENT);
+  const [percent, setPercent] = useState(() => Number(browserStorage.getItem(PERCENT_KEY)) || USUAL_PERCENT);
 
   function setPanels(open: boolean) {
     if (width === "tablet") {
       setDrawerOpen(open);
       return;
     }
-    localStorage.setItem(PANELS_KEY, open ? "open" : "closed");
+    browserStorage.setItem(PANELS_KEY, open ? "open" : "closed");
     setOpen(open);
   }
 
@@ -42,7 +43,7 @@ export function usePanels(width: Width) {
     setPanels,
     percent,
     setPercent: (next: number) => {
-      localStorage.setItem(PERCENT_KEY, String(next));
+      browserStorage.setItem(PERCENT_KEY, String(next));
       setPercent(next);
     },
   };

@@ -3,6 +3,7 @@ import { useRef, useState } from "react";
 import { useLocation } from "wouter";
 import { api, dataOf, idempotencyKey, Problem, type Schemas } from "../../api/client.ts";
 import { keys } from "../../api/queries.ts";
+import { RequestKey } from "../../api/requestKey.ts";
 import { Button, ButtonLink } from "../../parts/Button.tsx";
 import { Field } from "../../parts/Field.tsx";
 import { Notice } from "../../parts/Notice.tsx";
@@ -37,7 +38,7 @@ export function NewBuild({ project, start, begin }: Props) {
   const [mistakes, setMistakes] = useState<Mistakes>({});
   const [problem, setProblem] = useState<Error>();
   const [isBusy, setBusy] = useState(false);
-  const key = useRef(idempotencyKey());
+  const [key] = useState(() => new RequestKey(idempotencyKey));
   const inFlight = useRef(false);
   const form = useRef<HTMLFormElement>(null);
   const client = useQueryClient();
@@ -47,9 +48,7 @@ export function NewBuild({ project, start, begin }: Props) {
   const isOther = start !== undefined && chosen === undefined;
   const value = start === undefined ? "" : isOther ? "other" : start.buildId;
 
-  // Other options are another build, so another key.
   function changed() {
-    key.current = idempotencyKey();
     setMistakes({});
     setProblem(undefined);
   }
@@ -67,18 +66,17 @@ export function NewBuild({ project, start, begin }: Props) {
     inFlight.current = true;
     setBusy(true);
     setProblem(undefined);
+    const body: Schemas["NewBuild"] = {
+      goal: options.goal.trim(),
+      sleep_policy: options.policy === "stop" ? "stop" : "sleep",
+      max_nights: Number(options.nights),
+      ...(start === undefined ? {} : { start_from: { build_id: start.buildId, snapshot: start.snapshot ?? null } }),
+    };
     try {
       const build = await dataOf(
         api.POST("/v1/projects/{project_id}/builds", {
-          params: { path: { project_id: project.id }, header: { "idempotency-key": key.current } },
-          body: {
-            goal: options.goal.trim(),
-            sleep_policy: options.policy === "stop" ? "stop" : "sleep",
-            max_nights: Number(options.nights),
-            ...(start === undefined
-              ? {}
-              : { start_from: { build_id: start.buildId, snapshot: start.snapshot ?? null } }),
-          },
+          params: { path: { project_id: project.id }, header: { "idempotency-key": key.of(body) } },
+          body,
         }),
       );
       void client.invalidateQueries({ queryKey: keys.projects() });

@@ -10,6 +10,7 @@ import { printable } from "../../../parts/printable.ts";
 import { Scroll } from "../../../parts/Scroll.tsx";
 import { Skeleton } from "../../../parts/Skeleton.tsx";
 import { isEnded } from "../../../parts/Status.tsx";
+import { browserStorage } from "../../../parts/storage.ts";
 import { Time, useNow } from "../../../parts/Time.tsx";
 import { words } from "../../../words/index.ts";
 import type { PanelProps } from "./Panels.tsx";
@@ -279,7 +280,7 @@ function Frame({ src, width }: { src: string; width: number | undefined }) {
   const box = useRef<HTMLDivElement>(null);
   const [size, setSize] = useState({ width: 0, height: 0 });
   const [hint, setHint] = useState<"wait" | "shown" | "known">(() =>
-    localStorage.getItem(KNOWN) === null ? "wait" : "known",
+    browserStorage.getItem(KNOWN) === null ? "wait" : "known",
   );
   const w = words.panels.preview;
   useEffect(() => {
@@ -333,7 +334,7 @@ function Frame({ src, width }: { src: string; width: number | undefined }) {
             aria-label={w.dismiss}
             title={w.dismiss}
             onClick={() => {
-              localStorage.setItem(KNOWN, "yes");
+              browserStorage.setItem(KNOWN, "yes");
               setHint("known");
             }}
           >
