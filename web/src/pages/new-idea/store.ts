@@ -33,7 +33,8 @@ export async function storeProject(draft: Draft): Promise<Draft & { projectId: s
       made = await dataOf(api.POST("/v1/projects", { params, body }));
     } catch (error) {
       // The answer to an earlier attempt was lost, and the draft has changed since: the project is stored already.
-      const id = error instanceof Problem && error.kind === "idempotency-key-reused" ? error.body.project_id : undefined;
+      const id =
+        error instanceof Problem && error.kind === "idempotency-key-reused" ? error.body.project_id : undefined;
       if (typeof id !== "string") throw error;
       const stored = await readProject(id);
       return storeProject({
