@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Dialect, TextClause
+from sqlalchemy import Dialect, TextClause, text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.exc import (
     DataError,
@@ -189,6 +189,20 @@ async def request_transaction(sessions: Sessions) -> AsyncIterator[Transaction]:
             raise
         detail = "The database does not answer, so nothing was stored. Try again in a minute."
         raise DatabaseUnavailable(detail, 10) from error
+
+
+@asynccontextmanager
+async def seeing_every_row(tx: Transaction) -> AsyncIterator[None]:
+    """Let the statements of the block see all users' rows, for what users share, in the transaction that is there.
+
+    A second transaction would need a second connection while this one is held: many requests at once would wait for
+    each other's.
+    """
+    setting = text("select set_config('app.every_row', :value, true)")
+    before = await tx.session.scalar(text("select coalesce(current_setting('app.every_row', true), '')"))
+    await tx.session.execute(setting, {"value": "on"})
+    yield
+    await tx.session.execute(setting, {"value": before})  # after an error, the transaction ends anyway
 
 
 @asynccontextmanager

@@ -98,7 +98,7 @@ async def list_of_user(
 async def _list(resources: Resources, user_id: str, only: BuildFilter, page: Page, operator: bool) -> BuildList:
     async with request_transaction(resources.sessions) as tx:
         rows = await builds.list_builds(tx, user_id, only, page.after, page.limit + 1)
-        listed = await _with_facts(resources, tx, user_id, rows[: page.limit], operator)
+        listed = await _with_facts(tx, user_id, rows[: page.limit], operator)
     last = rows[: page.limit][-1].build if len(rows) > page.limit else None
     return BuildList(builds=listed, next_cursor=page.next_cursor(last))
 
@@ -160,16 +160,14 @@ async def _read(resources: Resources, user_id: str, build_id: uuid.UUID, operato
         build = await builds.read_build(tx, user_id, build_id)
         if build is None:
             raise NotFound(f"There is no build {build_id}.")
-        return (await _with_facts(resources, tx, user_id, [build], operator))[0]
+        return (await _with_facts(tx, user_id, [build], operator))[0]
 
 
-async def _with_facts(
-    resources: Resources, tx: Transaction, user_id: str, read: Sequence[CostedBuild], operator: bool
-) -> list[BuildOut]:
+async def _with_facts(tx: Transaction, user_id: str, read: Sequence[CostedBuild], operator: bool) -> list[BuildOut]:
     rows = [each.build for each in read]
-    budgets = await read_budgets(resources, tx, user_id, {row.user_id for row in rows}, operator)
+    budgets = await read_budgets(tx, user_id, {row.user_id for row in rows}, operator)
     sentences = await last_sentences(tx, [row.id for row in rows if row.closed_at is None])
-    places = await read_queue_places(resources, rows)
+    places = await read_queue_places(tx, rows)
     return [
         BuildOut.of(
             each,

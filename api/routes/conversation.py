@@ -72,7 +72,7 @@ async def progress(build_id: uuid.UUID, user_id: CurrentUserId, resources: Resou
     async with request_transaction(resources.sessions) as tx:
         build = await require_build(tx, user_id, build_id)
         read = await read_progress(tx, build_id)
-    return ProgressOut.of(read, (await read_queue_places(resources, [build])).get(build.id))
+        return ProgressOut.of(read, (await read_queue_places(tx, [build])).get(build.id))
 
 
 _IMAGE: dict[int | str, dict[str, Any]] = bytes_of("image/webp")

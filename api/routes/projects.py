@@ -12,7 +12,6 @@ from api.deps import (
     CurrentUserId,
     IdempotencyKey,
     IsOperator,
-    Resources,
     ResourcesDep,
     TransactionDep,
     needs,
@@ -96,7 +95,7 @@ async def list_of_user(
     and its latest version."""
     async with request_transaction(resources.sessions) as tx:
         rows = await projects.list_projects(tx, user_id, organisation_id, page.after, page.limit + 1, archived=archived)
-        listed = await _with_latest(resources, tx, user_id, rows[: page.limit], operator)
+        listed = await _with_latest(tx, user_id, rows[: page.limit], operator)
     last = rows[: page.limit][-1].project if len(rows) > page.limit else None
     return ProjectList(projects=listed, next_cursor=page.next_cursor(last))
 
@@ -274,16 +273,16 @@ async def _interview(tx: Transaction, project_id: uuid.UUID, response: Response)
 
 
 async def _with_latest(
-    resources: Resources, tx: Transaction, user_id: str, rows: Sequence[VersionedProject], operator: bool
+    tx: Transaction, user_id: str, rows: Sequence[VersionedProject], operator: bool
 ) -> list[ListedProject]:
     """The projects with what is latest of each, in a constant number of statements for each user who pays."""
     ids = [row.project.id for row in rows]
     builds = await latest_builds(tx, ids)
     latest = await latest_versions(tx, ids)
     opened = [each.build for each in builds.values() if each.build.closed_at is None]
-    budgets = await read_budgets(resources, tx, user_id, {build.user_id for build in opened}, operator)
+    budgets = await read_budgets(tx, user_id, {build.user_id for build in opened}, operator)
     sentences = await last_sentences(tx, [build.id for build in opened])
-    places = await read_queue_places(resources, opened)
+    places = await read_queue_places(tx, opened)
 
     def listed(row: VersionedProject) -> ListedProject:
         build, version = builds.get(row.project.id), latest.get(row.project.id)

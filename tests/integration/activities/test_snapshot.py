@@ -165,7 +165,10 @@ async def test_the_feed_has_phases_and_snapshots_once(harness: ActivityHarness, 
         {"number": 1, "reason": "phase", "bytes": first.bytes, "files": first.files}
     ]
     phases = await harness.events(build, "phase_completed")
-    assert [event.data for event in phases] == [{"phase": 1, "commit": first.commit, "title": 'Add x, "quoted"'}]
+    changed = {"files": 1, "additions": 1, "deletions": 0}
+    assert [event.data for event in phases] == [
+        {"phase": 1, "commit": first.commit, "title": 'Add x, "quoted"', **changed}
+    ]
     assert await harness.events(build, "snapshot_failed") == []
 
 

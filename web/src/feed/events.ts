@@ -29,7 +29,14 @@ export const SHAPES = {
   messages_read: { numbers: ["integers"] },
   model: { model: ["text", ""], label: ["text", ""], plan: ["text", ""] },
   narration: { text: ["text", ""], claim: ["text or null", null] },
-  phase_completed: { phase: ["integer", 0], commit: ["text or null", null], title: ["text", ""] },
+  phase_completed: {
+    phase: ["integer", 0],
+    commit: ["text or null", null],
+    title: ["text", ""],
+    files: ["integer or null", null],
+    additions: ["integer or null", null],
+    deletions: ["integer or null", null],
+  },
   plan: { open: ["integer", 0], done: ["integer", 0], stories: ["texts", []] },
   preview: {
     state: ["text"],
