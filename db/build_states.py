@@ -5,10 +5,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from db import access
-from db.models import Build, Membership, Preview, Project, Turn
+from db.builds import LAST_TURN
+from db.models import Build, Membership, Preview, Project
 from db.transaction import Transaction
 
 
@@ -37,11 +38,6 @@ class PreviewState:
     reason: str | None
 
 
-_LAST_TURN = (
-    select(func.coalesce(func.max(Turn.number), 0)).where(Turn.build_id == Build.id).correlate(Build).scalar_subquery()
-)
-
-
 async def who_may_see(
     tx: Transaction, build_ids: Collection[uuid.UUID], user_ids: Collection[str]
 ) -> dict[str, set[uuid.UUID]]:
@@ -64,7 +60,7 @@ async def who_may_see(
 async def read_states(tx: Transaction, user_id: str, build_ids: Collection[uuid.UUID]) -> Sequence[BuildState]:
     """Return how those of the builds stand that the user may see."""
     rows = await tx.session.execute(
-        select(Build, _LAST_TURN, Preview)
+        select(Build, LAST_TURN, Preview)
         .outerjoin(Preview, Preview.build_id == Build.id)
         .where(Build.id.in_(build_ids), access.owned(Build, user_id))
         .order_by(Build.created_at, Build.id)

@@ -101,9 +101,7 @@ async def deliveries_to_start(tx: Transaction, limit: int) -> Sequence[WebhookDe
     """Deliveries that are queued, and those that seem to have lost their workflow; the oldest first."""
     is_lost = (WebhookDelivery.state == "sending") & (WebhookDelivery.due_at < func.now() - _STARTED_AGAIN_AFTER)
     query = select(WebhookDelivery).where(or_(WebhookDelivery.state == "queued", is_lost))
-    return (
-        await tx.session.scalars(query.order_by(WebhookDelivery.due_at).limit(limit).with_for_update(skip_locked=True))
-    ).all()
+    return (await tx.session.scalars(query.order_by(WebhookDelivery.due_at).limit(limit))).all()
 
 
 async def mark_started(tx: Transaction, delivery_id: uuid.UUID) -> None:

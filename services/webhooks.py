@@ -295,10 +295,12 @@ class Outbox:
             if await runs_older_worker(tx, FIRST_SCHEMA):
                 return 0  # it would take the workflow and not know it
             found = await webhooks.deliveries_to_start(tx, _BATCH)
-            for delivery in found:
-                is_new = await self._workflows.start_delivery(delivery.id)
-                # A replay that finds the last workflow about to close stays queued for the next look.
-                if is_new or delivery.state == "sending" or delivery.attempts:
+        # Another worker may start the same ones: the second start of a workflow does nothing.
+        for delivery in found:
+            is_new = await self._workflows.start_delivery(delivery.id)
+            # A replay that finds the last workflow about to close stays queued for the next look.
+            if is_new or delivery.state == "sending" or delivery.attempts:
+                async with transaction(self._sessions) as tx:
                     await webhooks.mark_started(tx, delivery.id)
         return len(found)
 

@@ -49,7 +49,7 @@ class PhaseDiffs:
     ) -> AsyncIterator[asyncio.Task[PutDiff | None]]:
         """Make the diff of the phase that the snapshot ends, while the block runs. Leaving the block gives it up.
 
-        The task never fails. Its result is None if there is no diff.
+        The task logs its errors and raises none. Its result is None if there is no diff.
         """
         task = asyncio.create_task(self._make(request, sandbox, packed, key))
         try:

@@ -10,9 +10,9 @@ branch_labels = None
 depends_on = None
 kind = "expand"
 
-# Programs of every version append events, so the database queues the deliveries. Waking up is going on from sleep: the
-# status before this one says so. The function sees all rows, whoever appends the event, and leaves that setting as it
-# was: an owner who is no superuser may not give a function a setting of its own.
+# The database queues the deliveries, because programs of every version append events. A build is awake when it goes on
+# and its last status was sleeping. The function has to see all rows, whoever appends the event. It sets that itself and
+# puts it back, because PostgreSQL lets only superusers attach such a setting to a function.
 QUEUE = """
 create function queue_webhook_deliveries() returns trigger language plpgsql
 security definer set search_path from current as $$

@@ -4,7 +4,6 @@ import { api, dataOf, type Schemas } from "../../api/client.ts";
 import { useMe } from "../../api/queries.ts";
 import { Button } from "../../parts/Button.tsx";
 import { Confirm } from "../../parts/Confirm.tsx";
-import { Copy } from "../../parts/Copy.tsx";
 import { Dialog } from "../../parts/Dialog.tsx";
 import { Failure } from "../../parts/Failure.tsx";
 import { Icon } from "../../parts/Icon.tsx";
@@ -14,6 +13,7 @@ import { Time } from "../../parts/Time.tsx";
 import { words } from "../../words/index.ts";
 import style from "./Account.module.css";
 import { Item } from "./Item.tsx";
+import { Secret } from "./Secret.tsx";
 
 const QUERY = ["keys"] as const;
 const DEFAULT_DAYS = 90;
@@ -127,21 +127,12 @@ export function Keys() {
         </Confirm>
       )}
       {secret !== undefined && (
-        <Dialog
+        <Secret
           title={words.account.secretTitle}
+          help={words.account.secretHelp}
+          secret={secret}
           onClose={() => setSecret(undefined)}
-          actions={
-            <Button kind="main" onClick={() => setSecret(undefined)}>
-              {words.account.secretStored}
-            </Button>
-          }
-        >
-          <p>{words.account.secretHelp}</p>
-          <p className={style.secret}>
-            <code>{secret}</code>
-            <Copy text={secret} />
-          </p>
-        </Dialog>
+        />
       )}
     </section>
   );
