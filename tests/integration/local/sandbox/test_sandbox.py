@@ -323,7 +323,9 @@ class TestTerminals:
         await sandbox.pty.resize(pid, e2b.PtySize(rows=33, cols=99))
         await sandbox.pty.send_stdin(pid, b"stty size\n")
         await opened.until(b"33 99")
-        await sandbox.pty.send_stdin(pid, b"echo $((20+2)) runs; sleep 1000\n")
+        # One process says that it runs and then sleeps: it holds the terminal by then, so that ^C ends it. With
+        # `echo; sleep`, ^C could come while the shell was starting sleep, and was lost.
+        await sandbox.pty.send_stdin(pid, b"sh -c 'echo $((20+2)) runs; exec sleep 1000'\n")
         await opened.until(b"22 runs")
         await sandbox.pty.send_stdin(pid, b"\x03")
 
