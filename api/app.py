@@ -16,6 +16,7 @@ from api import (
     schemas,
     webhook_schemas,
 )
+from api.access_log import AccessLog
 from api.body_limit import BodyLimit
 from api.deps import Resources, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
@@ -104,7 +105,7 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Not `add_middleware`: the answer to an error in the program is made outside of that.
-        return PreviewHosts(RequestIds(SecurityHeaders(HostCheck(super().build_middleware_stack()))))
+        return PreviewHosts(RequestIds(AccessLog(SecurityHeaders(HostCheck(super().build_middleware_stack())))))
 
 
 def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAPI:

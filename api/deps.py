@@ -117,6 +117,7 @@ async def _identity(
         resources.limits.check_address(address)
     if identity.how is How.SIGN_IN:
         check_own_page(request, resources.settings.public_url)
+    request.state.user_id = identity.actor  # for the access log
     return identity
 
 

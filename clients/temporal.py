@@ -24,6 +24,7 @@ from temporalio.client import (
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
 from domain.deployment import Namespace
@@ -50,12 +51,15 @@ DATA_CONVERTER = DataConverter(payload_converter_class=CompactPayloadConverter)
 """The converter of every client, worker and replayer; all must use the same."""
 
 
-async def connect_temporal(environment: Mapping[str, str] | None = None, *, lazy: bool = False) -> Client:
+async def connect_temporal(
+    environment: Mapping[str, str] | None = None, *, lazy: bool = False, runtime: Runtime | None = None
+) -> Client:
     """Make a client from TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS… or a profile.
 
     Args:
         environment: read these variables instead of the process's.
         lazy: connect at the first call. For the API, which must start without a Temporal server.
+        runtime: of the SDK; None for its default, which counts nothing.
 
     Raises:
         Misconfigured: the server can't be reached or the configuration can't be read.
@@ -63,7 +67,7 @@ async def connect_temporal(environment: Mapping[str, str] | None = None, *, lazy
     config = temporal_config(environment)
     address = config.get("target_host")
     try:
-        return await Client.connect(**config, data_converter=DATA_CONVERTER, lazy=lazy)
+        return await Client.connect(**config, data_converter=DATA_CONVERTER, lazy=lazy, runtime=runtime)
     except RuntimeError as error:
         if config.get("tls"):
             todo = (
