@@ -32,7 +32,7 @@ _REAPER_STEPS = {
 
 
 class ActivityLogs(Interceptor):
-    """Each log line of an activity has `build_id`, `activity` and `attempt`, and `turn` and `tool_use_id` if there are."""
+    """Each log line of an activity has `build_id`, `activity` and `attempt`, and its `turn` and `tool_use_id`."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """See the SDK."""
