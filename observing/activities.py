@@ -19,7 +19,7 @@ from observing import metrics
 _REMEMBERED = 10_000
 """Builds whose start or wake is remembered until they call the model."""
 
-_ENDS_WAIT = frozenset({"claim_slot", "check_budget", "claim_permit"})
+ENDS_WAIT = frozenset({"claim_place", "check_budget", "claim_permit"})
 """Activities after which a build goes on, or waits again. Only the time since the last of them counts: a build that
 waits for its user's other builds or for a sandbox is not slow."""
 
@@ -104,7 +104,7 @@ class _Measured(ActivityInboundInterceptor):
 
     def _note(self, info: activity.Info, result: Any, seconds: float, calls: CallTime) -> None:
         self._waits.note(info, calls)
-        if (count := _COUNTS.get(info.activity_type)) is not None:
+        if (count := COUNTS.get(info.activity_type)) is not None:
             count(info.activity_type, result, seconds, calls)
 
 
@@ -140,7 +140,7 @@ def _count_probe(_: str, result: Any, __: float, ___: CallTime) -> None:
         metrics.SCHEDULE_AT.labels("prober").set_to_current_time()
 
 
-_COUNTS: dict[str, Callable[[str, Any, float, CallTime], None]] = {
+COUNTS: dict[str, Callable[[str, Any, float, CallTime], None]] = {
     "think": _count_turn,
     "snapshot_workspace": _count_snapshot,
     "run_evidence_gate": _count_gate,
@@ -161,7 +161,7 @@ class _Waits:
 
     def note(self, info: activity.Info, calls: CallTime) -> None:
         """Remember an activity that ends a wait, and measure at one that has called the model."""
-        if info.activity_type not in _ENDS_WAIT and info.activity_type != "think":
+        if info.activity_type not in ENDS_WAIT and info.activity_type != "think":
             return
         build_id = None if info.workflow_id is None else build_of_workflow(info.workflow_id)
         if build_id is None:
@@ -174,7 +174,7 @@ class _Waits:
 
     def _begin(self, build_id: uuid.UUID, info: activity.Info) -> None:
         histogram = self._since[build_id][0] if build_id in self._since else metrics.WAKE_TO_CALL
-        if info.activity_type == "claim_slot":
+        if info.activity_type == "claim_place":
             histogram = metrics.START_TO_CALL
         elif info.activity_type == "claim_permit" and build_id not in self._since:
             return
