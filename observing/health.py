@@ -1,6 +1,6 @@
 """Serves `/livez`, `/readyz` and `/metrics` of a process at an address of its own, without authentication.
 
-Whoever may reach the address may read it: it says how many, and never who. METRICS_ADDRESS sets it.
+Anyone who reaches the address may read it. It shows counts and times, and nothing of a user. METRICS_ADDRESS sets it.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Counts the model calls of a worker, whoever makes them: turns, compactions and the judge."""
+"""Counts the model calls of a worker: of turns, compactions and the judge."""
 
 import asyncio
 import time
