@@ -38,6 +38,7 @@ PLANTED = "zinnober-elephant"
 
 AUDITED: Mapping[str, Action] = {
     "GET /v1/ops/audit": Action.AUDIT_READ,
+    "POST /v1/ops/codec/decode": Action.PAYLOADS_DECODE,
     "PATCH /v1/account": Action.ACCOUNT_CHANGE,
     "POST /v1/account/top-ups": Action.ACCOUNT_TOP_UP,
     "POST /v1/builds/{build_id}/answer": Action.QUESTION_ANSWER,
@@ -312,8 +313,15 @@ async def _rename_project(api: RunningApi) -> Request:
 
 INTERVIEW = {"questions": [{"id": PLANTED, "text": PLANTED}], "answers": {PLANTED: PLANTED}}
 
+
+async def _decode(_: RunningApi) -> Request:
+    data = base64.b64encode(PLANTED.encode()).decode()
+    return "/v1/ops/codec/decode", {"payloads": [{"metadata": {"encoding": "anNvbi9wbGFpbg=="}, "data": data}]}
+
+
 CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "GET /v1/ops/audit": _read_audit,
+    "POST /v1/ops/codec/decode": _decode,
     "PATCH /v1/account": _of_account,
     "POST /v1/account/top-ups": _top_up,
     "POST /v1/builds/{build_id}/answer": _answer,
