@@ -404,9 +404,9 @@ async def test_an_act_and_its_entry_are_one_transaction(api: RunningApi, operati
 @pytest.mark.parametrize("operation", sorted(CASES))
 async def test_a_founders_act_is_recorded_if_it_destroys_something(api: RunningApi, operation: str) -> None:
     action = AUDITED[operation]
-    if operation in ("GET /v1/ops/audit", "PATCH /v1/account", "POST /v1/account/top-ups"):
+    method, _, route = operation.partition(" ")
+    if route.startswith("/v1/ops/") or operation in ("PATCH /v1/account", "POST /v1/account/top-ups"):
         return  # for operators alone
-    method = operation.partition(" ")[0]
     path, body = await CASES[operation](api)
     last = await _last_id(api)
     done = await api.http.request(method, path, json=body, headers=as_user(ADA))
