@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from temporalio.api.common.v1 import Payload
@@ -10,12 +10,12 @@ from temporalio.api.common.v1 import Payload
 from api.schemas import Body
 from domain.errors import InvalidInput
 
-_EXAMPLE = {
+_EXAMPLE: dict[str, Any] = {
     "payloads": [
         {"metadata": {"encoding": "YmluYXJ5L2VuY3J5cHRlZA==", "encryption-key-id": "bWFpbg=="}, "data": "c2VhbGVk"}
     ]
 }
-_DECODED = {"payloads": [{"metadata": {"encoding": "anNvbi9wbGFpbg=="}, "data": "IkEgYmFrZXJ5Ig=="}]}
+_DECODED: dict[str, Any] = {"payloads": [{"metadata": {"encoding": "anNvbi9wbGFpbg=="}, "data": "IkEgYmFrZXJ5Ig=="}]}
 
 MAX_PAYLOADS = 1000
 """Payloads in one request. The size of the body is limited, too."""

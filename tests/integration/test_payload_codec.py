@@ -3,6 +3,7 @@
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ async def test_a_lost_or_wrong_key_is_refused_at_the_start(stack: LocalStack, se
 async def test_no_word_is_in_the_files_of_temporals_server(stack: LocalStack, browser: Browser, tmp_path: Path) -> None:
     async with LocalStack(tmp_path / "temporal", parts=["temporal"], temporal_ui=False) as apart:
         environment = {**stack.environment, "TEMPORAL_ADDRESS": apart.environment["TEMPORAL_ADDRESS"]}
-        settings = {"database_url": await new_database(stack), "gate_attempts": 1}
+        settings: dict[str, Any] = {"database_url": await new_database(stack), "gate_attempts": 1}
         async with worker_harness(stack, browser, environment, payload_key=PAYLOAD_KEY, **settings) as harness:
             [build] = await encrypted(harness)
     files = [path.read_bytes() for path in (tmp_path / "temporal").rglob("*") if path.is_file()]
