@@ -1094,7 +1094,10 @@ class Event(Base):
 
 
 class Webhook(Base):
-    """An address of an organisation that is told of its builds. The secret that signs what is sent is encrypted."""
+    """An address of an organisation that is told of its builds. The secret that signs what is sent is encrypted.
+
+    After a rotation, the `old_…` columns have the secret before it, which signs too until `old_until`.
+    """
 
     __tablename__ = "webhooks"
 
@@ -1109,6 +1112,9 @@ class Webhook(Base):
     created_at: Mapped[datetime] = _now()
     disabled_at: Mapped[datetime | None]
     disabled_reason: Mapped[str | None]
+    old_ciphertext: Mapped[bytes | None] = mapped_column(LargeBinary(), comment="the secret before the last rotation")
+    old_key_id: Mapped[str | None]
+    old_until: Mapped[datetime | None] = mapped_column(comment="the secret before the last rotation signs until then")
 
 
 class WebhookDelivery(Base):

@@ -56,6 +56,7 @@ class Action(StrEnum):
     WEBHOOK_CREATE = "webhook.create"
     WEBHOOK_DELETE = "webhook.delete"
     WEBHOOK_REPLAY = "webhook.replay"
+    WEBHOOK_ROTATE = "webhook.rotate"
     WEBHOOK_TEST = "webhook.test"
     USER_READ = "user.read"
     """An operator has read something of a user."""

@@ -67,6 +67,7 @@ AUDITED: Mapping[str, Action] = {
     "POST /v1/webhooks": Action.WEBHOOK_CREATE,
     "PATCH /v1/webhooks/{webhook_id}": Action.WEBHOOK_CHANGE,
     "DELETE /v1/webhooks/{webhook_id}": Action.WEBHOOK_DELETE,
+    "POST /v1/webhooks/{webhook_id}/rotate": Action.WEBHOOK_ROTATE,
     "POST /v1/webhooks/{webhook_id}/test": Action.WEBHOOK_TEST,
     "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay": Action.WEBHOOK_REPLAY,
     "PUT /v1/projects/{project_id}/brief": Action.BRIEF_REPLACE,
@@ -294,6 +295,10 @@ async def _change_webhook(api: RunningApi) -> Request:
     return await _webhook(api), {"description": f"{PLANTED} again"}
 
 
+async def _rotate_webhook(api: RunningApi) -> Request:
+    return f"{await _webhook(api)}/rotate", {}
+
+
 async def _delete_webhook(api: RunningApi) -> Request:
     return await _webhook(api), None
 
@@ -339,6 +344,7 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "POST /v1/webhooks": _new_webhook,
     "PATCH /v1/webhooks/{webhook_id}": _change_webhook,
     "DELETE /v1/webhooks/{webhook_id}": _delete_webhook,
+    "POST /v1/webhooks/{webhook_id}/rotate": _rotate_webhook,
     "POST /v1/webhooks/{webhook_id}/test": _test_webhook,
     "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay": _replay,
     "POST /v1/keys": _new_key,
