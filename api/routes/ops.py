@@ -28,7 +28,7 @@ PAGE_MAX = 500
 _VALUE = {"min_length": 1, "max_length": 200}
 
 
-@router.get("/fleet", summary="Read the fleet", dependencies=[needs(Scope.OPS_READ)])
+@router.get("/fleet", summary="Read the fleet", dependencies=[needs(Scope.OPS_READ)], responses=problems(422))
 async def fleet(resources: ResourcesDep, tx: TransactionDep) -> FleetOut:
     """How many builds there are of each status, what they spend and wait for, and what is switched off or away."""
     versions = await open_versions(resources.fleet)
