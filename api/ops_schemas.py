@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import examples
 from clients.fleet_workflows import ReaperSchedule
 from db.fleet_builds import FleetBuild
-from db.fleet_figures import Spent
+from db.operator_figures import Spent
 from domain.status import Dependency, Status, WaitingFor
 from domain.switches import SwitchScope
 from services.fleet import Fleet

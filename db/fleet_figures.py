@@ -1,149 +1,119 @@
-"""Figures of the whole fleet, for operators: turns, spending, permits, rates, processes and the reaper's steps.
+"""Reads how the whole fleet is, for its metrics: what is open and waits, what is spent, who runs."""
 
-Transactions have to see every row.
-"""
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any
+from sqlalchemy import Date, bindparam, text
 
-from sqlalchemy import Date, bindparam, func, select, text
-
-from db.models import ModelBucket, Process, ReaperStep
 from db.transaction import Transaction
-from domain.rates import Bucket
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What was spent under a name, in µ$."""
+class BuildGroup:
+    """Open builds that are in the same state."""
 
-    key: str
+    status: str
+    waiting_for: str
+    dependency: str
+    count: int
+    oldest_seconds: float
+    """Since the first of them has had its status."""
+
+
+@dataclass(frozen=True)
+class FleetFigures:
+    """The fleet at one moment. Times are ages in seconds, amounts are in µ$."""
+
+    builds: Sequence[BuildGroup]
+    silent_seconds: float
+    lost: int
+    slots_queued: int
+    permits_held: int
+    permits_queued: int
+    permits_oldest_seconds: float
+    previews: int
     spent: int
+    reserved: int
+    spend_limit: int | None
+    deliveries_queued: int
+    deliveries_overdue_seconds: float
+    dependencies: Mapping[str, str] = field(default_factory=dict)
+    """State by name, of those that have ever been down."""
+    reaper_alerts: Mapping[str, bool] = field(default_factory=dict)
+    processes: Sequence[tuple[str, str, int]] = ()
+    """Role, version and number of the programs that run."""
 
 
-@dataclass(frozen=True)
-class PermitUse:
-    """How many permits sandboxes of a role hold, and how many wait for one."""
-
-    role: str
-    used: int
-    queued: int
-
-
-@dataclass(frozen=True)
-class ModelRates:
-    """What is left of a model's limits: requests and tokens that may be used at once. None: no limit is known."""
-
-    model: str
-    requests_left: float | None
-    input_left: float | None
-    output_left: float | None
-    blocked_until: datetime | None
-
-
-@dataclass(frozen=True)
-class RunningProcess:
-    """A worker or an API that was seen in the last minutes."""
-
-    role: str
-    version: str
-    seen_at: datetime
-
-
-_TURNS = text(
+_BUILDS = text(
     """
-    select count(*) from builds cross join lateral (
-        select 1 from turns
-        where turns.build_id = builds.id and turns.answered_at > now() - interval '1 minute'
-            and turns.number > (select max(number) - 60 from turns as latest where latest.build_id = builds.id)
-    ) as answered
-    where builds.closed_at is null
-        and (
-            builds.status in ('starting', 'scaffold', 'code', 'checks')
-            or builds.status_at > now() - interval '1 minute'
-        )
-        or builds.closed_at > now() - interval '1 minute'
+    select status, coalesce(waiting_for, ''), coalesce(dependency, ''), count(*),
+        extract(epoch from clock_timestamp() - min(status_at))::float8
+    from builds where closed_at is null group by 1, 2, 3
     """
 )
-"""Only builds that work, or did until just now, and only their latest turns: no index has the times of turns."""
 
-_BY_PLAN = text(
+_SILENT = text(
     """
-    select users.plan, coalesce(sum(user_days.spent), 0) as spent
-    from user_days join users on users.id = user_days.user_id
-    where user_days.day = :day group by users.plan having sum(user_days.spent) > 0 order by 2 desc, 1
+    select coalesce(extract(epoch from clock_timestamp() - min(events.created_at)), 0)::float8
+    from builds join events on events.build_id = builds.id and events.id = builds.last_event_id
+    where builds.closed_at is null and builds.status in ('starting', 'scaffold', 'code', 'checks')
+    """
+)
+
+_COUNTS = text(
+    """
+    select
+        (select count(*) from builds where closed_at is null and lost_at is not null),
+        (select count(*) from builds where closed_at is null and started_at is not null and admitted_at is null),
+        (select count(*) from permits where held_since is not null)
+            + (select count(*) from push_permits where expires_at > clock_timestamp()),
+        (select count(*) from permits where held_since is null),
+        (select coalesce(extract(epoch from clock_timestamp() - min(queued_at)), 0)::float8
+            from permits where held_since is null),
+        (select count(*) from previews where state = 'open' or state = 'opening'),
+        (select coalesce(sum(spent), 0) from fleet_days where day = :day),
+        (select coalesce(sum(reserved), 0) from fleet_days where day = :day),
+        (select value from limits where name = 'fleet_day'),
+        (select count(*) from webhook_deliveries where state in ('queued', 'sending')),
+        (select coalesce(greatest(0, extract(epoch from clock_timestamp() - min(due_at))), 0)::float8
+            from webhook_deliveries where state in ('queued', 'sending'))
     """
 ).bindparams(bindparam("day", type_=Date()))
 
-_BY_MODEL = text(
-    """
-    select ledger.model, sum(ledger.cost) as spent
-    from user_days join ledger on ledger.user_id = user_days.user_id and ledger.day = user_days.day
-    where user_days.day = :day and ledger.state in ('settled', 'estimated')
-    group by ledger.model having sum(ledger.cost) > 0 order by 2 desc, 1
-    """
-).bindparams(bindparam("day", type_=Date()))
-"""By way of the users' days, which have an index by day."""
+_DEPENDENCIES = text("select name, state from dependencies")
 
-_PERMITS = text(
+_ALERTS = text("select step, alert is not null from reaper_steps")
+
+_PROCESSES = text(
     """
-    select role, count(*) filter (where held_since is not null), count(*) filter (where held_since is null)
-    from permits group by role
-    union all
-    select 'push', count(*), 0 from push_permits where expires_at > clock_timestamp() having count(*) > 0
-    order by 1
+    select role, version, count(*) from processes where seen_at > clock_timestamp() - interval '2 minutes' group by 1, 2
     """
 )
 
 
-async def turns_of_last_minute(tx: Transaction) -> int:
-    """Count the turns that were answered in the last minute; of one build at most 60."""
-    return int((await tx.execute(_TURNS, {})).scalar())
-
-
-async def spent_by_plan(tx: Transaction, day: date) -> list[Spent]:
-    """What the users of each plan have spent on a day, the most first."""
-    return [Spent(plan, int(spent)) for plan, spent in await tx.execute(_BY_PLAN, {"day": day})]
-
-
-async def spent_by_model(tx: Transaction, day: date) -> list[Spent]:
-    """What was spent on each model on a day, the most first."""
-    return [Spent(model, int(spent)) for model, spent in await tx.execute(_BY_MODEL, {"day": day})]
-
-
-async def permit_uses(tx: Transaction) -> list[PermitUse]:
-    """Count the permits by the role of their sandboxes."""
-    return [PermitUse(role, int(used), int(queued)) for role, used, queued in await tx.execute(_PERMITS, {})]
-
-
-async def model_rates(tx: Transaction) -> list[ModelRates]:
-    """What is left of each model's limits now."""
-    now = (await tx.execute(text("select clock_timestamp()"), {})).scalar()
-    rows = await tx.session.scalars(select(ModelBucket).order_by(ModelBucket.model, ModelBucket.kind))
-    found: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        of_model = found.setdefault(row.model, {"requests": None, "input": None, "output": None, "blocked": None})
-        if row.per_minute is not None:
-            of_model[row.kind] = Bucket(row.per_minute, row.level, row.refilled_at).refilled(now).level
-        if row.blocked_until is not None and row.blocked_until > now:
-            of_model["blocked"] = row.blocked_until
-    return [
-        ModelRates(model, each["requests"], each["input"], each["output"], each["blocked"])
-        for model, each in found.items()
-    ]
-
-
-async def running_processes(tx: Transaction, alive_seconds: float) -> list[RunningProcess]:
-    """The processes that were seen in the last seconds, workers last."""
-    alive = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, alive_seconds)
-    rows = await tx.session.scalars(
-        select(Process).where(Process.seen_at > alive).order_by(Process.role, Process.version, Process.seen_at.desc())
+async def read_fleet_figures(tx: Transaction, day: date) -> FleetFigures:
+    """Read them. All open builds are looked at, and nothing that has ended."""
+    groups = [BuildGroup(*row) for row in await tx.execute(_BUILDS, {})]
+    silent = (await tx.execute(_SILENT, {})).scalar()
+    lost, queued, held, waiting, oldest, previews, spent, reserved, limit, deliveries, overdue = (
+        await tx.execute(_COUNTS, {"day": day})
+    ).one()
+    return FleetFigures(
+        builds=groups,
+        silent_seconds=silent,
+        lost=lost,
+        slots_queued=queued,
+        permits_held=held,
+        permits_queued=waiting,
+        permits_oldest_seconds=oldest,
+        previews=previews,
+        spent=int(spent),
+        reserved=int(reserved),
+        spend_limit=limit,
+        deliveries_queued=deliveries,
+        deliveries_overdue_seconds=overdue,
+        dependencies={name: state for name, state in await tx.execute(_DEPENDENCIES, {})},
+        reaper_alerts={step: alert for step, alert in await tx.execute(_ALERTS, {})},
+        processes=[tuple(row) for row in await tx.execute(_PROCESSES, {})],
     )
-    return [RunningProcess(row.role, row.version, row.seen_at) for row in rows]
-
-
-async def reaper_steps(tx: Transaction) -> Sequence[ReaperStep]:
-    """How far the reaper's steps have come, and what it alerts operators to."""
-    return (await tx.session.scalars(select(ReaperStep).order_by(ReaperStep.step))).all()

@@ -1183,6 +1183,17 @@ class Deployment(Base):
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)
 
 
+class PayloadKey(Base):
+    """A key of PAYLOAD_KEY with which something was written to Temporal, so that its loss is noticed."""
+
+    __tablename__ = "payload_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    check_value: Mapped[str] = mapped_column(comment="tells the key from another of this id; an HMAC under the key")
+    used_since: Mapped[datetime] = _now()
+    retired_at: Mapped[datetime | None] = mapped_column(comment="since when no history needs it")
+
+
 class StoredFormat(Base):
     """A format of what is stored, and which programs read it; see `domain/formats.py`."""
 

@@ -15,12 +15,12 @@ import structlog
 from temporalio.service import RPCError
 
 from clients.fleet_workflows import FleetWorkflows, ReaperSchedule
-from db import fleet_builds, fleet_figures
+from db import fleet_builds, operator_figures
 from db.dependencies import count_waiting_builds, dependencies_not_up
 from db.fleet_builds import BuildGroup
-from db.fleet_figures import ModelRates, PermitUse, RunningProcess, Spent
 from db.limits import FleetSpending, find_limit, fleet_spending
 from db.models import DependencyState, ReaperStep, Switch
+from db.operator_figures import ModelRates, PermitUse, RunningProcess, Spent
 from db.switches import list_switches
 from db.transaction import Transaction
 from domain.errors import TemporalUnavailable
@@ -71,15 +71,15 @@ async def read_fleet(tx: Transaction, now: datetime, versions: Mapping[uuid.UUID
     return Fleet(
         at=now,
         groups=await fleet_builds.count_groups(tx, datetime(today.year, today.month, today.day, tzinfo=UTC), versions),
-        turns_last_minute=await fleet_figures.turns_of_last_minute(tx),
+        turns_last_minute=await operator_figures.turns_of_last_minute(tx),
         spent_today=await _spent_today(tx, today),
-        permits=await fleet_figures.permit_uses(tx),
-        rates=await fleet_figures.model_rates(tx),
+        permits=await operator_figures.permit_uses(tx),
+        rates=await operator_figures.model_rates(tx),
         away=await dependencies_not_up(tx),
         waiting={each.dependency: each.builds for each in await count_waiting_builds(tx)},
         switches=await list_switches(tx),
-        reaper_steps=await fleet_figures.reaper_steps(tx),
-        processes=await fleet_figures.running_processes(tx, ALIVE_SECONDS),
+        reaper_steps=await operator_figures.reaper_steps(tx),
+        processes=await operator_figures.running_processes(tx, ALIVE_SECONDS),
     )
 
 
@@ -88,8 +88,8 @@ async def _spent_today(tx: Transaction, today: date) -> SpentToday:
     return SpentToday(
         fleet=await fleet_spending(tx, today),
         limit=None if limit is None else limit.value,
-        by_plan=await fleet_figures.spent_by_plan(tx, today),
-        by_model=await fleet_figures.spent_by_model(tx, today),
+        by_plan=await operator_figures.spent_by_plan(tx, today),
+        by_model=await operator_figures.spent_by_model(tx, today),
     )
 
 
