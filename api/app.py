@@ -172,9 +172,9 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         pushes,
     )
     of_users = (usage, account, organisations, me, keys, sign_ins, webhooks)
-    for module in (*building, *of_users, codec):
+    for module in (*building, *of_users):
         v1.include_router(module.router)
-    for module in (audit, ops):
+    for module in (audit, codec, ops):
         v1.include_router(module.router, dependencies=[for_operators], responses=problems(404))
     app.include_router(v1)
     app.router.default = pages.UnknownAddress(app.router.default)

@@ -73,7 +73,7 @@ async def test_founders_find_nothing(api: RunningApi) -> None:
         for method, path in operations:
             where = path.replace("{build_id}", str(uuid.uuid4())).replace("{run_id}", str(uuid.uuid4()))
             where = where.replace("{name}", "fleet_day")
-            body = None if method in ("GET", "DELETE") else {}
+            body: dict[str, Any] | None = None if method in ("GET", "DELETE") else {}
             request = api.http.build_request(method, where, json=body, headers=headers)
             if "Cookie" in headers:
                 del request.headers["Authorization"]
