@@ -233,7 +233,7 @@ async def count_groups(
     """
     known = [{"id": str(build_id), "version": version} for build_id, version in (versions or {}).items()]
     rows = await tx.execute(_GROUPS, {"versions": json.dumps(known), "closed_since": closed_since})
-    return [BuildGroup(*kind, int(count), oldest) for *kind, count, oldest in rows]
+    return [BuildGroup(*row) for row in rows]
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
