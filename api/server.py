@@ -17,6 +17,7 @@ from api.gateway.proxy import Lost, Proxy
 from api.gateway.tunnel import Tunnel
 from api.protocol import Protocol
 from clients.cancellation import cancel_and_wait
+from db.session import API_POOL, pool_of
 from domain.errors import WrongVersion
 from services.presence import Presence
 
@@ -51,7 +52,10 @@ class Server(uvicorn.Server):
         """Start as uvicorn does, then announce this process."""
         await super().startup(sockets)
         if self.started:
-            presence = Presence(self._app.state.resources.sessions, "api")
+            resources = self._app.state.resources
+            presence = Presence(
+                resources.sessions, "api", 2 * pool_of(resources.settings.database_connections, API_POOL)
+            )
             self._keeping = asyncio.create_task(presence.keep(self._stop))
 
     async def _admit(self, scope: Scope) -> tuple[Proxy, Route, Lost]:
