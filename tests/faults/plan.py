@@ -98,7 +98,7 @@ _SOAK_GAP_SECONDS = 10.0, 40.0
 """Between two faults of a soak: most of its time, everything works."""
 
 _NOT_IN_A_SOAK = ("killed: ", "workflow: terminated", "hangs: ")
-"""Kinds whose effects on memory would hide what is looked for: a killed server begins anew."""
+"""Kinds whose effects on memory would hide what is looked for: a killed server starts from nothing."""
 
 
 def plan_soak(seed: int, seconds: float) -> list[Action]:
