@@ -53,9 +53,15 @@ class AccessLog:
                 _note(scope, status, ended - began, time.monotonic() - began)
 
 
+def _route(scope: Scope) -> str:
+    """The template of the request's address, with what its routers put before it."""
+    route = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+    return getattr(route, "path", None) or _OTHER
+
+
 def _end_span(made: Span, scope: Scope, status: int, ago: float) -> None:
     """End the span, which ended so many seconds ago: a live feed lasts as long as someone looks at it."""
-    route = getattr(scope.get("route"), "path", _OTHER)
+    route = _route(scope)
     method = scope["method"] if scope["method"] in _METHODS else _OTHER
     made.update_name(f"{method} {route}")
     made.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": status})
@@ -63,7 +69,7 @@ def _end_span(made: Span, scope: Scope, status: int, ago: float) -> None:
 
 
 def _note(scope: Scope, status: int, to_response: float, whole: float) -> None:
-    route = getattr(scope.get("route"), "path", _OTHER)
+    route = _route(scope)
     method = scope["method"] if scope["method"] in _METHODS else _OTHER
     metrics.API_REQUESTS.labels(method, route, str(status)).inc()
     metrics.API_SECONDS.labels(method, route).observe(to_response)

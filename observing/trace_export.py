@@ -1,7 +1,6 @@
 """Sends spans to OTEL_EXPORTER_OTLP_ENDPOINT, with the ids that they are to have."""
 
 import httpx2
-from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -31,7 +30,6 @@ def open_exporter(service: str, version: str) -> TracerProvider:
         resource = resource.merge(Resource({"service.name": service}))
     provider = TracerProvider(resource=resource, id_generator=_Ids())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
     _trace_requests()
     return provider
 

@@ -23,7 +23,16 @@ from observing.trace_ids import TraceIds, build_ids
 
 Attributes = Mapping[str, str | int | Sequence[str]]
 
-_TRACER = trace.get_tracer("cofounder")
+
+class _Tracing:
+    """Where this process's spans go.
+
+    It is not OpenTelemetry's global provider: SDKs that find one there make spans of their own, whose contents are
+    theirs to choose.
+    """
+
+    tracer: trace.Tracer = trace.NoOpTracer()
+
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
@@ -56,9 +65,11 @@ async def exported_traces(service: str) -> AsyncIterator[None]:
     from observing.trace_export import open_exporter  # importing the SDK takes time that no other process has to spend
 
     provider = open_exporter(service, importlib.metadata.version("cofounder"))
+    _Tracing.tracer = provider.get_tracer("cofounder")
     try:
         yield
     finally:
+        _Tracing.tracer = trace.NoOpTracer()
         try:
             async with asyncio.timeout(_FLUSH_SECONDS):
                 await asyncio.to_thread(provider.shutdown)
@@ -73,7 +84,7 @@ def span(
     attributes: Attributes | None = None,
 ) -> Iterator[Span]:
     """A span around the block, with the type of the error that ends it."""
-    with _TRACER.start_as_current_span(
+    with _Tracing.tracer.start_as_current_span(
         name,
         kind=kind,
         attributes=attributes,
@@ -105,7 +116,7 @@ def first_span(
     """Start the first span of a trace with these ids. The caller ends it."""
     token = FORCED_IDS.set(ids)
     try:
-        return _TRACER.start_span(
+        return _Tracing.tracer.start_span(
             name,
             context=Context(),
             kind=kind,
@@ -120,7 +131,7 @@ def first_span(
 def start_under(ids: TraceIds, name: str, attributes: Attributes) -> Span:
     """Start a span below a trace's first span. The caller ends it."""
     parent = trace.set_span_in_context(NonRecordingSpan(context_of(ids)), Context())
-    return _TRACER.start_span(name, context=parent, attributes=attributes)
+    return _Tracing.tracer.start_span(name, context=parent, attributes=attributes)
 
 
 def note_build_start(build_id: uuid.UUID) -> None:
