@@ -33,6 +33,7 @@ from local.ports import Ports
 from local.prometheus import RULES, find_prometheus, prometheus
 from local.stack import LocalStack, PartName
 from tests.harness.observed_run import TOKEN, ObservedStack, observed_stack
+from tests.harness.prometheus import until_targets_are_up
 from tests.harness.scripts import PRODUCT, SMALL, bash, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness, idle_harness, sample_brief
@@ -180,13 +181,7 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
 
 async def test_health_is_silent(scene: Scene) -> None:
     """A build runs through, the reaper and the prober run many times, and no alert fires."""
-    async with httpx2.AsyncClient(base_url=scene.prometheus_url, trust_env=False) as http:
-
-        async def are_up() -> bool:
-            answer = await http.get("/api/v1/targets")
-            return [each["health"] for each in answer.json()["data"]["activeTargets"]] == ["up", "up"]
-
-        await wait_until(are_up, look_seconds=0.5)
+    await until_targets_are_up(scene.prometheus_url)
     seen = set[str]()
 
     async def watch() -> None:

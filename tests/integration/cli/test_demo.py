@@ -20,7 +20,8 @@ from cli.stack.demo import EXAMPLES
 from local.prometheus import INSTALL, find_prometheus
 from tests.harness.demo import demo
 from tests.harness.processes import command_line, processes_naming
-from tests.harness.wait import DEADLINE, wait_until
+from tests.harness.prometheus import until_targets_are_up
+from tests.harness.wait import DEADLINE
 
 
 @pytest.fixture
@@ -111,13 +112,8 @@ async def _prometheus_looks_at_both(text: str) -> None:
         assert find_prometheus() is None
         assert INSTALL in text
         return
+    await until_targets_are_up(found[0])
     async with httpx2.AsyncClient(base_url=found[0], timeout=DEADLINE, trust_env=False) as http:
-
-        async def are_up() -> bool:
-            targets = (await http.get("/api/v1/targets")).json()["data"]["activeTargets"]
-            return [each["health"] for each in targets] == ["up", "up"]
-
-        await wait_until(are_up, look_seconds=0.5)
         rules = (await http.get("/api/v1/rules")).json()["data"]["groups"]
         assert all(rule["health"] != "err" for group in rules for rule in group["rules"])
 

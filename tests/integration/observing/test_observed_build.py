@@ -139,7 +139,11 @@ async def test_a_turn_is_a_trace_that_leads_back_to_the_request(observed: Observ
     [http] = _below(observed, chat, "POST")
     assert http.attributes["http.response.status_code"] == 200
     assert chat.attributes["gen_ai.usage.output_tokens"] > 0
-    assert _below(observed, turn, "execute_tool bash") or _below(observed, turn, "execute_tool write_file")
+    tools = [
+        each for each in observed.spans if each.parent_id == turn.span_id and each.name.startswith("execute_tool ")
+    ]
+    assert len(tools) == turn.attributes["cofounder.tool_calls"] > 0
+    assert {each.trace_id for each in tools} == {turn.trace_id}
     assert _below(observed, build, "open_workspace")
 
 
