@@ -20,6 +20,8 @@ class Action(StrEnum):
     BUILD_START = "build.start"
     BUILD_WAKE = "build.wake"
     BUILD_SETTINGS = "build.settings"
+    DEPLOYMENT_CHANGE = "deployment.change"
+    """Another version of the workers gets the builds, or a part of them."""
     IDENTITY_LINK = "identity.link"
     """A person whom an identity provider knows becomes a user who exists."""
     INTERVIEW_REPLACE = "interview.replace"
