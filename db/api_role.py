@@ -63,6 +63,7 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "webhooks": _ALL,
     "webhook_deliveries": _CHANGE,
     "deployment": _CHANGE,
+    "payload_keys": _CHANGE,
     "reaper_steps": ("DELETE",),  # when the database is bound to its namespace
     "formats": _READ,
     "processes": _ALL,
