@@ -593,7 +593,7 @@ class ThinkResult(Payload):
 
 
 class Rest(Payload):
-    """A wait for budget or for a person, with the sandbox paused. A run may continue as new in it, and so often."""
+    """A wait for budget or for a person, with the sandbox paused. A run may continue as new in it."""
 
     before: Status
     """The status that the build has afterwards."""
