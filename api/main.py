@@ -23,6 +23,7 @@ from api.nudges import FeedNudges
 from api.origins import host_of
 from api.web import read_bundle
 from clients.build_workflows import BuildWorkflows
+from clients.fleet_workflows import FleetWorkflows
 from clients.object_store import ObjectStore, store_config
 from clients.oidc.provider import IdentityProvider, IdentityProviders
 from clients.sandbox import Sandboxes, sandbox_config
@@ -69,6 +70,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 settings=settings,
                 sessions=sessions,
                 workflows=workflows,
+                fleet=FleetWorkflows(client),
                 feeds=Feeds(every, nudges),
                 account_feeds=AccountFeeds(every, nudges),
                 store=store,

@@ -64,7 +64,9 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "webhook_deliveries": _CHANGE,
     "deployment": _CHANGE,
     "payload_keys": _CHANGE,
-    "reaper_steps": ("DELETE",),  # when the database is bound to its namespace
+    "reaper_steps": ("SELECT", "DELETE"),  # deleted when the database is bound to its namespace
+    "dependencies": _READ,
+    "model_buckets": _READ,
     "formats": _READ,
     "processes": _ALL,
 }

@@ -137,6 +137,7 @@ class UserDay(Base):
 
     __table_args__ = (
         PrimaryKeyConstraint("user_id", "day"),
+        Index("ix_user_days_day", "day"),
         CheckConstraint("from_plan is null or from_plan >= 0", name="from_plan"),
     )
 
@@ -540,6 +541,7 @@ class Build(Base):
             postgresql_where=text("closed_at is null"),
         ),
         Index("ix_builds_open_user", "user_id", "created_at", postgresql_where=text("closed_at is null")),
+        Index("ix_builds_created_at", "created_at", "id"),
         Index("ix_builds_unstarted", "created_at", postgresql_where=text("started_at is null and closed_at is null")),
         Index("ix_builds_closed", "closed_at", postgresql_where=text("closed_at is not null")),
         Index(
