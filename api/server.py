@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+from contextlib import AsyncExitStack
 from functools import partial
 from types import FrameType
 from typing import NoReturn
@@ -17,7 +18,9 @@ from api.gateway.proxy import Lost, Proxy
 from api.gateway.tunnel import Tunnel
 from api.protocol import Protocol
 from clients.cancellation import cancel_and_wait
+from db.session import API_POOL, pool_of
 from domain.errors import WrongVersion
+from observing.health import health_port
 from services.presence import Presence
 
 _GRACE_SECONDS = 5
@@ -44,6 +47,7 @@ class Server(uvicorn.Server):
         )
         self._app = app
         self._keeping: asyncio.Task[None] | None = None
+        self._closing = AsyncExitStack()
         self.problem: WrongVersion | None = None
         """Why the server has stopped by itself."""
 
@@ -51,7 +55,10 @@ class Server(uvicorn.Server):
         """Start as uvicorn does, then announce this process."""
         await super().startup(sockets)
         if self.started:
-            presence = Presence(self._app.state.resources.sessions, "api")
+            resources = self._app.state.resources
+            await self._closing.enter_async_context(health_port(resources.settings.metrics_address))
+            pool = pool_of(resources.settings.database_connections, API_POOL)
+            presence = Presence(resources.sessions, "api", 2 * pool)
             self._keeping = asyncio.create_task(presence.keep(self._stop))
 
     async def _admit(self, scope: Scope) -> tuple[Proxy, Route, Lost]:
@@ -71,6 +78,7 @@ class Server(uvicorn.Server):
         self._app.state.resources.previews.end()
         if self._keeping is not None:
             await cancel_and_wait(self._keeping)
+        await self._closing.aclose()
         await super().shutdown(sockets)
 
 

@@ -137,6 +137,7 @@ class UserDay(Base):
 
     __table_args__ = (
         PrimaryKeyConstraint("user_id", "day"),
+        Index("ix_user_days_day", "day"),
         CheckConstraint("from_plan is null or from_plan >= 0", name="from_plan"),
     )
 
@@ -540,6 +541,7 @@ class Build(Base):
             postgresql_where=text("closed_at is null"),
         ),
         Index("ix_builds_open_user", "user_id", "created_at", postgresql_where=text("closed_at is null")),
+        Index("ix_builds_created_at", "created_at", "id"),
         Index("ix_builds_unstarted", "created_at", postgresql_where=text("started_at is null and closed_at is null")),
         Index("ix_builds_closed", "closed_at", postgresql_where=text("closed_at is not null")),
         Index(
@@ -1092,7 +1094,10 @@ class Event(Base):
 
 
 class Webhook(Base):
-    """An address of an organisation that is told of its builds. The secret that signs what is sent is encrypted."""
+    """An address of an organisation that is told of its builds. The secret that signs what is sent is encrypted.
+
+    After a rotation, the `old_…` columns have the secret before it, which signs too until `old_until`.
+    """
 
     __tablename__ = "webhooks"
 
@@ -1107,6 +1112,9 @@ class Webhook(Base):
     created_at: Mapped[datetime] = _now()
     disabled_at: Mapped[datetime | None]
     disabled_reason: Mapped[str | None]
+    old_ciphertext: Mapped[bytes | None] = mapped_column(LargeBinary(), comment="the secret before the last rotation")
+    old_key_id: Mapped[str | None]
+    old_until: Mapped[datetime | None] = mapped_column(comment="the secret before the last rotation signs until then")
 
 
 class WebhookDelivery(Base):
@@ -1175,6 +1183,17 @@ class Deployment(Base):
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)
 
 
+class PayloadKey(Base):
+    """A key of PAYLOAD_KEY with which something was written to Temporal, so that its loss is noticed."""
+
+    __tablename__ = "payload_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    check_value: Mapped[str] = mapped_column(comment="tells the key from another of this id; an HMAC under the key")
+    used_since: Mapped[datetime] = _now()
+    retired_at: Mapped[datetime | None] = mapped_column(comment="since when no history needs it")
+
+
 class StoredFormat(Base):
     """A format of what is stored, and which programs read it; see `domain/formats.py`."""
 
@@ -1197,6 +1216,9 @@ class Process(Base):
     version: Mapped[str]
     reads: Mapped[dict[str, Any]] = mapped_column(comment="version by format")
     writes: Mapped[dict[str, Any]] = mapped_column(comment="version by format")
+    connections: Mapped[int | None] = mapped_column(
+        Integer(), comment="to the database at most; null: of a version that does not say"
+    )
     seen_at: Mapped[datetime] = _now()
 
     __table_args__ = (CheckConstraint(_one_of("role", ("api", "worker")), name="role"),)
