@@ -367,11 +367,19 @@ async def late_delivery(scene: Scene) -> AsyncIterator[dict[str, str]]:
         id=hook,
     )
     await scene.sql(
-        "insert into webhook_deliveries (webhook_id, topic, state, due_at) "
-        "values (:id, 'test', 'sending', now() - interval '20 minutes')",
+        "insert into webhook_deliveries (webhook_id, topic, state, due_at) values (:id, 'test', 'sending', now())",
         id=hook,
     )
+
+    async def fall_behind() -> None:
+        while True:  # each attempt of the worker moves the time
+            late = "update webhook_deliveries set due_at = now() - interval '20 minutes' where webhook_id = :id"
+            await scene.sql(late, id=hook)
+            await asyncio.sleep(1)
+
+    falling = asyncio.create_task(fall_behind())
     yield {}
+    falling.cancel()
     await scene.sql("delete from webhooks where id = :id", id=hook)
 
 
