@@ -168,7 +168,8 @@ async def spending(tx: Transaction, by: SpendBy, first: date, last: date, limit:
     before = first if by is SpendBy.DAY else first - WEEK
     values = {"first": first, "before": before, "last": last, "limit": limit}
     return [
-        Spend(key, *map(int, sums), before=float(daily)) for key, *sums, daily in await tx.execute(_SPEND[by], values)
+        Spend(key, int(calls), int(read), int(written), int(cached), int(output), int(spent), float(daily))
+        for key, calls, read, written, cached, output, spent, daily in await tx.execute(_SPEND[by], values)
     ]
 
 
