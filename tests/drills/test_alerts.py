@@ -361,6 +361,7 @@ async def reaper_stopped(scene: Scene) -> AsyncIterator[dict[str, str]]:
 @asynccontextmanager
 async def late_delivery(scene: Scene) -> AsyncIterator[dict[str, str]]:
     hook = uuid.uuid4()
+    await scene.harness.founder()
     await scene.sql(
         "insert into webhooks (id, org_id, url, topics, description, ciphertext, key_id, created_by) "
         "select :id, id, 'https://example.com/', '[]', '', '', 'none', 'drill' from organisations limit 1",
