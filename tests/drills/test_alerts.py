@@ -412,7 +412,6 @@ Fault = Callable[[Scene], AbstractAsyncContextManager[dict[str, str]]]
 FAULTS: Sequence[tuple[Fault, tuple[str, ...]]] = (
     (reaper_stopped, ("ReaperAlert",)),
     (late_delivery, ("WebhooksLate",)),
-    (small_limit, ("FleetLimitNear",)),
     (refused_key, ("BuildsWaitForOperator",)),
     (broken_workflow, ("WorkflowTasksFail",)),
     (lost_build, ("BuildsLost",)),
@@ -426,6 +425,7 @@ FAULTS: Sequence[tuple[Fault, tuple[str, ...]]] = (
     (no_database, ("DatabaseDown", "ApiErrors")),
     (no_temporal, ("TemporalDown",)),
     (no_api, ("ApiDown",)),
+    (small_limit, ("FleetLimitNear",)),
     (changed_ledger, ("LedgerDrift",)),
     (no_worker, ("WorkerDown",)),
 )
