@@ -32,7 +32,7 @@ from local.binaries import of_distribution
 from local.ports import Ports
 from local.prometheus import RULES, find_prometheus, prometheus
 from local.stack import LocalStack, PartName
-from tests.harness.observed_run import TOKEN, ObservedStack, observed_stack
+from tests.harness.observed_run import OPERATORS, TOKEN, ObservedStack, observed_stack
 from tests.harness.prometheus import until_targets_are_up
 from tests.harness.scripts import PRODUCT, SMALL, bash, steps
 from tests.harness.wait import wait_until
@@ -124,6 +124,7 @@ class Scene:
                     **self.programs.environment,
                     "PATH": os.pathsep.join(bins),
                     "API_TOKEN": TOKEN,
+                    "API_OPERATOR_TOKEN": OPERATORS,
                     "COFOUNDER_API_URL": self.programs.api_url,
                     "METRICS_ADDRESS": "",
                 },
@@ -133,8 +134,9 @@ class Scene:
                 stderr=asyncio.subprocess.STDOUT,
             )
             output, _ = await process.communicate()
-            # These two say with their exit code that something is wrong, which it is.
-            found_faults = words[0] == "curl" or (words[:2] == ["cofounder", "doctor"] and process.returncode == 1)
+            # These say with their exit code that something is wrong, which it is.
+            tells = words[0] == "curl" or words[1:] in (["doctor"], ["ops", "stuck"], ["ops", "checks"])
+            found_faults = tells and (words[0] == "curl" or process.returncode == 1)
             assert process.returncode == 0 or found_faults, f"{command}\n{output.decode()}"
 
 
