@@ -67,6 +67,7 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "reaper_steps": ("SELECT", "DELETE"),  # deleted when the database is bound to its namespace
     "dependencies": _READ,
     "model_buckets": _READ,
+    "alembic_version": _READ,
     "formats": _READ,
     "processes": _ALL,
 }
