@@ -52,6 +52,9 @@ BUILD_PLAN = "BuildPlan"
 SEARCH_ATTRIBUTES = (BUILD_STATUS, BUILD_WAITING_FOR, BUILD_USER, BUILD_PROJECT, BUILD_PLAN)
 """Each is a keyword."""
 
+WORKER_VERSION = "TemporalWorkerDeploymentVersion"
+"""Temporal's own search attribute: the version of the workers that run a workflow, as `deployment:build id`."""
+
 FINISH_ACTIVITY = "finish_build"
 """The activity that closes a build as ready; takes `domain.payloads.FinishBuild`."""
 
