@@ -7,10 +7,11 @@ from datetime import datetime
 
 from sqlalchemy import UUID, bindparam, exists, func, insert, select, text, tuple_, update
 
-from db.models import BulkRun, BulkRunBuild, User
 from db.models import Build as BuildRow
+from db.models import BulkRun, BulkRunBuild, User
 from db.transaction import Transaction
 from domain.bulk import BulkState, Candidate, ItemState
+from domain.fleet_filter import FleetFilter
 from domain.status import Status
 
 
@@ -39,6 +40,11 @@ async def add_run(tx: Transaction, run: BulkRun, build_ids: Sequence[uuid.UUID])
 
 _ROWS = 5_000
 """Rows inserted in one statement."""
+
+
+async def matching(tx: Transaction, where: FleetFilter, limit: int) -> list[uuid.UUID]:
+    """Return the builds that a filter matches, the oldest first."""
+    raise NotImplementedError
 
 
 async def find_by_key(tx: Transaction, actor: str, idempotency_key: str) -> BulkRun | None:

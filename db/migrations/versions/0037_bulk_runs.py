@@ -21,7 +21,9 @@ def upgrade() -> None:
         "bulk_runs",
         sa.Column("id", sa.UUID(), nullable=False),
         sa.Column("act", sa.Text(), nullable=False),
-        sa.Column("filter", sa.Text(), nullable=False, comment="as text; which builds were chosen when the run was made"),
+        sa.Column(
+            "filter", sa.Text(), nullable=False, comment="as text; which builds were chosen when the run was made"
+        ),
         sa.Column("rate", sa.Integer(), nullable=False, comment="builds a second"),
         sa.Column("reason", sa.Text(), nullable=False, comment="for operators"),
         sa.Column("actor", sa.Text(), nullable=False, comment="who made it, as in the audit"),
@@ -43,9 +45,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_bulk_runs")),
         sa.UniqueConstraint("actor", "idempotency_key", name=op.f("uq_bulk_runs_actor_idempotency_key")),
     )
-    op.create_index(
-        "ix_bulk_runs_running", "bulk_runs", ["created_at"], postgresql_where=sa.text("state = 'running'")
-    )
+    op.create_index("ix_bulk_runs_running", "bulk_runs", ["created_at"], postgresql_where=sa.text("state = 'running'"))
     op.create_index("ix_bulk_runs_created_at", "bulk_runs", ["created_at", "id"])
     op.create_table(
         "bulk_run_builds",
