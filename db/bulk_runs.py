@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import UUID, bindparam, exists, func, insert, select, text, tuple_, update
 
@@ -44,7 +44,22 @@ _ROWS = 5_000
 
 async def matching(tx: Transaction, where: FleetFilter, limit: int) -> list[uuid.UUID]:
     """Return the builds that a filter matches, the oldest first."""
-    raise NotImplementedError
+    query = select(BuildRow.id).join(User, User.id == BuildRow.user_id).order_by(BuildRow.created_at, BuildRow.id)
+    for column, values in (
+        (BuildRow.status, where.status),
+        (BuildRow.waiting_for, where.waiting_for),
+        (BuildRow.dependency, where.dependency),
+        (User.plan, where.plan),
+        (BuildRow.model, where.model),
+        (BuildRow.user_id, where.user),
+    ):
+        if values:
+            query = query.where(column.in_(values))
+    if where.older_than_seconds is not None:
+        query = query.where(BuildRow.status_at < func.now() - timedelta(seconds=where.older_than_seconds))
+    if where.open is not None:
+        query = query.where(BuildRow.closed_at.is_(None) if where.open else BuildRow.closed_at.is_not(None))
+    return list(await tx.session.scalars(query.limit(limit)))
 
 
 async def find_by_key(tx: Transaction, actor: str, idempotency_key: str) -> BulkRun | None:
