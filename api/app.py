@@ -17,7 +17,7 @@ from api import (
     webhook_schemas,
 )
 from api.body_limit import BodyLimit
-from api.deps import Resources, identified, limited, recorded, require_json
+from api.deps import Resources, for_operators, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
 from api.gateway.previews import PreviewHosts
 from api.hosts import HostCheck
@@ -36,6 +36,8 @@ from api.routes import (
     interview_questions,
     keys,
     me,
+    ops_bulk,
+    ops_switches,
     organisations,
     pages,
     phases,
@@ -165,8 +167,10 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         pushes,
     )
     of_users = (usage, account, organisations, me, keys, sign_ins, webhooks)
-    for module in (*building, *of_users, audit):
+    for module in (*building, *of_users):
         v1.include_router(module.router)
+    for module in (audit, ops_bulk, ops_switches):
+        v1.include_router(module.router, dependencies=[for_operators], responses=problems(404))
     app.include_router(v1)
     app.router.default = pages.UnknownAddress(app.router.default)
     return app

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Protocol
 
-from fastapi import Depends, Header, Request, Security
+from fastapi import Depends, Header, HTTPException, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.account_feeds import AccountFeeds
@@ -141,6 +141,15 @@ def _is_operator(identity: CurrentIdentity) -> bool:
 
 IsOperator = Annotated[bool, Depends(_is_operator)]
 """Whether an operator makes the request. Founders see shares of a budget, operators money."""
+
+
+def _require_operator(identity: CurrentIdentity) -> None:
+    if identity.scopes.isdisjoint((Scope.OPS_READ, Scope.OPS_WRITE)):
+        raise HTTPException(404)
+
+
+for_operators = Depends(_require_operator)
+"""A router's dependency: for everyone else there is no such address."""
 
 
 @dataclass(frozen=True)

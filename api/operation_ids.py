@@ -9,6 +9,13 @@ _OWN = {
     "GET /v1/builds/{build_id}/events": "followBuild",
     "GET /v1/builds/{build_id}/snapshots/current/archive": "readBuildArchive",
     "POST /v1/builds/{build_id}/preview": "openBuildPreview",
+    "GET /v1/ops/bulk": "listOpsBulkRuns",
+    "POST /v1/ops/bulk": "createOpsBulkRun",
+    "GET /v1/ops/bulk/{run_id}": "readOpsBulkRun",
+    "POST /v1/ops/bulk/{run_id}/stop": "stopOpsBulkRun",
+    "POST /v1/ops/bulk/{run_id}/resume": "resumeOpsBulkRun",
+    "PUT /v1/ops/switches": "setOpsSwitch",
+    "DELETE /v1/ops/switches": "deleteOpsSwitch",
 }
 """Ids that the rule would make misleading."""
 

@@ -106,6 +106,11 @@ class Author:
     ip: str | None = None
 
     @property
+    def name(self) -> str:
+        """Whom to name to other operators: on the command line the name of the operating system's user."""
+        return self.credential_id or self.actor if self.how is How.COMMAND_LINE else self.actor
+
+    @property
     def acts_for_another(self) -> bool:
         """Whether an operator acts, and not the user."""
         return self.actor != self.user_id

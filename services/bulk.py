@@ -79,6 +79,11 @@ class Run:
     row: BulkRun
     counts: Counts
 
+    @property
+    def by(self) -> str:
+        """Who made it, for other operators."""
+        return Author(self.row.actor, How(self.row.how), credential_id=self.row.credential_id).name
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -224,7 +229,7 @@ async def stop_run(tx: Transaction, run_id: uuid.UUID) -> Run:
     if row.state == BulkState.FINISHED:
         raise Conflict("This run has finished, so there is nothing to stop.")
     if row.state == BulkState.RUNNING:
-        row.state, row.stopped_by, row.ended_at = BulkState.STOPPED, _author(tx).actor, datetime.now(UTC)
+        row.state, row.stopped_by, row.ended_at = BulkState.STOPPED, _author(tx).name, datetime.now(UTC)
         await tx.session.flush()
         await record(tx, Action.BULK_STOP, bulk_run=run_id)
     return await read_run(tx, run_id)
