@@ -8,12 +8,14 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
 from api import (
+    bulk_schemas,
     change_schemas,
     conversation_schemas,
     file_schemas,
     identity_schemas,
     project_schemas,
     schemas,
+    switch_schemas,
     webhook_schemas,
 )
 from api.body_limit import BodyLimit
@@ -63,7 +65,7 @@ _MODELS = {
     name: model
     for module in (
         *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, project_schemas),
-        webhook_schemas,
+        *(webhook_schemas, bulk_schemas, switch_schemas),
     )
     for name, model in vars(module).items()
 }

@@ -75,7 +75,8 @@ async def read(
     responses=problems(409, 422),
 )
 async def stop(run_id: uuid.UUID, tx: TransactionDep) -> BulkRunOut:
-    """Go to no further build. What was done stays done, and the run can be resumed. Stopping it again changes nothing."""
+    """Go to no further build. What was done stays done, and the run can be resumed. Stopping a stopped run changes
+    nothing."""
     return BulkRunOut.of(await bulk.stop_run(tx, run_id))
 
 
