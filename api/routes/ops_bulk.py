@@ -21,21 +21,22 @@ router = APIRouter(prefix="/ops/bulk", tags=["operators"])
 @router.post(
     "",
     status_code=201,
+    response_model=BulkRunOut,
     summary="Act on many builds",
     dependencies=[needs(Scope.OPS_WRITE), expensive],
     responses={**problems(*TAKES_BODY, 409), 200: {"model": DryRunOut, "description": "The dry run."}},
 )
 async def create(
-    new: NewBulkRun, resources: ResourcesDep, response: Response, idempotency_key: IdempotencyKey = None
-) -> BulkRunOut | DryRunOut:
+    new: NewBulkRun, resources: ResourcesDep, idempotency_key: IdempotencyKey = None
+) -> BulkRunOut | Response:
     """Wake, cancel or finish all builds that a filter matches, or suspend their users, at a rate. The builds are chosen
     now; one that the act does not fit any more when its turn comes is skipped. The run survives crashes, and each build
     gets the act once. With `dry_run`, nothing happens, and the answer has the status 200."""
     wanted = bulk.NewRun(new.act, new.where, new.rate_per_second, new.reason, idempotency_key)
     if new.dry_run:
         async with request_transaction(resources.sessions) as tx:
-            response.status_code = 200
-            return DryRunOut.of(await bulk.try_run(tx, wanted))
+            expected = DryRunOut.of(await bulk.try_run(tx, wanted))
+        return Response(expected.model_dump_json(), media_type="application/json")
     return BulkRunOut.of(await bulk.create_run(resources.sessions, resources.workflows, wanted))
 
 
