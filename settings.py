@@ -24,6 +24,7 @@ from domain.egress import DEFAULT_SETS, EGRESS_SETS, hosts_of
 from domain.errors import Misconfigured
 from domain.issuers import Issuer, client_secrets, parse_issuers
 from domain.models import default_prices
+from domain.payload_keys import parse_payload_keys, payload_key_texts
 from domain.preview_address import PLACEHOLDER
 from domain.pricing import ModelPrice
 from domain.product_secrets import key_texts, parse_keys
@@ -82,6 +83,11 @@ def _fits_a_header(value: SecretStr) -> SecretStr:
 
 def _secrets_key(value: SecretStr) -> SecretStr:
     parse_keys(value.get_secret_value())
+    return value
+
+
+def _payload_key(value: SecretStr) -> SecretStr:
+    parse_payload_keys(value.get_secret_value())
     return value
 
 
@@ -210,6 +216,9 @@ Password = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 
 SecretsKey = Annotated[SecretStr, AfterValidator(_secrets_key), HoldsSecrets(key_texts)]
 """Keys that encrypt founders' secrets, as `id:key`, separated by commas."""
+
+PayloadKey = Annotated[SecretStr, AfterValidator(_payload_key), HoldsSecrets(payload_key_texts)]
+"""Keys that encrypt what Temporal stores, as `id:key`, separated by commas; `plain` in front encrypts nothing."""
 
 OidcIssuers = Annotated[SecretStr, AfterValidator(_oidc_issuers), HoldsSecrets(client_secrets)]
 """A JSON list of identity providers. Only their client secrets are blanked in texts."""
@@ -397,6 +406,13 @@ class Settings(BuildSettings, BaseSettings):
         description="Encrypts the secrets that founders set for their products: id:key, where the key is what "
         "`openssl rand -base64 32` prints. Several are separated by commas: the first encrypts, all decrypt. Unset: "
         "founders can't set any. Keep a copy: without it they have to be set again.",
+    )
+
+    payload_key: PayloadKey | None = Field(
+        default=None,
+        description="Encrypts what Temporal stores of builds: id:key as in SECRETS_KEY, the same for workers, API and "
+        "commands. Several are separated by commas: the first encrypts, all decrypt; `plain` in front encrypts nothing "
+        "(docs/data.md). Unset: plain text. Keep a copy: without it no build can continue.",
     )
 
     api_token: HeaderSecret | None = Field(

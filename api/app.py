@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from api import (
     bulk_schemas,
     change_schemas,
+    codec_schemas,
     conversation_schemas,
     file_schemas,
     identity_schemas,
@@ -30,6 +31,7 @@ from api.routes import (
     account,
     audit,
     builds,
+    codec,
     conversation,
     docs,
     events,
@@ -58,6 +60,7 @@ from api.routes import (
 )
 from api.schemas import examples_of
 from api.security_headers import SecurityHeaders
+from api.temporal_ui import TemporalUi
 
 BODY_MAX_BYTES = 256 * 1024
 
@@ -65,7 +68,7 @@ _MODELS = {
     name: model
     for module in (
         *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, project_schemas),
-        *(webhook_schemas, bulk_schemas, switch_schemas),
+        *(webhook_schemas, codec_schemas, bulk_schemas, switch_schemas),
     )
     for name, model in vars(module).items()
 }
@@ -108,7 +111,7 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Not `add_middleware`: the answer to an error in the program is made outside of that.
-        return PreviewHosts(RequestIds(SecurityHeaders(HostCheck(super().build_middleware_stack()))))
+        return PreviewHosts(RequestIds(SecurityHeaders(HostCheck(TemporalUi(super().build_middleware_stack())))))
 
 
 def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAPI:
@@ -171,7 +174,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     of_users = (usage, account, organisations, me, keys, sign_ins, webhooks)
     for module in (*building, *of_users):
         v1.include_router(module.router)
-    for module in (audit, ops_bulk, ops_switches):
+    for module in (audit, codec, ops_bulk, ops_switches):
         v1.include_router(module.router, dependencies=[for_operators], responses=problems(404))
     app.include_router(v1)
     app.router.default = pages.UnknownAddress(app.router.default)

@@ -16,6 +16,7 @@ from api.gateway.previews import Previews
 from api.identity import identify
 from api.limits import Limits
 from api.origins import check_own_page, has_body, is_json
+from api.temporal_ui import is_of_temporal_ui
 from api.web import Bundle
 from clients.build_workflows import BuildWorkflows
 from clients.oidc.provider import IdentityProviders
@@ -115,7 +116,7 @@ async def _identity(
         raise
     if identity.how in (How.API_TOKEN, How.OPERATOR_TOKEN):  # people choose these, so someone may guess them
         resources.limits.check_address(address)
-    if identity.how is How.SIGN_IN:
+    if identity.how is How.SIGN_IN and not is_of_temporal_ui(request.url.path, request.headers, resources.settings):
         check_own_page(request, resources.settings.public_url)
     return identity
 

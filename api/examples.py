@@ -31,6 +31,7 @@ WEBHOOK: dict[str, Any] = {
     "disabled_reason": None,
     "created_by": "ada",
     "created_at": _BEFORE,
+    "old_secret_until": None,
 }
 MADE_WEBHOOK: dict[str, Any] = {"webhook": WEBHOOK, "secret": "whsec_…"}
 DELIVERY: dict[str, Any] = {

@@ -9,7 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import examples
 from api.schemas import Body
 from db.models import Webhook, WebhookDelivery
-from domain.webhooks import CHOICES, DESCRIPTION_MAX_CHARACTERS, URL_MAX_CHARACTERS, Topic
+from domain.webhooks import (
+    CHOICES,
+    DESCRIPTION_MAX_CHARACTERS,
+    LONGEST_OVERLAP,
+    OVERLAP,
+    URL_MAX_CHARACTERS,
+    Topic,
+)
+from services.webhooks import old_secret_until
 
 _URL = "An https address that answers with a status of 200 to 299 within 15 seconds."
 
@@ -38,6 +46,20 @@ class WebhookChange(Body):
     enabled: bool | None = Field(default=None, description="Whether it is told of what happens from now on.")
 
 
+class SecretRotation(Body):
+    """How to rotate the secret of a webhook."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"overlap_seconds": 3600}]})
+
+    overlap_seconds: int = Field(
+        default=int(OVERLAP.total_seconds()),
+        ge=0,
+        le=int(LONGEST_OVERLAP.total_seconds()),
+        description="Messages are signed with the old secret, too, for this many seconds. 0: not at all, if it has "
+        "leaked.",
+    )
+
+
 class WebhookOut(BaseModel):
     """A webhook of an organisation that you own."""
 
@@ -52,6 +74,9 @@ class WebhookOut(BaseModel):
     disabled_reason: str | None = Field(description="If Cofounder has disabled it: why.")
     created_by: str
     created_at: datetime
+    old_secret_until: datetime | None = Field(
+        description="Until then, messages are also signed with the secret before the last rotation."
+    )
 
     @classmethod
     def of(cls, webhook: Webhook) -> Self:
@@ -66,11 +91,12 @@ class WebhookOut(BaseModel):
             disabled_reason=webhook.disabled_reason,
             created_by=webhook.created_by,
             created_at=webhook.created_at,
+            old_secret_until=old_secret_until(webhook),
         )
 
 
 class MadeWebhookOut(BaseModel):
-    """A new webhook with its secret, which is shown only now."""
+    """A webhook with its new secret, which is shown only now."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.MADE_WEBHOOK]})
 
@@ -125,8 +151,8 @@ class DeliveryList(BaseModel):
     """Deliveries, the newest first."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"deliveries": [examples.DELIVERY], "next_before": None}]}
+        json_schema_extra={"examples": [{"deliveries": [examples.DELIVERY], "next_cursor": None}]}
     )
 
     deliveries: list[DeliveryOut]
-    next_before: datetime | None = Field(description="Send it as `before` for the next page; null if this is the last.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null if this is the last.")

@@ -328,6 +328,11 @@ class ApiClient:
         """Change what is not None of a webhook."""
         return await self._json("PATCH", _webhook(webhook_id), json_body=_without_none(change))
 
+    async def rotate_webhook_secret(self, webhook_id: str, overlap_seconds: int) -> Json:
+        """Give a webhook a new secret, which is in the result and can't be read again."""
+        body = {"overlap_seconds": overlap_seconds}
+        return await self._json("POST", f"{_webhook(webhook_id)}/rotate", json_body=body)
+
     async def delete_webhook(self, webhook_id: str) -> None:
         """Delete a webhook with its deliveries."""
         async with self._open("DELETE", _webhook(webhook_id)):
@@ -337,9 +342,12 @@ class ApiClient:
         """Send a message that only shows that the webhook works."""
         return await self._json("POST", f"{_webhook(webhook_id)}/test")
 
-    async def list_deliveries(self, webhook_id: str, state: str | None = None) -> Json:
-        """List the last deliveries of a webhook, the newest first."""
-        return await self._json("GET", f"{_webhook(webhook_id)}/deliveries", query={"state": state})
+    async def list_deliveries(
+        self, webhook_id: str, state: str | None = None, *, limit: int | None = None, cursor: str | None = None
+    ) -> Json:
+        """List a page of a webhook's deliveries, the newest first; `next_cursor` leads to the next page."""
+        query = {"state": state, "limit": limit, "cursor": cursor}
+        return await self._json("GET", f"{_webhook(webhook_id)}/deliveries", query=query)
 
     async def replay_delivery(self, webhook_id: str, delivery_id: str) -> Json:
         """Send a message again."""

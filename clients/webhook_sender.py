@@ -1,7 +1,7 @@
 """Sends a message to a webhook, signed as Standard Webhooks says, and to no private address."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -52,11 +52,11 @@ class WebhookSender:
         """
         await self._address(url)
 
-    async def send(self, url: str, secret: str, message_id: str, body: str) -> Answer:
-        """Make one attempt. A receiver knows a repeated message by its id."""
+    async def send(self, url: str, secrets: Sequence[str], message_id: str, body: str) -> Answer:
+        """Make one attempt, signed with each of the secrets. A receiver knows a repeated message by its id."""
         try:
             async with asyncio.timeout(SECONDS):
-                return await self._post(url, await self._address(url), _headers(secret, message_id, body), body)
+                return await self._post(url, await self._address(url), _headers(secrets, message_id, body), body)
         except InvalidInput as error:
             return Answer(str(error))
         except TimeoutError:
@@ -106,12 +106,12 @@ class WebhookSender:
         return Answer(f"It answered with the status {response.status_code}.", response.status_code, retry_after)
 
 
-def _headers(secret: str, message_id: str, body: str) -> dict[str, str]:
+def _headers(secrets: Sequence[str], message_id: str, body: str) -> dict[str, str]:
     now = datetime.now(UTC)
     return {
         "Content-Type": "application/json",
         "User-Agent": _USER_AGENT,
         "webhook-id": message_id,
         "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": Webhook(secret).sign(message_id, now, body),
+        "webhook-signature": " ".join(Webhook(secret).sign(message_id, now, body) for secret in secrets),
     }

@@ -67,6 +67,7 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "deployment": _CHANGE,
     "reaper_steps": ("SELECT", "DELETE"),  # deleted when the database is bound to its namespace
     "doomed_objects": _READ,
+    "payload_keys": _CHANGE,
     "formats": _READ,
     "processes": _ALL,
 }

@@ -1093,7 +1093,10 @@ class Event(Base):
 
 
 class Webhook(Base):
-    """An address of an organisation that is told of its builds. The secret that signs what is sent is encrypted."""
+    """An address of an organisation that is told of its builds. The secret that signs what is sent is encrypted.
+
+    After a rotation, the `old_…` columns have the secret before it, which signs too until `old_until`.
+    """
 
     __tablename__ = "webhooks"
 
@@ -1108,6 +1111,9 @@ class Webhook(Base):
     created_at: Mapped[datetime] = _now()
     disabled_at: Mapped[datetime | None]
     disabled_reason: Mapped[str | None]
+    old_ciphertext: Mapped[bytes | None] = mapped_column(LargeBinary(), comment="the secret before the last rotation")
+    old_key_id: Mapped[str | None]
+    old_until: Mapped[datetime | None] = mapped_column(comment="the secret before the last rotation signs until then")
 
 
 class WebhookDelivery(Base):
@@ -1228,6 +1234,17 @@ class Deployment(Base):
     bound_at: Mapped[datetime] = _now()
 
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)
+
+
+class PayloadKey(Base):
+    """A key of PAYLOAD_KEY with which something was written to Temporal, so that its loss is noticed."""
+
+    __tablename__ = "payload_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    check_value: Mapped[str] = mapped_column(comment="tells the key from another of this id; an HMAC under the key")
+    used_since: Mapped[datetime] = _now()
+    retired_at: Mapped[datetime | None] = mapped_column(comment="since when no history needs it")
 
 
 class StoredFormat(Base):

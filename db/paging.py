@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Select, tuple_
 
-from db.models import Build, Project
+from db.models import Build, Project, WebhookDelivery
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,9 @@ class Position:
     id: uuid.UUID
 
 
-def page_after(query: Select[Any], table: type[Build | Project], after: Position | None, limit: int) -> Select[Any]:
+def page_after(
+    query: Select[Any], table: type[Build | Project | WebhookDelivery], after: Position | None, limit: int
+) -> Select[Any]:
     """Select the query's next rows, newest first. Rows created at the same moment are ordered by id."""
     if after is not None:
         query = query.where(tuple_(table.created_at, table.id) < tuple_(after.created_at, after.id))

@@ -3,12 +3,13 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Select, delete, func, or_, select, update
 
 from db.models import Build, Event, Membership, Project, Question, Webhook, WebhookDelivery
+from db.paging import Position, page_after
 from db.transaction import Transaction
 from domain.identity import Role
 from domain.webhooks import Topic
@@ -62,16 +63,13 @@ async def remove_webhook(tx: Transaction, webhook: Webhook) -> None:
 
 
 async def list_deliveries(
-    tx: Transaction, webhook_id: uuid.UUID, limit: int, before: datetime | None = None, state: str | None = None
+    tx: Transaction, webhook_id: uuid.UUID, limit: int, after: Position | None = None, state: str | None = None
 ) -> Sequence[WebhookDelivery]:
-    """A webhook's deliveries, the newest first."""
+    """A page of a webhook's deliveries, the newest first."""
     query = select(WebhookDelivery).where(WebhookDelivery.webhook_id == webhook_id)
-    if before is not None:
-        query = query.where(WebhookDelivery.created_at < before)
     if state is not None:
         query = query.where(WebhookDelivery.state == state)
-    newest_first = WebhookDelivery.created_at.desc(), WebhookDelivery.id
-    return (await tx.session.scalars(query.order_by(*newest_first).limit(limit))).all()
+    return (await tx.session.scalars(page_after(query, WebhookDelivery, after, limit))).all()
 
 
 async def add_test(tx: Transaction, webhook_id: uuid.UUID) -> WebhookDelivery:
@@ -182,9 +180,10 @@ async def delete_old_deliveries(tx: Transaction, limit: int) -> int:
 
 
 async def lock_sealed_otherwise(tx: Transaction, key_id: str, after: uuid.UUID | None, limit: int) -> Sequence[Webhook]:
-    """Up to `limit` webhooks, after this one, whose secret is encrypted with another key. They are locked until the
-    transaction ends."""
-    query = select(Webhook).where(Webhook.key_id != key_id).order_by(Webhook.id).limit(limit)
+    """Up to `limit` webhooks, after this one, with a secret that is encrypted with another key. They are locked until
+    the transaction ends."""
+    is_other = or_(Webhook.key_id != key_id, Webhook.old_key_id != key_id)
+    query = select(Webhook).where(is_other).order_by(Webhook.id).limit(limit)
     if after is not None:
         query = query.where(Webhook.id > after)
     return (await tx.session.scalars(query.with_for_update())).all()

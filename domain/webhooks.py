@@ -41,6 +41,11 @@ RETRIES = (
 LONGEST_RETRY_AFTER = timedelta(hours=1)
 """A receiver can put off the next attempt by at most this, with `Retry-After`."""
 
+OVERLAP = timedelta(days=1)
+"""How long messages are signed with the old secret, too, after a rotation."""
+
+LONGEST_OVERLAP = timedelta(days=7)
+
 SIGNATURE_VERSION = "v1"
 _SECRET_BYTES = 32
 

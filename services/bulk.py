@@ -47,7 +47,7 @@ from services.audit import record
 from services.builds import note_cancel, note_finish, note_wake, signal_cancel, signal_finish, signal_wake
 from services.notifications import notify_budget_changed
 
-FIRST_SCHEMA = 37
+FIRST_SCHEMA = 39
 """The first version of the schema whose workers know the workflow."""
 
 _WHY_CHARACTERS = 300

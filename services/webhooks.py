@@ -4,7 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -21,7 +21,7 @@ from db.webhooks import ToSend
 from domain.audit import Action
 from domain.errors import Conflict, NoSecretsKey, NotFound, Refused, SecretUnreadable
 from domain.identity import Role
-from domain.webhooks import MAX_WEBHOOKS, Topic, new_secret, wait_after
+from domain.webhooks import MAX_WEBHOOKS, OVERLAP, Topic, new_secret, wait_after
 from services.audit import record
 from services.organisations import require_organisation
 from services.product_secrets import Rotation
@@ -125,6 +125,37 @@ async def delete_webhook(tx: Transaction, user_id: str, webhook_id: uuid.UUID) -
     await webhooks.remove_webhook(tx, webhook)
 
 
+async def rotate_secret(
+    tx: Transaction, cipher: Cipher, user_id: str, webhook_id: uuid.UUID, overlap: timedelta = OVERLAP
+) -> tuple[Webhook, str]:
+    """Give a webhook a new secret; returns it, and it can't be read again. The old one signs too during the overlap. If
+    an earlier rotation's overlap has not ended, it ends now: at most two secrets sign.
+
+    Raises:
+        NotFound: there is no such webhook in an organisation that the user owns.
+        NoSecretsKey: there is no key to encrypt the secret with.
+    """
+    webhook = await require_webhook(tx, user_id, webhook_id)
+    if not cipher.key_id:
+        raise NoSecretsKey
+    if overlap:
+        webhook.old_ciphertext, webhook.old_key_id = webhook.ciphertext, webhook.key_id
+        webhook.old_until = datetime.now(UTC) + overlap
+    else:
+        webhook.old_ciphertext = webhook.old_key_id = webhook.old_until = None
+    secret = new_secret()
+    sealed = cipher.seal(secret, context_of(webhook_id))
+    webhook.ciphertext, webhook.key_id = sealed.ciphertext, sealed.key_id
+    await record(
+        tx,
+        Action.WEBHOOK_ROTATE,
+        org_id=webhook.org_id,
+        webhook_id=webhook_id,
+        overlap_seconds=round(overlap.total_seconds()),
+    )
+    return webhook, secret
+
+
 async def send_test(tx: Transaction, user_id: str, webhook_id: uuid.UUID) -> WebhookDelivery:
     """Queue a delivery that only shows that the webhook works.
 
@@ -180,26 +211,44 @@ def context_of(webhook_id: uuid.UUID) -> str:
 
 
 async def rotate(sessions: Sessions, cipher: Cipher, rotation: Rotation) -> None:
-    """Encrypt again the secrets of webhooks that another key than the first one has encrypted, and count them."""
+    """Encrypt again the secrets of webhooks that another key than the first one has encrypted, and count them. An old
+    secret that signs no more is deleted."""
     after: uuid.UUID | None = None
     while True:
         async with transaction(sessions) as tx:
             found = await webhooks.lock_sealed_otherwise(tx, cipher.key_id, after, _BATCH)
             for webhook in found:
                 try:
-                    sealed = cipher.seal(_open(cipher, webhook), context_of(webhook.id))
+                    sealed = [cipher.seal(secret, context_of(webhook.id)) for secret in secrets_of(cipher, webhook)]
                 except SecretUnreadable as problem:
                     rotation.unreadable.append((f"the secret of webhook {webhook.id}", str(problem)))
                     continue
-                webhook.ciphertext, webhook.key_id = sealed.ciphertext, sealed.key_id
-                rotation.encrypted += 1
+                webhook.ciphertext, webhook.key_id = sealed[0].ciphertext, sealed[0].key_id
+                if len(sealed) > 1:
+                    webhook.old_ciphertext, webhook.old_key_id = sealed[1].ciphertext, sealed[1].key_id
+                else:
+                    webhook.old_ciphertext = webhook.old_key_id = webhook.old_until = None
+                rotation.encrypted += len(sealed)
         if not found:
             return
         after = found[-1].id
 
 
-def _open(cipher: Cipher, webhook: Webhook) -> str:
-    return cipher.open(Sealed(webhook.key_id, webhook.ciphertext), context_of(webhook.id))
+def secrets_of(cipher: Cipher, webhook: Webhook) -> list[str]:
+    """The secrets with which a webhook's messages are signed: its own, then the old one during the overlap.
+
+    Raises:
+        SecretUnreadable: says why one can't be read.
+    """
+    sealed = [Sealed(webhook.key_id, webhook.ciphertext)]
+    if old_secret_until(webhook) is not None and webhook.old_ciphertext is not None and webhook.old_key_id is not None:
+        sealed.append(Sealed(webhook.old_key_id, webhook.old_ciphertext))
+    return [cipher.open(each, context_of(webhook.id)) for each in sealed]
+
+
+def old_secret_until(webhook: Webhook) -> datetime | None:
+    """Until when the secret before the last rotation signs; None if it does not any more."""
+    return webhook.old_until if webhook.old_until is not None and webhook.old_until > datetime.now(UTC) else None
 
 
 # ---- by workers
@@ -246,8 +295,8 @@ async def attempt_delivery(
             )
             return None
         body, url = message_of(sending, public_url), webhook.url
-        secret = _open(cipher, webhook)
-    answer = await sender.send(url, secret, f"msg_{delivery_id.hex}", body)
+        secrets = secrets_of(cipher, webhook)
+    answer = await sender.send(url, secrets, f"msg_{delivery_id.hex}", body)
     wait = None if answer.error is None or answer.is_gone else wait_after(attempts + 1, answer.retry_after)
     now = datetime.now(UTC)
     async with transaction(sessions) as tx:

@@ -12,6 +12,7 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     sourcemap: false,
     reportCompressedSize: false,
+    license: { fileName: "THIRD-PARTY.txt" },
   },
   // For work on the pages: `npm run dev` beside `cofounder up`.
   server: {

@@ -46,7 +46,8 @@ class _Waiter:
     user_id: str
     need: Amounts
     number: int
-    admitted: asyncio.Future[None]
+    admitted: asyncio.Future[Amounts]
+    """What the call took of the share."""
 
 
 @dataclass
@@ -79,15 +80,17 @@ class _Model:
             return False
         return all(left >= need.get(kind, 0.0) for kind, left in self.share.items())
 
-    def take(self, user_id: str, need: Amounts) -> None:
-        """Use a part of the share for a call of the user."""
-        for kind in self.share:
-            self.share[kind] -= need.get(kind, 0.0)
+    def take(self, user_id: str, need: Amounts) -> Amounts:
+        """Use a part of the share for a call of the user. Returns what was taken: none of a kind without a limit."""
+        taken = {kind: need.get(kind, 0.0) for kind in self.share}
+        for kind, amount in taken.items():
+            self.share[kind] -= amount
         now = monotonic()
         faded = 0.5 ** ((now - self.served_at) / _FORGETTING_SECONDS)
         self.served = {user: calls * faded for user, calls in self.served.items() if calls * faded > 0.01}
         self.served[user_id] = self.served.get(user_id, 0.0) + 1
         self.served_at = now
+        return taken
 
     def put_back(self, amounts: Amounts) -> None:
         """Return an amount, or take more for a negative one, with the next lease."""
@@ -103,9 +106,9 @@ class _Model:
 class Admission:
     """A call that may be made. Its parts are the callbacks of `ModelProvider.stream`; close it after the call."""
 
-    def __init__(self, model: _Model, need: Amounts) -> None:
+    def __init__(self, model: _Model, taken: Amounts) -> None:
         self._model = model
-        self._need = need
+        self._taken = taken
         self._tokens: Tokens | None = None
         self._sent = False
 
@@ -139,19 +142,21 @@ class Admission:
     def close(self) -> None:
         """Correct the estimates by what the call took; all of it goes back if the API did not accept the call."""
         if not self._sent:
-            self._model.put_back(self._need)
+            self._model.put_back(self._taken)
         elif self._tokens is not None:
             self._correct(self._tokens)
 
     def _correct(self, tokens: Tokens) -> None:
-        model, need = self._model, self._need
+        model, taken = self._model, self._taken
         read = tokens.input + tokens.cache_write_5m + tokens.cache_write_1h
         model.calls += 1
         model.expected_output += max(_LEARNING, 1 / model.calls) * (tokens.output - model.expected_output)
+        # What the API said with this answer counts its input, and none of its output. So a call that was made before
+        # any limit was known, and took nothing, owes its output only.
         model.put_back(
             {
-                RateKind.INPUT: need.get(RateKind.INPUT, 0.0) - read,
-                RateKind.OUTPUT: need.get(RateKind.OUTPUT, 0.0) - tokens.output,
+                RateKind.INPUT: taken[RateKind.INPUT] - read if RateKind.INPUT in taken else 0.0,
+                RateKind.OUTPUT: taken.get(RateKind.OUTPUT, 0.0) - tokens.output,
             }
         )
 
@@ -190,8 +195,7 @@ class CallRates:
         state = self._of(model)
         need = {RateKind.REQUESTS: 1.0, RateKind.INPUT: input_tokens, RateKind.OUTPUT: state.expected_output}
         if not state.waiters and state.covers(need):
-            state.take(user_id, need)
-            return Admission(state, need)
+            return Admission(state, state.take(user_id, need))
         if self._is_full(state, user_id):
             return None
         self._numbers += 1
@@ -201,19 +205,19 @@ class CallRates:
             state.pump = asyncio.create_task(self._serve(model, state))
         try:
             async with asyncio.timeout(patience):
-                await waiter.admitted
+                taken = await waiter.admitted
         except TimeoutError:
             if not waiter.admitted.done() or waiter.admitted.cancelled():
                 return None
-            waiter.admitted.result()
+            taken = waiter.admitted.result()
         except asyncio.CancelledError:
             if waiter.admitted.done() and not waiter.admitted.cancelled() and waiter.admitted.exception() is None:
-                state.put_back(need)
+                state.put_back(waiter.admitted.result())
             raise
         finally:
             if waiter in state.waiters:
                 state.waiters.remove(waiter)
-        return Admission(state, need)
+        return Admission(state, taken)
 
     async def note_refusal(self, model: str, error: RateLimited) -> None:
         """Tell all workers that the API takes no calls until its time is over."""
@@ -248,8 +252,7 @@ class CallRates:
                         continue
                 if waiter in model.waiters and not waiter.admitted.done():
                     model.waiters.remove(waiter)
-                    model.take(waiter.user_id, waiter.need)
-                    waiter.admitted.set_result(None)
+                    waiter.admitted.set_result(model.take(waiter.user_id, waiter.need))
                 elif waiter in model.waiters:
                     model.waiters.remove(waiter)
         except Exception as error:

@@ -1,18 +1,20 @@
 """Webhooks: addresses of an organisation that are told when a build sleeps, wakes, needs input, is ready or fails."""
 
 import uuid
-from datetime import datetime
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
 from api.deps import CurrentUserId, ResourcesDep, TransactionDep, expensive, needs
+from api.paging import DeliveriesPage
 from api.responses import TAKES_BODY, problems
 from api.webhook_schemas import (
     DeliveryList,
     DeliveryOut,
     MadeWebhookOut,
     NewWebhook,
+    SecretRotation,
     WebhookChange,
     WebhookList,
     WebhookOut,
@@ -27,8 +29,6 @@ from services import webhooks
 from settings import Settings
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
-
-_PAGE = 50
 
 
 def _sender(settings: Settings) -> WebhookSender:
@@ -91,6 +91,22 @@ async def change_webhook(
         return WebhookOut.of(changed)
 
 
+@router.post(
+    "/{webhook_id}/rotate",
+    summary="Rotate a webhook's secret",
+    dependencies=[needs(Scope.ACCOUNT_WRITE)],
+    responses=problems(*TAKES_BODY, 404, 409),
+)
+async def rotate_secret(
+    webhook_id: uuid.UUID, rotation: SecretRotation, user_id: CurrentUserId, resources: ResourcesDep, tx: TransactionDep
+) -> MadeWebhookOut:
+    """Give a webhook a new secret, which is in the response and nowhere else. During the overlap, each message has two
+    signatures, one of the new secret and one of the old: receivers change over without losing one."""
+    overlap = timedelta(seconds=rotation.overlap_seconds)
+    webhook, secret = await webhooks.rotate_secret(tx, cipher_of(resources.settings), user_id, webhook_id, overlap)
+    return MadeWebhookOut(webhook=WebhookOut.of(webhook), secret=secret)
+
+
 @router.delete(
     "/{webhook_id}",
     status_code=204,
@@ -126,17 +142,18 @@ async def deliveries(
     webhook_id: uuid.UUID,
     user_id: CurrentUserId,
     tx: TransactionDep,
+    page: DeliveriesPage,
     state: Annotated[
         Literal["queued", "sending", "delivered", "dead"] | None, Query(description="Only those in this state.")
     ] = None,
-    before: Annotated[datetime | None, Query(description="The page after this; `next_before` of the last one.")] = None,
 ) -> DeliveryList:
     """What was sent to a webhook, the newest first. Kept for 30 days after a delivery has ended."""
     await webhooks.require_webhook(tx, user_id, webhook_id, locked=False)
-    found = await list_deliveries(tx, webhook_id, _PAGE, before, state)
+    found = await list_deliveries(tx, webhook_id, page.limit + 1, page.after, state)
+    shown = found[: page.limit]
     return DeliveryList(
-        deliveries=[DeliveryOut.of(each) for each in found],
-        next_before=found[-1].created_at if len(found) == _PAGE else None,
+        deliveries=[DeliveryOut.of(each) for each in shown],
+        next_cursor=page.next_cursor(shown[-1] if len(found) > len(shown) else None),
     )
 
 

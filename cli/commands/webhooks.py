@@ -1,18 +1,21 @@
 """`cofounder webhooks …`: addresses that are told when a build sleeps, wakes, needs its founder, is ready or fails."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.connection import resolve_organisation, with_api
 from cli.parameters import ApiUrl, AsJson, User
-from domain.webhooks import CHOICES, Topic
+from domain.webhooks import CHOICES, LONGEST_OVERLAP, OVERLAP, Topic
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from cli.api_client import ApiClient
     from cli.output import Output
+
+_HOUR = timedelta(hours=1)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -104,6 +107,39 @@ def change(
     with_api(run, as_json=as_json, api_url=api_url, user=user)
 
 
+@app.command(epilog="Example: cofounder webhooks rotate 0d5b8a7c-6d1f-4e5c-9f0b-4c1a52a7e0f3 --overlap 2")
+def rotate(
+    webhook: _Webhook,
+    overlap: Annotated[
+        float,
+        typer.Option(
+            "--overlap",
+            min=0,
+            max=LONGEST_OVERLAP / _HOUR,
+            help="Hours for which messages are signed with the old secret, too; 0 if it has leaked.",
+        ),
+    ] = OVERLAP / _HOUR,
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+    user: User = None,
+) -> None:
+    """Give a webhook a new secret and print it. It is shown only now. Messages have both signatures for a while."""
+
+    async def run(api: "ApiClient", output: "Output") -> None:
+        made = await api.rotate_webhook_secret(webhook, round(overlap * _HOUR.total_seconds()))
+
+        def show(console: "Console") -> None:
+            from cli.output import print_rows
+
+            print_rows(console, [("webhook", made["webhook"]["id"]), ("secret", made["secret"])])
+            ends = f"signs for another {overlap:g} hours, too" if overlap else "does not sign any more"
+            output.note(f"The old secret {ends}.")
+
+        output.print_result(made, show)
+
+    with_api(run, as_json=as_json, api_url=api_url, user=user)
+
+
 @app.command(epilog="Example: cofounder webhooks delete 0d5b8a7c-6d1f-4e5c-9f0b-4c1a52a7e0f3")
 def delete(webhook: _Webhook, as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) -> None:
     """Delete a webhook with its deliveries. Nothing more is sent to it."""
@@ -130,6 +166,10 @@ def send_test(webhook: _Webhook, as_json: AsJson = False, api_url: ApiUrl = None
 def deliveries(
     webhook: _Webhook,
     dead: Annotated[bool, typer.Option("--dead", help="Only those that were given up.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="List at most this many.")] = 50,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", help="Continue from the `next_cursor` of an earlier --json.")
+    ] = None,
     as_json: AsJson = False,
     api_url: ApiUrl = None,
     user: User = None,
@@ -137,8 +177,10 @@ def deliveries(
     """List the last messages to a webhook, and what came of each."""
 
     async def run(api: "ApiClient", output: "Output") -> None:
-        result = await api.list_deliveries(webhook, "dead" if dead else None)
+        result = await api.list_deliveries(webhook, "dead" if dead else None, limit=limit, cursor=cursor)
         output.print_result(result, lambda console: _print_deliveries(console, result["deliveries"]))
+        if result["next_cursor"]:
+            output.note(f"There are more: add --cursor {result['next_cursor']}")
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)
 

@@ -24,7 +24,7 @@ class Receiver:
         self.got.append((headers, body.decode()))
         reply = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if reply:
-            writer.write(reply)
+            writer.write(b"" if reply == CONNECTION_CLOSED else reply)
             await writer.drain()
             writer.close()
 
@@ -36,6 +36,7 @@ def answer(status: int, *headers: str) -> bytes:
 
 
 NO_ANSWER = b""
+CONNECTION_CLOSED = b"closed"
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -29,9 +29,11 @@ from domain import webhooks
 from domain.events import BuildEvent, ReadyEvent, StatusEvent
 from domain.status import Dependency, Status, WaitingFor
 from local.stack import LocalStack
-from services.webhooks import Outbox
+from services.product_secrets import Rotation
+from services.webhooks import Outbox, secrets_of
+from services.webhooks import rotate as encrypt_again
 from tests.harness.api_server import RunningApi, as_user, new_database, running_api, settings_for
-from tests.harness.receiver import NO_ANSWER, answer, receiving
+from tests.harness.receiver import CONNECTION_CLOSED, NO_ANSWER, answer, receiving
 from tests.harness.wait import DEADLINE, wait_until
 from workflows.webhook import WebhookWorkflow
 
@@ -227,8 +229,9 @@ async def test_the_outbox_outlives_every_error(
         ([answer(302, "Location: http://169.254.169.254/")], "redirect", 3),
         ([NO_ANSWER], "did not answer", 3),
         ([answer(410)], "the status 410", 1),
+        ([CONNECTION_CLOSED], "could not be reached", 3),
     ],
-    ids=["fails", "redirects", "is slow", "is gone"],
+    ids=["fails", "redirects", "is slow", "is gone", "closes the connection"],
 )
 async def test_a_delivery_that_fails_is_dead_in_the_end_and_can_be_replayed(
     api: RunningApi,
@@ -261,6 +264,16 @@ async def test_a_delivery_that_fails_is_dead_in_the_end_and_can_be_replayed(
         [delivered] = await ended(api, webhook, 1)
         assert (delivered["state"], delivered["error"]) == ("delivered", None)
         assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
+
+
+async def test_a_receiver_that_is_down_is_tried_again(api: RunningApi, outbox: None) -> None:
+    async with receiving() as receiver:
+        url = receiver.url
+    webhook = (await make(api, url))["webhook"]["id"]
+    await api.http.post(f"/v1/webhooks/{webhook}/test", headers=as_user(ADA))
+    [dead] = await ended(api, webhook, 1)
+    assert (dead["state"], dead["attempts"], dead["status"]) == ("dead", 3, None)
+    assert "could not be reached" in dead["error"]
 
 
 async def test_a_receiver_that_comes_back_gets_what_waited(api: RunningApi, outbox: None) -> None:
@@ -310,7 +323,7 @@ async def test_a_name_that_comes_to_have_a_private_address_gets_nothing() -> Non
         sender = WebhookSender([], _resolver("93.184.216.34", "127.0.0.1"))
         url = receiver.url.replace("http://127.0.0.1", "https://hooks.example.com")
         await sender.check(url)
-        said = await sender.send(url, webhooks.new_secret(), "msg_1", "{}")
+        said = await sender.send(url, [webhooks.new_secret()], "msg_1", "{}")
         assert said.error is not None
         assert "private address" in said.error
         assert receiver.got == []
@@ -323,6 +336,105 @@ def _resolver(*answers: str) -> Callable[[str], Any]:
         return [left.pop(0)]
 
     return resolver
+
+
+async def _test_message(api: RunningApi, webhook: str, count: int) -> None:
+    """Have a test delivered, and wait until the webhook has that many deliveries that have ended."""
+    tested = await api.http.post(f"/v1/webhooks/{webhook}/test", headers=as_user(ADA))
+    assert tested.status_code == 202, tested.text
+    await ended(api, webhook, count)
+
+
+async def test_after_a_rotation_messages_are_signed_with_both_secrets_for_a_day(api: RunningApi, outbox: None) -> None:
+    async with receiving() as receiver:
+        made = await make(api, receiver.url)
+        webhook = made["webhook"]["id"]
+        rotated = await api.http.post(f"/v1/webhooks/{webhook}/rotate", json={}, headers=as_user(ADA))
+        assert rotated.status_code == 200, rotated.text
+        old, new = made["secret"], rotated.json()["secret"]
+        assert old != new
+        until = datetime.fromisoformat(rotated.json()["webhook"]["old_secret_until"])
+        assert timedelta(hours=23) < until - datetime.now(UTC) <= timedelta(hours=24)
+        await _test_message(api, webhook, 1)
+        headers, body = receiver.got[-1]
+        assert len(headers["webhook-signature"].split(" ")) == 2
+        for secret in (old, new):
+            Verifier(secret).verify(body, headers)
+        with pytest.raises(Exception, match="No matching signature"):
+            Verifier(webhooks.new_secret()).verify(body, headers)
+
+        # The day has passed.
+        async with transaction(api.sessions) as tx:
+            ended_now = update(Webhook).where(Webhook.id == uuid.UUID(webhook)).values(old_until=func.now())
+            await tx.session.execute(ended_now)
+        listed = (await api.http.get("/v1/webhooks", headers=as_user(ADA))).json()["webhooks"]
+        assert [each["old_secret_until"] for each in listed if each["id"] == webhook] == [None]
+        await _test_message(api, webhook, 2)
+        headers, body = receiver.got[-1]
+        Verifier(new).verify(body, headers)
+        with pytest.raises(Exception, match="No matching signature"):
+            Verifier(old).verify(body, headers)
+
+
+async def test_a_secret_that_has_leaked_ends_at_once(api: RunningApi, outbox: None) -> None:
+    async with receiving() as receiver:
+        made = await make(api, receiver.url)
+        webhook = made["webhook"]["id"]
+        path = f"/v1/webhooks/{webhook}/rotate"
+        first = await api.http.post(path, json={}, headers=as_user(ADA))
+        second = await api.http.post(path, json={"overlap_seconds": 0}, headers=as_user(ADA))
+        assert second.json()["webhook"]["old_secret_until"] is None
+        await _test_message(api, webhook, 1)
+        headers, body = receiver.got[-1]
+        Verifier(second.json()["secret"]).verify(body, headers)
+        for ended_secret in (made["secret"], first.json()["secret"]):
+            with pytest.raises(Exception, match="No matching signature"):
+                Verifier(ended_secret).verify(body, headers)
+
+
+async def test_both_secrets_are_encrypted_again_with_a_new_key(api: RunningApi) -> None:
+    made = await make(api, "http://127.0.0.1:9/hook")
+    webhook = made["webhook"]["id"]
+    rotated = await api.http.post(f"/v1/webhooks/{webhook}/rotate", json={}, headers=as_user(ADA))
+    keys = "next:" + "c2l4dGVlbiBieXRlcyBvciBtb3JlLCBmb3IgbmV4dCE=" + "," + KEY
+    cipher = cipher_of(api.settings.model_copy(update={"secrets_key": SecretStr(keys)}))
+    rotation = Rotation(cipher.key_id)
+    await encrypt_again(api.sessions, cipher, rotation)
+    assert rotation.unreadable == []
+    async with transaction(api.sessions) as tx:
+        row = await tx.session.get_one(Webhook, uuid.UUID(webhook))
+        assert (row.key_id, row.old_key_id) == ("next", "next")
+        assert secrets_of(cipher, row) == [rotated.json()["secret"], made["secret"]]
+
+
+async def test_deliveries_of_one_moment_are_on_one_page_each(api: RunningApi) -> None:
+    webhook = (await make(api, "http://127.0.0.1:9/hook", topics=["build.ready"]))["webhook"]["id"]
+    at = datetime.now(UTC)
+    async with transaction(api.sessions) as tx:
+        # 45 of one moment lie on both sides of a page's end.
+        moments = [at - timedelta(seconds=1)] * 10 + [at] * 45 + [at + timedelta(seconds=1)] * 20
+        rows = [
+            WebhookDelivery(id=uuid.uuid4(), webhook_id=uuid.UUID(webhook), topic="webhook.test", created_at=moment)
+            for moment in moments
+        ]
+        for row in rows:
+            row.state, row.ended_at = "delivered", at
+        tx.session.add_all(rows)
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = await api.http.get(
+            f"/v1/webhooks/{webhook}/deliveries",
+            params={"limit": 20} | ({"cursor": cursor} if cursor else {}),
+            headers=as_user(ADA),
+        )
+        assert page.status_code == 200, page.text
+        seen += [each["id"] for each in page.json()["deliveries"]]
+        cursor = page.json()["next_cursor"]
+        if cursor is None:
+            break
+    assert len(seen) == len(rows)
+    assert set(seen) == {str(row.id) for row in rows}
 
 
 async def test_only_owners_make_and_see_the_webhooks_of_an_organisation(api: RunningApi) -> None:

@@ -17,6 +17,7 @@ from db.migrate import migrate
 from local.stack import LocalStack
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.bulk_scenarios import BULK_SCENARIOS
+from tests.workflows.encrypted_scenarios import ENCRYPTED_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
@@ -42,6 +43,7 @@ EVERY_SCENARIO = [
     *RECOVERY_SCENARIOS,
     *WEBHOOK_SCENARIOS,
     *BULK_SCENARIOS,
+    *ENCRYPTED_SCENARIOS,
 ]
 
 _EARLIER_RUNS: dict[WorkflowExecutionStatus | None, str] = {

@@ -94,6 +94,12 @@ async def test_an_organisation_and_its_webhook(console: Console) -> None:
         await expect(deliveries.get_by_text("A test")).to_be_visible()
         await expect(deliveries.get_by_text("Queued")).to_be_visible()
         await deliveries.get_by_role("button", name="Close").click()
+        await webhooks.get_by_role("button", name="New secret").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Make a new secret").click()
+        rotated = page.get_by_role("dialog", name="The webhook's new secret")
+        await expect(rotated.get_by_text("whsec_")).to_be_visible()
+        await rotated.get_by_role("button", name="I have").click()
+        await expect(webhooks.get_by_text("The old secret signs until")).to_be_visible()
         await webhooks.get_by_role("button", name="Switch off").click()
         await expect(webhooks.get_by_role("button", name="Switch on")).to_be_visible()
 

@@ -48,7 +48,15 @@ def test_no_file_is_loaded_from_another_origin(files: dict[str, bytes]) -> None:
 
 def test_names_of_files_change_with_their_content(files: dict[str, bytes]) -> None:
     for path in files:
-        assert path == "index.html" or re.fullmatch(r"assets/[\w.-]+-[\w-]{8}\.\w+", path), path
+        assert path in ("index.html", "THIRD-PARTY.txt") or re.fullmatch(r"assets/[\w.-]+-[\w-]{8}\.\w+", path), path
+
+
+def test_the_licences_of_packages_are_there(files: dict[str, bytes]) -> None:
+    """Of each package that ends up in the files, its name and the text that it asks to be kept with it."""
+    text = files["THIRD-PARTY.txt"].decode()
+    for package in ("react", "react-dom", "@tanstack/react-query", "wouter", "react-markdown"):
+        assert re.search(rf"^## {re.escape(package)} - [\d.]+ \(", text, re.MULTILINE), package
+    assert text.count("Permission is hereby granted") > 10
 
 
 def test_sizes(files: dict[str, bytes]) -> None:

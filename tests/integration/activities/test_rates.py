@@ -110,6 +110,19 @@ async def test_what_a_call_did_not_take_goes_back(sessions: Sessions, model: str
     assert rows["input"].level <= 0, "a refusal empties it"
 
 
+async def test_calls_made_before_the_limits_were_known_give_nothing_back(sessions: Sessions, model: str) -> None:
+    rates = CallRates(sessions)
+    first, *others = [await admitted(rates, model) for _ in range(5)]
+    first.note_limits({RateKind.REQUESTS: MANY, RateKind.INPUT: MANY, RateKind.OUTPUT: Reading(60, 0)})
+    assert await rates.admit(model, "u", 10, 0.5) is None, "nothing is left"
+    for each in others:
+        each.note_limits({RateKind.REQUESTS: MANY, RateKind.INPUT: MANY, RateKind.OUTPUT: Reading(60, 0)})
+        each.noting(lambda *_: None)(Tokens(input=5, output=34), "req", ())
+        each.close()
+    assert await rates.admit(model, "u", 10, 0.5) is None, "they took nothing, so nothing goes back"
+    assert (await buckets(sessions, model))["output"].level < -100, "what they produced is owed"
+
+
 async def test_the_user_served_least_goes_next(sessions: Sessions, model: str) -> None:
     rates = CallRates(sessions)
     await learn(rates, model, Reading(240, 0))

@@ -67,7 +67,7 @@ include-path-regex = "^/v1/(builds|usage|projects(/[^/]+/(builds|interview))?|bu
 expected-statuses = ["2xx", 401, 403, 404, 409, 422, 503]
 
 [[operations]]
-include-path-regex = "^/v1/webhooks(/[^/]+)?$"
+include-path-regex = "^/v1/webhooks(/[^/]+(/deliveries)?)?$"
 [operations.checks.positive_data_acceptance]
 expected-statuses = ["2xx", 401, 403, 404, 409, 422, 503]
 

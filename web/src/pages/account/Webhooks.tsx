@@ -1,4 +1,4 @@
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { api, dataOf, type Schemas } from "../../api/client.ts";
 import { useMe } from "../../api/queries.ts";
@@ -20,15 +20,20 @@ const QUERY = ["webhooks"] as const;
 /** While a delivery is under way, its list is read again this often, in milliseconds. */
 const REFRESH = 2_000;
 
+const PAGE = 20;
+
+/** Seconds for which the old secret signs too. */
+const OVERLAP = 86_400;
+
 type Webhook = Schemas["WebhookOut"];
-type Asked = { what: "make" } | { what: "delete" | "deliveries"; webhook: Webhook };
+type Asked = { what: "make" } | { what: "delete" | "deliveries" | "rotate"; webhook: Webhook };
 
 /** The webhooks of the organisations that the user owns. */
 export function Webhooks() {
   const client = useQueryClient();
   const list = useQuery({ queryKey: QUERY, queryFn: () => dataOf(api.GET("/v1/webhooks")) });
   const [asked, setAsked] = useState<Asked>();
-  const [secret, setSecret] = useState<string>();
+  const [secret, setSecret] = useState<{ of: "new" | "rotated"; text: string }>();
   const refresh = () => client.invalidateQueries({ queryKey: QUERY });
   const change = useMutation({
     mutationFn: ({ id, enabled }: { id: string; enabled: boolean }) =>
@@ -68,6 +73,9 @@ export function Webhooks() {
             facts={[
               [words.account.state, webhook.enabled ? words.account.on : words.account.off],
               [words.account.created, <Time key="made" at={webhook.created_at} as="ago" />],
+              ...(webhook.old_secret_until
+                ? ([[words.account.oldSecretUntil, <Time key="old" at={webhook.old_secret_until} />]] as const)
+                : []),
             ]}
           >
             {webhook.enabled && (
@@ -81,6 +89,9 @@ export function Webhooks() {
             <Button small onClick={() => change.mutate({ id: webhook.id, enabled: !webhook.enabled })}>
               {webhook.enabled ? words.account.switchOff : words.account.switchOn}
             </Button>
+            <Button small onClick={() => setAsked({ what: "rotate", webhook })}>
+              {words.account.rotateSecret}
+            </Button>
             <Button small kind="danger" onClick={() => setAsked({ what: "delete", webhook })}>
               {words.account.delete}
             </Button>
@@ -92,7 +103,18 @@ export function Webhooks() {
           onClose={() => setAsked(undefined)}
           onMade={(made) => {
             setAsked(undefined);
-            setSecret(made);
+            setSecret({ of: "new", text: made });
+            refresh();
+          }}
+        />
+      )}
+      {asked?.what === "rotate" && (
+        <Rotation
+          webhook={asked.webhook}
+          onClose={() => setAsked(undefined)}
+          onRotated={(made) => {
+            setAsked(undefined);
+            setSecret({ of: "rotated", text: made });
             refresh();
           }}
         />
@@ -115,13 +137,57 @@ export function Webhooks() {
       )}
       {secret !== undefined && (
         <Secret
-          title={words.account.webhookSecretTitle}
+          title={words.account.webhookSecretTitle[secret.of]}
           help={words.account.webhookSecretHelp}
-          secret={secret}
+          secret={secret.text}
           onClose={() => setSecret(undefined)}
         />
       )}
     </section>
+  );
+}
+
+/** Asks how long the old secret signs too, and makes a new one. */
+function Rotation({
+  webhook,
+  onClose,
+  onRotated,
+}: {
+  webhook: Webhook;
+  onClose: () => void;
+  onRotated: (secret: string) => void;
+}) {
+  const [hasLeaked, setHasLeaked] = useState(false);
+  const rotate = useMutation({
+    mutationFn: () =>
+      dataOf(
+        api.POST("/v1/webhooks/{webhook_id}/rotate", {
+          params: { path: { webhook_id: webhook.id } },
+          body: { overlap_seconds: hasLeaked ? 0 : OVERLAP },
+        }),
+      ),
+    onSuccess: (made) => onRotated(made.secret),
+  });
+  return (
+    <Dialog
+      title={words.account.rotateSecretTitle}
+      onClose={onClose}
+      actions={
+        <>
+          <Button onClick={onClose}>{words.account.keep}</Button>
+          <Button kind="main" busy={rotate.isPending} onClick={() => rotate.mutate()}>
+            {words.account.rotateSecretVerb}
+          </Button>
+        </>
+      }
+    >
+      <p>{words.account.rotateSecretHelp}</p>
+      <label className={style.check}>
+        <input type="checkbox" checked={hasLeaked} onChange={(event) => setHasLeaked(event.target.checked)} />
+        {words.account.secretHasLeaked}
+      </label>
+      {rotate.isError && <Failure error={rotate.error} />}
+    </Dialog>
   );
 }
 
@@ -191,11 +257,20 @@ function Deliveries({ webhook, onClose }: { webhook: Webhook; onClose: () => voi
   const client = useQueryClient();
   const queryKey = [...QUERY, webhook.id];
   const path = { webhook_id: webhook.id };
-  const list = useQuery({
+  const list = useInfiniteQuery({
     queryKey,
-    queryFn: () => dataOf(api.GET("/v1/webhooks/{webhook_id}/deliveries", { params: { path } })),
-    refetchInterval: (query) => (query.state.data?.deliveries.some((each) => each.ended_at === null) ? REFRESH : false),
+    queryFn: ({ pageParam }) =>
+      dataOf(
+        api.GET("/v1/webhooks/{webhook_id}/deliveries", {
+          params: { path, query: { limit: PAGE, ...(pageParam === undefined ? {} : { cursor: pageParam }) } },
+        }),
+      ),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: (last) => last.next_cursor ?? undefined,
+    refetchInterval: (query) =>
+      query.state.data?.pages.some((page) => page.deliveries.some((each) => each.ended_at === null)) ? REFRESH : false,
   });
+  const deliveries = list.data?.pages.flatMap((page) => page.deliveries);
   const replay = useMutation({
     mutationFn: (id: string) =>
       dataOf(
@@ -210,9 +285,9 @@ function Deliveries({ webhook, onClose }: { webhook: Webhook; onClose: () => voi
       {list.isPending && <Skeleton />}
       {list.isError && <Failure error={list.error} retry={list.refetch} />}
       {replay.isError && <Failure error={replay.error} />}
-      {list.data?.deliveries.length === 0 && <p>{words.account.noDeliveries}</p>}
+      {deliveries?.length === 0 && <p>{words.account.noDeliveries}</p>}
       <ul className={style.list}>
-        {list.data?.deliveries.map((delivery) => (
+        {deliveries?.map((delivery) => (
           <li key={delivery.id} className={style.delivery}>
             <p className={style.title}>
               {words.account.topics[delivery.topic] ?? delivery.topic}
@@ -239,6 +314,11 @@ function Deliveries({ webhook, onClose }: { webhook: Webhook; onClose: () => voi
           </li>
         ))}
       </ul>
+      {list.hasNextPage && (
+        <Button small busy={list.isFetchingNextPage} onClick={() => void list.fetchNextPage()}>
+          {words.account.moreDeliveries}
+        </Button>
+      )}
     </Dialog>
   );
 }
