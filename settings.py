@@ -168,6 +168,13 @@ def _asyncpg_url(value: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
+def _listening_address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not host or not colon or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("is not of the form host:port, such as 127.0.0.1:9464")
+    return value
+
+
 def _egress_hosts(value: object) -> object:
     if isinstance(value, str):
         if value.strip() in ("none", "all"):
@@ -222,6 +229,9 @@ PayloadKey = Annotated[SecretStr, AfterValidator(_payload_key), HoldsSecrets(pay
 
 OidcIssuers = Annotated[SecretStr, AfterValidator(_oidc_issuers), HoldsSecrets(client_secrets)]
 """A JSON list of identity providers. Only their client secrets are blanked in texts."""
+
+MetricsAddress = Annotated[str, AfterValidator(_listening_address)]
+"""host:port to listen on."""
 
 HttpUrl = Annotated[str, AfterValidator(_http_url), HoldsSecrets(_url_secrets)]
 """The URL of a server that Cofounder itself talks to. No sandbox reaches its host."""
@@ -508,6 +518,12 @@ class Settings(BuildSettings, BaseSettings):
         "They may also be reached over http.",
     )
 
+    metrics_address: MetricsAddress | None = Field(
+        default=None,
+        description="Address, as host:port, at which this program serves /livez, /readyz and /metrics to anyone who "
+        "reaches it; 127.0.0.1 or a network of your own (docs/observability.md). Unset: it does not, and counts "
+        "nothing.",
+    )
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console.")
     log_level: str = Field(
         default="INFO", pattern="(?i)^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."

@@ -19,6 +19,7 @@ from api import (
     switch_schemas,
     webhook_schemas,
 )
+from api.access_log import AccessLog
 from api.body_limit import BodyLimit
 from api.deps import Resources, for_operators, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
@@ -111,7 +112,8 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Not `add_middleware`: the answer to an error in the program is made outside of that.
-        return PreviewHosts(RequestIds(SecurityHeaders(HostCheck(TemporalUi(super().build_middleware_stack())))))
+        hosts = HostCheck(TemporalUi(super().build_middleware_stack()))
+        return PreviewHosts(RequestIds(AccessLog(SecurityHeaders(hosts))))
 
 
 def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAPI:

@@ -118,6 +118,7 @@ async def _identity(
         resources.limits.check_address(address)
     if identity.how is How.SIGN_IN and not is_of_temporal_ui(request.url.path, request.headers, resources.settings):
         check_own_page(request, resources.settings.public_url)
+    request.state.user_id = identity.actor  # for the access log
     return identity
 
 

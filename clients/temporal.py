@@ -24,6 +24,7 @@ from temporalio.client import (
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
 from clients.payload_codec import EncryptingCodec
@@ -78,13 +79,16 @@ def payload_keys(environment: Mapping[str, str] | None = None) -> PayloadKeys:
         raise Misconfigured(f"PAYLOAD_KEY: {error}.") from None
 
 
-async def connect_temporal(environment: Mapping[str, str] | None = None, *, lazy: bool = False) -> Client:
+async def connect_temporal(
+    environment: Mapping[str, str] | None = None, *, lazy: bool = False, runtime: Runtime | None = None
+) -> Client:
     """Make a client from TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS… or a profile, and from
     PAYLOAD_KEY.
 
     Args:
         environment: read these variables instead of the process's.
         lazy: connect at the first call. For the API, which must start without a Temporal server.
+        runtime: of the SDK; None for its default, which counts nothing.
 
     Raises:
         Misconfigured: the server can't be reached or the configuration can't be read.
@@ -93,7 +97,7 @@ async def connect_temporal(environment: Mapping[str, str] | None = None, *, lazy
     address = config.get("target_host")
     converter = data_converter(payload_keys(environment))
     try:
-        return await Client.connect(**config, data_converter=converter, lazy=lazy)
+        return await Client.connect(**config, data_converter=converter, lazy=lazy, runtime=runtime)
     except RuntimeError as error:
         if config.get("tls"):
             todo = (
