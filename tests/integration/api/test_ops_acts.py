@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -86,7 +87,11 @@ async def test_switches_and_limits_hold_at_once(api: RunningApi) -> None:
     switched = await api.http.put("/v1/ops/switches", json=off, headers=AS_OPERATOR)
     assert (switched.status_code, switched.json()["by"]) == (200, "operator")
     project = await api.project("switched")
-    start = {"url": f"/v1/projects/{project}/builds", "json": {"goal": "Build it."}, "headers": as_user("switched")}
+    start: dict[str, Any] = {
+        "url": f"/v1/projects/{project}/builds",
+        "json": {"goal": "Build it."},
+        "headers": as_user("switched"),
+    }
     assert (await api.http.post(**start)).status_code == 503
     listed = (await api.http.get("/v1/ops/switches", headers=AS_OPERATOR)).json()
     assert [each["key"] for each in listed["off"]] == ["switched"]

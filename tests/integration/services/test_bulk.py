@@ -14,6 +14,7 @@ from temporalio.worker import Worker
 
 from activities.bulk import BulkActivities
 from clients.build_workflows import BuildWorkflows
+from db import bulk_runs
 from db.bulk_runs import list_builds
 from db.models import AuditEntry, Build, BulkRun, User
 from db.session import Sessions, open_sessions
@@ -116,7 +117,7 @@ class _Dies:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
         self.left = after
         self.dead = asyncio.Event()
-        settle = bulk.bulk_runs.settle
+        settle = bulk_runs.settle
 
         async def settle_or_die(*args: Any) -> None:
             self.left -= 1
@@ -125,7 +126,7 @@ class _Dies:
                 await asyncio.Event().wait()
             await settle(*args)
 
-        monkeypatch.setattr(bulk.bulk_runs, "settle", settle_or_die)
+        monkeypatch.setattr(bulk_runs, "settle", settle_or_die)
 
 
 async def test_a_run_that_dies_in_the_middle_is_resumed_and_wakes_each_build_once(
