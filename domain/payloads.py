@@ -385,9 +385,10 @@ class DeliveryAttempt(Payload):
 
 
 class BulkRef(Payload):
-    """An act on many builds."""
+    """An act on many builds. `batches`: after so many, its workflow continues as new."""
 
     run_id: str
+    batches: int = 200
 
 
 class BulkBatch(Payload):

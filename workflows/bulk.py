@@ -25,10 +25,9 @@ class BulkWorkflow:
     @workflow.run
     async def run(self, request: BulkRef) -> None:
         """Do batches until no build is left, or until an operator has stopped the run."""
-        while True:
+        for _ in range(request.batches):
             self._is_resumed = False
             batch = await workflow.execute_activity_method(BulkActivities.carry_out_batch, request, **policies.BULK)
             if batch.is_over and not self._is_resumed:
                 return
-            if workflow.info().is_continue_as_new_suggested():
-                workflow.continue_as_new(request)
+        workflow.continue_as_new(request)
