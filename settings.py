@@ -288,6 +288,19 @@ class Settings(BuildSettings, BaseSettings):
     temporal_task_queue: str = Field(
         default="cofounder", description="Temporal task queue of workflows and activities."
     )
+    database_connections: int | None = Field(
+        default=None,
+        ge=2,
+        description="Connections to the database that this process opens at most. Unset: 40 for a worker, 20 for an "
+        "API. All processes together must stay below max_connections of PostgreSQL, or of the pooler in front of it; "
+        "`cofounder doctor` adds them up.",
+    )
+    max_activities: int = Field(
+        default=100,
+        ge=1,
+        description="Activities that a worker runs at once. A build that works takes one, most of the time to wait for "
+        "a model or a sandbox.",
+    )
 
     s3_endpoint_url: HttpUrl | None = Field(default=None, description="URL of the S3 server; unset means AWS.")
     project_snapshot_bucket: str = Field(default="cofounder-snapshots", description="Bucket for snapshots and images.")

@@ -24,7 +24,7 @@ from clients.cancellation import cancel_and_wait
 from clients.search_attributes import register_search_attributes
 from clients.temporal import connect_temporal, schedule_prober, schedule_reaper
 from clients.worker_clients import WorkerClients, open_worker_clients
-from db.session import WORKER_POOL, Sessions, open_sessions
+from db.session import WORKER_POOL, Sessions, open_sessions, pool_of
 from domain.errors import CofounderError, WrongVersion
 from logs import configure_logs
 from observing.activities import ActivityLogs, ActivityMetrics
@@ -83,7 +83,7 @@ async def wired_worker(
     Raises:
         Misconfigured: a server is missing or wrong; the message says which one, and what to do.
     """
-    async with open_sessions(settings.database_url, WORKER_POOL) as sessions:
+    async with open_sessions(settings.database_url, pool_of(settings.database_connections, WORKER_POOL)) as sessions:
         await check_formats(sessions)
         await check_plans(sessions, settings.model_prices)
         async with open_worker_clients(settings, client, browser) as clients:
@@ -101,6 +101,7 @@ async def wired_worker(
                 workflows=WORKFLOWS,
                 workflow_runner=runner or UnsandboxedWorkflowRunner(),
                 max_concurrent_workflow_tasks=WORKFLOW_TASKS,
+                max_concurrent_activities=settings.max_activities,
                 activities=all_activities(settings, sessions, clients),
                 interceptors=[ActivityLogs(), *([ActivityMetrics()] if is_measured else []), shutdown or Shutdown()],
                 graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
@@ -186,7 +187,9 @@ async def _present(settings: Settings, stopping: asyncio.Event) -> AsyncIterator
         stopping.set()
 
     async with open_sessions(settings.database_url, pool_size=1) as sessions:
-        keeping = asyncio.create_task(Presence(sessions, "worker").keep(stop))
+        keeping = asyncio.create_task(
+            Presence(sessions, "worker", 2 * pool_of(settings.database_connections, WORKER_POOL)).keep(stop)
+        )
         try:
             yield problems
         finally:

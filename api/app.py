@@ -14,6 +14,7 @@ from api import (
     conversation_schemas,
     file_schemas,
     identity_schemas,
+    ops_schemas,
     project_schemas,
     schemas,
     switch_schemas,
@@ -41,6 +42,7 @@ from api.routes import (
     interview_questions,
     keys,
     me,
+    ops,
     ops_bulk,
     ops_switches,
     organisations,
@@ -69,7 +71,7 @@ _MODELS = {
     name: model
     for module in (
         *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, project_schemas),
-        *(webhook_schemas, codec_schemas, bulk_schemas, switch_schemas),
+        *(ops_schemas, bulk_schemas, switch_schemas, webhook_schemas, codec_schemas),
     )
     for name, model in vars(module).items()
 }
@@ -176,7 +178,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     of_users = (usage, account, organisations, me, keys, sign_ins, webhooks)
     for module in (*building, *of_users):
         v1.include_router(module.router)
-    for module in (audit, codec, ops_bulk, ops_switches):
+    for module in (audit, codec, ops, ops_bulk, ops_switches):
         v1.include_router(module.router, dependencies=[for_operators], responses=problems(404))
     app.include_router(v1)
     app.router.default = pages.UnknownAddress(app.router.default)

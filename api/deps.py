@@ -19,6 +19,7 @@ from api.origins import check_own_page, has_body, is_json
 from api.temporal_ui import is_of_temporal_ui
 from api.web import Bundle
 from clients.build_workflows import BuildWorkflows
+from clients.fleet_workflows import FleetWorkflows
 from clients.oidc.provider import IdentityProviders
 from db.session import Access, Sessions
 from db.transaction import Transaction, request_transaction
@@ -55,6 +56,7 @@ class Resources:
     settings: Settings
     sessions: Sessions
     workflows: BuildWorkflows
+    fleet: FleetWorkflows
     feeds: Feeds
     account_feeds: AccountFeeds
     store: ObjectReader

@@ -16,6 +16,12 @@ _OWN = {
     "POST /v1/ops/bulk/{run_id}/resume": "resumeOpsBulkRun",
     "PUT /v1/ops/switches": "setOpsSwitch",
     "DELETE /v1/ops/switches": "deleteOpsSwitch",
+    "GET /v1/ops/fleet": "readFleet",
+    "GET /v1/ops/builds": "listFleetBuilds",
+    "GET /v1/ops/builds/{build_id}": "readFleetBuild",
+    "GET /v1/ops/stuck": "listStuckBuilds",
+    "GET /v1/ops/spend": "readSpend",
+    "GET /v1/ops/checks": "listChecks",
 }
 """Ids that the rule would make misleading."""
 

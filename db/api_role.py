@@ -68,6 +68,8 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "reaper_steps": ("SELECT", "DELETE"),  # deleted when the database is bound to its namespace
     "doomed_objects": _READ,
     "payload_keys": _CHANGE,
+    "dependencies": _READ,
+    "model_buckets": _READ,
     "formats": _READ,
     "processes": _ALL,
 }

@@ -3,12 +3,12 @@
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import UUID, bindparam, exists, func, insert, select, text, tuple_, update
 
-from db.models import Build as BuildRow
-from db.models import BulkRun, BulkRunBuild, User
+from db.fleet_builds import matches
+from db.models import Build, BulkRun, BulkRunBuild, User
 from db.transaction import Transaction
 from domain.bulk import BulkState, Candidate, ItemState
 from domain.fleet_filter import FleetFilter
@@ -42,23 +42,11 @@ _ROWS = 5_000
 """Rows inserted in one statement."""
 
 
-async def matching(tx: Transaction, where: FleetFilter, limit: int) -> list[uuid.UUID]:
-    """Return the builds that a filter matches, the oldest first."""
-    query = select(BuildRow.id).join(User, User.id == BuildRow.user_id).order_by(BuildRow.created_at, BuildRow.id)
-    for column, values in (
-        (BuildRow.status, where.status),
-        (BuildRow.waiting_for, where.waiting_for),
-        (BuildRow.dependency, where.dependency),
-        (User.plan, where.plan),
-        (BuildRow.model, where.model),
-        (BuildRow.user_id, where.user),
-    ):
-        if values:
-            query = query.where(column.in_(values))
-    if where.older_than_seconds is not None:
-        query = query.where(BuildRow.status_at < func.now() - timedelta(seconds=where.older_than_seconds))
-    if where.open is not None:
-        query = query.where(BuildRow.closed_at.is_(None) if where.open else BuildRow.closed_at.is_not(None))
+async def matching(
+    tx: Transaction, where: FleetFilter, limit: int, of_versions: Collection[uuid.UUID] | None = None
+) -> list[uuid.UUID]:
+    """Return the builds that a filter matches, the oldest first. `of_versions`: as in `db.fleet_builds.matches`."""
+    query = select(Build.id).where(matches(where, of_versions)).order_by(Build.created_at, Build.id)
     return list(await tx.session.scalars(query.limit(limit)))
 
 
@@ -119,8 +107,8 @@ async def list_builds(
 ) -> list[RunBuild]:
     """Return builds of a run in its order; those after the position, and only those in the state."""
     query = (
-        select(BulkRunBuild, BuildRow.user_id, BuildRow.status)
-        .join(BuildRow, BuildRow.id == BulkRunBuild.build_id)
+        select(BulkRunBuild, Build.user_id, Build.status)
+        .join(Build, Build.id == BulkRunBuild.build_id)
         .where(BulkRunBuild.run_id == run_id)
         .order_by(BulkRunBuild.position)
         .limit(limit)
@@ -201,11 +189,11 @@ async def finish(tx: Transaction, run_id: uuid.UUID) -> bool:
 
 async def candidates(tx: Transaction, build_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Candidate]:
     """Return what decides whether an act fits these builds."""
-    query = select(BuildRow, User.suspended).join(User, User.id == BuildRow.user_id).where(BuildRow.id.in_(build_ids))
+    query = select(Build, User.suspended).join(User, User.id == Build.user_id).where(Build.id.in_(build_ids))
     return {build.id: candidate_of(build, suspended) for build, suspended in await tx.session.execute(query)}
 
 
-def candidate_of(build: BuildRow, suspended: bool) -> Candidate:
+def candidate_of(build: Build, suspended: bool) -> Candidate:
     """What decides whether an act fits the build. `suspended`: its user is."""
     return Candidate(
         status=Status(build.status),

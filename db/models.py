@@ -138,6 +138,7 @@ class UserDay(Base):
 
     __table_args__ = (
         PrimaryKeyConstraint("user_id", "day"),
+        Index("ix_user_days_day", "day"),
         CheckConstraint("from_plan is null or from_plan >= 0", name="from_plan"),
     )
 
@@ -541,6 +542,7 @@ class Build(Base):
             postgresql_where=text("closed_at is null"),
         ),
         Index("ix_builds_open_user", "user_id", "created_at", postgresql_where=text("closed_at is null")),
+        Index("ix_builds_created_at", "created_at", "id"),
         Index("ix_builds_unstarted", "created_at", postgresql_where=text("started_at is null and closed_at is null")),
         Index("ix_builds_closed", "closed_at", postgresql_where=text("closed_at is not null")),
         Index(
@@ -1269,6 +1271,9 @@ class Process(Base):
     version: Mapped[str]
     reads: Mapped[dict[str, Any]] = mapped_column(comment="version by format")
     writes: Mapped[dict[str, Any]] = mapped_column(comment="version by format")
+    connections: Mapped[int | None] = mapped_column(
+        Integer(), comment="to the database at most; null: of a version that does not say"
+    )
     seen_at: Mapped[datetime] = _now()
 
     __table_args__ = (CheckConstraint(_one_of("role", ("api", "worker")), name="role"),)

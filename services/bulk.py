@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -47,7 +47,7 @@ from services.audit import record
 from services.builds import note_cancel, note_finish, note_wake, signal_cancel, signal_finish, signal_wake
 from services.notifications import notify_budget_changed
 
-FIRST_SCHEMA = 39
+FIRST_SCHEMA = 41
 """The first version of the schema whose workers know the workflow."""
 
 _WHY_CHARACTERS = 300
@@ -57,13 +57,19 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class NewRun:
-    """What an operator asks for. `where`: a filter, as text. `rate`: builds a second."""
+    """What an operator asks for.
+
+    - `where`: a filter, as text.
+    - `rate`: builds a second.
+    - `of_versions`: the builds of the versions that the filter names; see `services.fleet.builds_of_versions`.
+    """
 
     act: BulkAct
     where: str
     rate: int
     reason: str
     idempotency_key: str | None = None
+    of_versions: Collection[uuid.UUID] | None = None
 
     @property
     def body_hash(self) -> str:
@@ -191,7 +197,7 @@ async def _matching(tx: Transaction, new: NewRun) -> list[uuid.UUID]:
         )
     if not 1 <= new.rate <= MAX_RATE:
         raise InvalidInput(f"The rate has to be from 1 to {MAX_RATE} builds a second.", "rate_per_second")
-    ids = await bulk_runs.matching(tx, where, MAX_BUILDS + 1)
+    ids = await bulk_runs.matching(tx, where, MAX_BUILDS + 1, new.of_versions)
     if len(ids) > MAX_BUILDS:
         raise InvalidInput(
             f"The filter matches more than {MAX_BUILDS} builds, the most of one run. Add a condition.", "where"

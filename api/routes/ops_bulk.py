@@ -12,8 +12,10 @@ from api.responses import TAKES_BODY, problems
 from db.bulk_runs import list_builds
 from db.transaction import request_transaction
 from domain.bulk import ItemState
+from domain.fleet_filter import FleetFilter
 from domain.identity import Scope
 from services import bulk
+from services.fleet import builds_of_versions
 
 router = APIRouter(prefix="/ops/bulk", tags=["operators"])
 
@@ -32,7 +34,8 @@ async def create(
     """Wake, cancel or finish all builds that a filter matches, or suspend their users, at a rate. The builds are chosen
     now; one that the act does not fit any more when its turn comes is skipped. The run survives crashes, and each build
     gets the act once. With `dry_run`, nothing happens, and the answer has the status 200."""
-    wanted = bulk.NewRun(new.act, new.where, new.rate_per_second, new.reason, idempotency_key)
+    of_versions = await builds_of_versions(resources.fleet, FleetFilter.parse(new.where))
+    wanted = bulk.NewRun(new.act, new.where, new.rate_per_second, new.reason, idempotency_key, of_versions)
     if new.dry_run:
         async with request_transaction(resources.sessions) as tx:
             expected = DryRunOut.of(await bulk.try_run(tx, wanted))

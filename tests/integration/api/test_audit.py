@@ -89,6 +89,10 @@ NOT_AUDITED: Mapping[str, str] = {
         ("GET /v1/ops/bulk", "GET /v1/ops/bulk/{run_id}", "GET /v1/ops/switches", "GET /v1/ops/limits"),
         "shows what operators did themselves",
     ),
+    **dict.fromkeys(
+        [f"GET /v1/ops/{what}" for what in ("fleet", "builds", "builds/{build_id}", "stuck", "spend", "checks")],
+        "pages ask for it every few seconds; tests/integration/api/test_ops.py shows what is recorded",
+    ),
     "POST /v1/sign-ins": "the link was recorded, and the sign-in is a row itself",
     "DELETE /v1/sign-ins/current": "one's own browser, which may be signed out already",
 }
