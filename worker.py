@@ -15,7 +15,8 @@ from datetime import timedelta
 
 import structlog
 from temporalio.client import Client
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig, WorkflowRunner
 
 from activities.registry import all_activities
 from activities.runtime.shutdown import Shutdown
@@ -104,6 +105,7 @@ async def wired_worker(
                 max_concurrent_activities=settings.max_activities,
                 activities=all_activities(settings, sessions, clients),
                 interceptors=[ActivityLogs(), *([ActivityMetrics()] if is_measured else []), shutdown or Shutdown()],
+                deployment_config=_deployment_of(settings),
                 graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
             )
             try:
@@ -111,6 +113,18 @@ async def wired_worker(
                     yield worker
             finally:
                 await cancel_and_wait(outbox)
+
+
+def _deployment_of(settings: Settings) -> WorkerDeploymentConfig | None:
+    """The worker's version; None if workers have none.
+
+    Each run of a workflow keeps to the version that it began with. This is not part of the workflows' definitions: a
+    worker without a version must not say it.
+    """
+    if settings.temporal_worker_build_id is None:
+        return None
+    version = WorkerDeploymentVersion(settings.temporal_deployment_name, settings.temporal_worker_build_id)
+    return WorkerDeploymentConfig(version, True, default_versioning_behavior=VersioningBehavior.PINNED)
 
 
 @asynccontextmanager

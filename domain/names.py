@@ -40,6 +40,9 @@ RESTORE = "restore"
 SETTINGS = "settings"
 """Signal to a build, with a number as its argument: its settings were changed, up to this version of them."""
 
+UPGRADE = "upgrade"
+"""Signal to a build, without an argument: move to the version that its workers are to have, also in a wait."""
+
 EXTEND = "extend"
 """Signal to a preview, with seconds as its argument: stay open for at least this long from now."""
 
@@ -54,6 +57,9 @@ SEARCH_ATTRIBUTES = (BUILD_STATUS, BUILD_WAITING_FOR, BUILD_USER, BUILD_PROJECT,
 
 WORKER_VERSION = "TemporalWorkerDeploymentVersion"
 """Temporal's own search attribute: the version of the workers that run a workflow, as `deployment:build id`."""
+
+REPORTED_PROBLEMS = "TemporalReportedProblems"
+"""Temporal's own search attribute: what is wrong with a workflow whose tasks fail again and again."""
 
 FINISH_ACTIVITY = "finish_build"
 """The activity that closes a build as ready; takes `domain.payloads.FinishBuild`."""
