@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import UUID, bindparam, exists, func, insert, select, text, tuple_, update
 
@@ -118,6 +118,12 @@ async def list_builds(
     if state is not None:
         query = query.where(BulkRunBuild.state == state)
     return [RunBuild(*row) for row in await tx.session.execute(query)]
+
+
+async def stop(tx: Transaction, run: BulkRun, by: str) -> None:
+    """Let a run do no more."""
+    run.state, run.stopped_by, run.ended_at = BulkState.STOPPED, by, datetime.now(UTC)
+    await tx.session.flush()
 
 
 async def resume(tx: Transaction, run: BulkRun) -> None:

@@ -235,8 +235,7 @@ async def stop_run(tx: Transaction, run_id: uuid.UUID) -> Run:
     if row.state == BulkState.FINISHED:
         raise Conflict("This run has finished, so there is nothing to stop.")
     if row.state == BulkState.RUNNING:
-        row.state, row.stopped_by, row.ended_at = BulkState.STOPPED, _author(tx).name, datetime.now(UTC)
-        await tx.session.flush()
+        await bulk_runs.stop(tx, row, _author(tx).name)
         await record(tx, Action.BULK_STOP, bulk_run=run_id)
     return await read_run(tx, run_id)
 
