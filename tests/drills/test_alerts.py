@@ -26,7 +26,6 @@ from sqlalchemy import text
 
 from db.migrate import migrate
 from db.transaction import transaction
-from domain.names import build_workflow_id
 from domain.status import Status
 from local.binaries import of_distribution
 from local.ports import Ports
@@ -310,7 +309,7 @@ async def refused_key(scene: Scene) -> AsyncIterator[dict[str, str]]:
 async def long_call(scene: Scene) -> AsyncIterator[dict[str, str]]:
     build_id = await scene.harness.start(script=steps([bash("sleep 600", 600)], [bash(PRODUCT)]))
     await scene.harness.until_event(build_id, "tool_started")
-    yield {"build-9b2f0c1e-6a54-4a0b-9d5e-2f1f8f0f6c11": build_workflow_id(build_id)}
+    yield {"9b2f0c1e-6a54-4a0b-9d5e-2f1f8f0f6c11": str(build_id)}
     await scene.harness.builds.cancel(build_id)
 
 
