@@ -10,7 +10,6 @@ import asyncio
 import os
 import re
 import shlex
-import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -211,15 +210,6 @@ async def _without(scene: Scene, part: PartName) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _paused(scene: Scene, number: signal.Signals = signal.SIGSTOP) -> AsyncIterator[None]:
-    scene.programs.worker.process.send_signal(number)
-    try:
-        yield
-    finally:
-        scene.programs.worker.process.send_signal(signal.SIGCONT)
-
-
-@asynccontextmanager
 async def no_worker(scene: Scene) -> AsyncIterator[dict[str, str]]:
     await scene.programs.worker.stop()
     try:
@@ -386,13 +376,18 @@ async def late_delivery(scene: Scene) -> AsyncIterator[dict[str, str]]:
 
 
 @asynccontextmanager
-async def frozen_worker(scene: Scene) -> AsyncIterator[dict[str, str]]:
-    async with _paused(scene):
-        builds = [await scene.harness.start(script=SMALL) for _ in range(3)]
-        await asyncio.sleep(12)
+async def small_worker(scene: Scene) -> AsyncIterator[dict[str, str]]:
+    worker = scene.programs.worker
+    await worker.stop()
+    worker.environment["MAX_ACTIVITIES"] = "2"
+    await worker.start()
+    builds = [await scene.harness.start(script=steps(*[[bash("sleep 8")] for _ in range(40)])) for _ in range(4)]
     yield {"--task-queue cofounder": f"--task-queue {scene.harness.settings.temporal_task_queue}"}
     for build_id in builds:
-        await scene.harness.finished(build_id)
+        await scene.harness.builds.cancel(build_id)
+    await worker.stop()
+    del worker.environment["MAX_ACTIVITIES"]
+    await worker.start()
 
 
 @asynccontextmanager
@@ -418,7 +413,7 @@ FAULTS: Sequence[tuple[Fault, tuple[str, ...]]] = (
     (lost_build, ("BuildsLost",)),
     (full_fleet, ("PermitQueueLong",)),
     (long_call, ("BuildsSilent",)),
-    (frozen_worker, ("TasksQueue",)),
+    (small_worker, ("TasksQueue",)),
     (paused_schedules, ("ReaperLate", "ProberLate")),
     (no_sandboxes, ("DependencyDown", "ReaperFails")),
     (no_store, ("SnapshotsFail",)),
