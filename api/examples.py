@@ -113,6 +113,84 @@ FLEET_BUILD: dict[str, Any] = {
     "closed_at": None,
     "temporal_url": f"https://temporal.example.com/namespaces/default/workflows/build-{_BUILD_ID}",
 }
+_WHY: dict[str, Any] = {
+    "kind": "waits_for_operator",
+    "detail": "The model API does not accept the key (status 401).",
+    "remedy": "Remove the cause, then: cofounder ops wake --where …",
+}
+STUCK: dict[str, Any] = {
+    "builds": [{"build": FLEET_BUILD, "why": [_WHY]}],
+    "others": [{"kind": "reaper", "detail": "What an operator must look at.", "remedy": "See: cofounder ops checks"}],
+}
+SPEND: dict[str, Any] = {
+    "by": "user",
+    "from": "2026-11-24",
+    "to": "2026-11-24",
+    "rows": [
+        {
+            "key": "ada",
+            "calls": 412,
+            "input_tokens": 120_000,
+            "cache_write_tokens": 900_000,
+            "cache_read_tokens": 20_000_000,
+            "output_tokens": 310_000,
+            "spent_microdollars": 14_200_000,
+            "before_microdollars": 1_100_000.0,
+        }
+    ],
+}
+WHOLE_BUILD: dict[str, Any] = {
+    "build": FLEET_BUILD,
+    "why": [],
+    "workflow": {
+        "status": "running",
+        "run_id": "5c0b7b8e-3d0a-4f5f-8f0c-6a8a3a1c9d27",
+        "history_events": 412,
+        "started_at": _BEFORE,
+        "closed_at": None,
+        "version": None,
+        "task_attempt": 0,
+        "problems": [],
+        "pending_activities": [],
+        "url": FLEET_BUILD["temporal_url"],
+    },
+    "temporal_answers": True,
+    "sandbox_id": "i3kq9",
+    "preview_url": None,
+    "permit": {"role": "workspace", "queued_at": _BEFORE, "held_since": _BEFORE},
+    "snapshots": [
+        {
+            "number": 3,
+            "state": "stored",
+            "reason": "phase",
+            "archive_bytes": 81_220,
+            "commit": "4f9d2ac1",
+            "created_at": _BEFORE,
+            "stored_at": _BEFORE,
+        }
+    ],
+    "ledger": [
+        {
+            "model": "claude-sonnet-5-5",
+            "kind": "turn",
+            "state": "settled",
+            "calls": 12,
+            "spent_microdollars": 410_000,
+        }
+    ],
+    "events": [{"id": 41, "type": "status", "turn": 12, "data": {"status": "waiting"}, "created_at": _BEFORE}],
+    "wake_command": f"temporal workflow signal --workflow-id build-{_BUILD_ID} --name wake",
+}
+CHECKS: dict[str, Any] = {
+    "checks": [
+        {
+            "name": "model",
+            "state": "fail",
+            "detail": "https://api.anthropic.com does not accept the key (status 401)",
+            "remedy": "Set ANTHROPIC_API_KEY to a valid key.",
+        }
+    ]
+}
 FLEET_BUILDS: dict[str, Any] = {
     "builds": [FLEET_BUILD],
     "next_cursor": None,
@@ -218,6 +296,53 @@ BUILD: dict[str, Any] = {
     "started_at": _BEFORE,
     "cancel_requested_at": None,
     "closed_at": None,
+}
+BULK_RUN: dict[str, Any] = {
+    "id": "5b0e8a52-3f0c-4d55-9a31-6a2f4b1c7d10",
+    "act": "wake",
+    "where": "status=sleeping and plan=partner",
+    "rate_per_second": 20,
+    "reason": "The model answers again.",
+    "by": "operator",
+    "state": "running",
+    "stopped_by": None,
+    "total": 480,
+    "pending": 300,
+    "done": 178,
+    "skipped": 2,
+    "failed": 0,
+    "created_at": _BEFORE,
+    "ended_at": None,
+}
+BULK_BUILD: dict[str, Any] = {
+    "build_id": _BUILD_ID,
+    "user_id": "ada",
+    "status": "code",
+    "state": "skipped",
+    "why": "The build does not wait: it is code.",
+    "at": _LATER,
+}
+EXPECTED: dict[str, Any] = {
+    "build_id": _BUILD_ID,
+    "user_id": "ada",
+    "status": "sleeping",
+    "why_not": None,
+}
+SWITCH: dict[str, Any] = {
+    "scope": "plan",
+    "key": "partner",
+    "off_since": _BEFORE,
+    "reason": "The model is too slow today.",
+    "by": "operator",
+}
+LIMIT: dict[str, Any] = {
+    "name": "fleet_day",
+    "value_microdollars": 200_000_000,
+    "spent_microdollars": 31_400_000,
+    "reserved_microdollars": 650_000,
+    "reached_on": None,
+    "set_by": "operator",
+    "set_at": _BEFORE,
 }
 AUDIT_ENTRY: dict[str, Any] = {
     "id": 41,
