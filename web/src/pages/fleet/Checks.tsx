@@ -1,0 +1,3 @@
+export function Checks() {
+  return null;
+}

@@ -1,0 +1,3 @@
+export function FleetBuild({ id }: { id: string }) {
+  return <p>{id}</p>;
+}

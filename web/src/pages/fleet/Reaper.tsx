@@ -1,0 +1,3 @@
+export function Reaper({ canAct }: { canAct: boolean }) {
+  return canAct ? null : null;
+}

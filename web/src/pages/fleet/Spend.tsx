@@ -1,0 +1,3 @@
+export function Spend() {
+  return null;
+}

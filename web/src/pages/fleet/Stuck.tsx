@@ -1,0 +1,3 @@
+export function Stuck() {
+  return null;
+}
