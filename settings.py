@@ -24,6 +24,7 @@ from domain.egress import DEFAULT_SETS, EGRESS_SETS, hosts_of
 from domain.errors import Misconfigured
 from domain.issuers import Issuer, client_secrets, parse_issuers
 from domain.models import default_prices
+from domain.payload_keys import parse_payload_keys, payload_key_texts
 from domain.preview_address import PLACEHOLDER
 from domain.pricing import ModelPrice
 from domain.product_secrets import key_texts, parse_keys
@@ -82,6 +83,11 @@ def _fits_a_header(value: SecretStr) -> SecretStr:
 
 def _secrets_key(value: SecretStr) -> SecretStr:
     parse_keys(value.get_secret_value())
+    return value
+
+
+def _payload_key(value: SecretStr) -> SecretStr:
+    parse_payload_keys(value.get_secret_value())
     return value
 
 
@@ -162,6 +168,13 @@ def _asyncpg_url(value: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
+def _listening_address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not host or not colon or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("is not of the form host:port, such as 127.0.0.1:9464")
+    return value
+
+
 def _egress_hosts(value: object) -> object:
     if isinstance(value, str):
         if value.strip() in ("none", "all"):
@@ -211,8 +224,14 @@ Password = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 SecretsKey = Annotated[SecretStr, AfterValidator(_secrets_key), HoldsSecrets(key_texts)]
 """Keys that encrypt founders' secrets, as `id:key`, separated by commas."""
 
+PayloadKey = Annotated[SecretStr, AfterValidator(_payload_key), HoldsSecrets(payload_key_texts)]
+"""Keys that encrypt what Temporal stores, as `id:key`, separated by commas; `plain` in front encrypts nothing."""
+
 OidcIssuers = Annotated[SecretStr, AfterValidator(_oidc_issuers), HoldsSecrets(client_secrets)]
 """A JSON list of identity providers. Only their client secrets are blanked in texts."""
+
+MetricsAddress = Annotated[str, AfterValidator(_listening_address)]
+"""host:port to listen on."""
 
 HttpUrl = Annotated[str, AfterValidator(_http_url), HoldsSecrets(_url_secrets)]
 """The URL of a server that Cofounder itself talks to. No sandbox reaches its host."""
@@ -399,6 +418,13 @@ class Settings(BuildSettings, BaseSettings):
         "founders can't set any. Keep a copy: without it they have to be set again.",
     )
 
+    payload_key: PayloadKey | None = Field(
+        default=None,
+        description="Encrypts what Temporal stores of builds: id:key as in SECRETS_KEY, the same for workers, API and "
+        "commands. Several are separated by commas: the first encrypts, all decrypt; `plain` in front encrypts nothing "
+        "(docs/data.md). Unset: plain text. Keep a copy: without it no build can continue.",
+    )
+
     api_token: HeaderSecret | None = Field(
         default=None,
         description="Bearer token of the API, for one machine. For commands, an API key (`cofounder keys create`) does "
@@ -492,6 +518,12 @@ class Settings(BuildSettings, BaseSettings):
         "They may also be reached over http.",
     )
 
+    metrics_address: MetricsAddress | None = Field(
+        default=None,
+        description="Address, as host:port, at which this program serves /livez, /readyz and /metrics to anyone who "
+        "reaches it; 127.0.0.1 or a network of your own (docs/observability.md). Unset: it does not, and counts "
+        "nothing.",
+    )
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console.")
     log_level: str = Field(
         default="INFO", pattern="(?i)^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."

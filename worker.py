@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -22,10 +23,15 @@ from clients.browser import Browser
 from clients.cancellation import cancel_and_wait
 from clients.search_attributes import register_search_attributes
 from clients.temporal import connect_temporal, schedule_prober, schedule_reaper
-from clients.worker_clients import open_worker_clients
-from db.session import WORKER_POOL, open_sessions
+from clients.worker_clients import WorkerClients, open_worker_clients
+from db.session import WORKER_POOL, Sessions, open_sessions
 from domain.errors import CofounderError, WrongVersion
 from logs import configure_logs
+from observing.activities import ActivityLogs, ActivityMetrics
+from observing.fleet import FleetGauges
+from observing.health import health_port
+from observing.model_calls import observed
+from observing.sdk_metrics import SdkMetrics
 from services.deployment import check_deployment
 from services.plans import check_plans
 from services.presence import Presence, check_formats
@@ -56,6 +62,7 @@ async def wired_worker(
     browser: Browser | None = None,
     runner: WorkflowRunner | None = None,
     shutdown: Shutdown | None = None,
+    sdk_metrics: SdkMetrics | None = None,
 ) -> AsyncIterator[Worker]:
     """Build a worker and check its clients. It does not run yet; the clients are closed at the end of the block.
 
@@ -63,6 +70,7 @@ async def wired_worker(
         browser: one that the caller shares and closes; None starts one for this worker.
         runner: runs workflow code; None runs it without the SDK's sandbox (ADR 0005).
         shutdown: of the caller, who can then end a stopping worker at once.
+        sdk_metrics: of the client's runtime, shown with the worker's own.
 
     Raises:
         Misconfigured: a server is missing or wrong; the message says which one, and what to do.
@@ -75,6 +83,9 @@ async def wired_worker(
             await register_search_attributes(client)
             await schedule_reaper(client, settings.temporal_task_queue, timedelta(seconds=settings.reaper_seconds))
             await schedule_prober(client, settings.temporal_task_queue, timedelta(seconds=settings.prober_seconds))
+            is_measured = settings.metrics_address is not None
+            if is_measured:
+                clients = replace(clients, providers=observed(clients.providers))
             outbox = asyncio.create_task(Outbox(sessions, clients.workflows).keep())
             worker = Worker(
                 client,
@@ -83,13 +94,35 @@ async def wired_worker(
                 workflow_runner=runner or UnsandboxedWorkflowRunner(),
                 max_concurrent_workflow_tasks=WORKFLOW_TASKS,
                 activities=all_activities(settings, sessions, clients),
-                interceptors=[shutdown or Shutdown()],
+                interceptors=[ActivityLogs(), *([ActivityMetrics()] if is_measured else []), shutdown or Shutdown()],
                 graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
             )
             try:
-                yield worker
+                async with _health_port(settings, sessions, clients, worker, sdk_metrics):
+                    yield worker
             finally:
                 await cancel_and_wait(outbox)
+
+
+@asynccontextmanager
+async def _health_port(
+    settings: Settings, sessions: Sessions, clients: WorkerClients, worker: Worker, sdk_metrics: SdkMetrics | None
+) -> AsyncIterator[None]:
+    """Show how the worker is while the block runs, if METRICS_ADDRESS is set."""
+    gauges = FleetGauges(sessions, clients.workflows.is_reachable, settings.sandbox_quota)
+
+    async def prepare() -> bytes:
+        await gauges.refresh()
+        return b"" if sdk_metrics is None else await sdk_metrics.read()
+
+    def ready() -> str | None:
+        return None if worker.is_running else "The worker takes no tasks: it starts or stops."
+
+    try:
+        async with health_port(settings.metrics_address, ready=ready, prepare=prepare):
+            yield
+    finally:
+        await gauges.close()
 
 
 def _listen_for_signals(shutdown: Shutdown) -> asyncio.Event:
@@ -117,9 +150,10 @@ async def main() -> None:
     configure_logs(settings.log_format, settings.log_level)
     shutdown = Shutdown()
     stopping = _listen_for_signals(shutdown)
-    client = await connect_temporal()
+    sdk_metrics = None if settings.metrics_address is None else SdkMetrics.open()
+    client = await connect_temporal(runtime=None if sdk_metrics is None else sdk_metrics.runtime)
     async with (
-        wired_worker(settings, client, shutdown=shutdown) as worker,
+        wired_worker(settings, client, shutdown=shutdown, sdk_metrics=sdk_metrics) as worker,
         _present(settings, stopping) as problems,
     ):
         running = asyncio.create_task(worker.run())

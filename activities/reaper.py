@@ -23,6 +23,7 @@ from clients.sandbox import Sandboxes
 from db.session import Sessions
 from domain.errors import CofounderError
 from domain.payloads import ReapResult
+from observing import metrics
 from services.deployment import check_deployment
 from services.permits import Permits
 
@@ -85,21 +86,23 @@ class ReaperActivities:
         return await self._nudge()
 
     async def _look_at_builds(self) -> ReapResult:
-        return await self._in_our_namespace("look at builds", lambda _: self._builds.look())
+        return await self._in_our_namespace("builds", "look at builds", lambda _: self._builds.look())
 
     async def _look_at_sandboxes(self) -> ReapResult:
         async def look(budget: Budget) -> ReapResult:
             return ReapResult(sandboxes=await self._sandboxes.look(budget), permits=await self._permits())
 
-        return await self._in_our_namespace("look at sandboxes", look)
+        return await self._in_our_namespace("sandboxes", "look at sandboxes", look)
 
     async def _sweep(self) -> ReapResult:
-        return await self._in_our_namespace("sweep the store", self._store.look)
+        return await self._in_our_namespace("store", "sweep the store", self._store.look)
 
     async def _nudge(self) -> ReapResult:
-        return await self._in_our_namespace("repeat nudges", self._nudges.look)
+        return await self._in_our_namespace("nudges", "repeat nudges", self._nudges.look)
 
-    async def _in_our_namespace(self, what: str, look: Callable[[Budget], Awaitable[ReapResult]]) -> ReapResult:
+    async def _in_our_namespace(
+        self, step: str, what: str, look: Callable[[Budget], Awaitable[ReapResult]]
+    ) -> ReapResult:
         """Take a look, if the database belongs to this namespace. What fails is left for the next one."""
         async with heartbeating():
             try:
@@ -107,6 +110,7 @@ class ReaperActivities:
                 return await look(Budget())
             except (CofounderError, RPCError) as error:
                 log.error(f"the reaper could not {what}", error=str(error))
+                metrics.REAPER_FAILURES.labels(step).inc()
                 return ReapResult()
 
 

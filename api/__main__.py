@@ -38,7 +38,11 @@ def main() -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     server = Server(app, arguments.host, arguments.port)
-    server.run()
+    try:
+        server.run()
+    except Misconfigured as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     if server.problem is not None:
         sys.stderr.write(f"error: {server.problem}\n")
         return 1

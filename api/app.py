@@ -9,15 +9,18 @@ from starlette.types import ASGIApp
 
 from api import (
     change_schemas,
+    codec_schemas,
     conversation_schemas,
     file_schemas,
     identity_schemas,
+    ops_schemas,
     project_schemas,
     schemas,
     webhook_schemas,
 )
+from api.access_log import AccessLog
 from api.body_limit import BodyLimit
-from api.deps import Resources, identified, limited, recorded, require_json
+from api.deps import Resources, for_operators, identified, limited, recorded, require_json
 from api.errors import add_error_handlers
 from api.gateway.previews import PreviewHosts
 from api.hosts import HostCheck
@@ -28,6 +31,7 @@ from api.routes import (
     account,
     audit,
     builds,
+    codec,
     conversation,
     docs,
     events,
@@ -36,6 +40,7 @@ from api.routes import (
     interview_questions,
     keys,
     me,
+    ops,
     organisations,
     pages,
     phases,
@@ -54,6 +59,7 @@ from api.routes import (
 )
 from api.schemas import examples_of
 from api.security_headers import SecurityHeaders
+from api.temporal_ui import TemporalUi
 
 BODY_MAX_BYTES = 256 * 1024
 
@@ -61,7 +67,7 @@ _MODELS = {
     name: model
     for module in (
         *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, project_schemas),
-        webhook_schemas,
+        *(ops_schemas, webhook_schemas, codec_schemas),
     )
     for name, model in vars(module).items()
 }
@@ -104,7 +110,8 @@ class _Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Not `add_middleware`: the answer to an error in the program is made outside of that.
-        return PreviewHosts(RequestIds(SecurityHeaders(HostCheck(super().build_middleware_stack()))))
+        hosts = HostCheck(TemporalUi(super().build_middleware_stack()))
+        return PreviewHosts(RequestIds(AccessLog(SecurityHeaders(hosts))))
 
 
 def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAPI:
@@ -165,8 +172,10 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         pushes,
     )
     of_users = (usage, account, organisations, me, keys, sign_ins, webhooks)
-    for module in (*building, *of_users, audit):
+    for module in (*building, *of_users):
         v1.include_router(module.router)
+    for module in (audit, codec, ops):
+        v1.include_router(module.router, dependencies=[for_operators], responses=problems(404))
     app.include_router(v1)
     app.router.default = pages.UnknownAddress(app.router.default)
     return app

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Protocol
 
-from fastapi import Depends, Header, Request, Security
+from fastapi import Depends, Header, HTTPException, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.account_feeds import AccountFeeds
@@ -16,8 +16,10 @@ from api.gateway.previews import Previews
 from api.identity import identify
 from api.limits import Limits
 from api.origins import check_own_page, has_body, is_json
+from api.temporal_ui import is_of_temporal_ui
 from api.web import Bundle
 from clients.build_workflows import BuildWorkflows
+from clients.fleet_workflows import FleetWorkflows
 from clients.oidc.provider import IdentityProviders
 from db.session import Access, Sessions
 from db.transaction import Transaction, request_transaction
@@ -54,6 +56,7 @@ class Resources:
     settings: Settings
     sessions: Sessions
     workflows: BuildWorkflows
+    fleet: FleetWorkflows
     feeds: Feeds
     account_feeds: AccountFeeds
     store: ObjectReader
@@ -115,8 +118,9 @@ async def _identity(
         raise
     if identity.how in (How.API_TOKEN, How.OPERATOR_TOKEN):  # people choose these, so someone may guess them
         resources.limits.check_address(address)
-    if identity.how is How.SIGN_IN:
+    if identity.how is How.SIGN_IN and not is_of_temporal_ui(request.url.path, request.headers, resources.settings):
         check_own_page(request, resources.settings.public_url)
+    request.state.user_id = identity.actor  # for the access log
     return identity
 
 
@@ -141,6 +145,15 @@ def _is_operator(identity: CurrentIdentity) -> bool:
 
 IsOperator = Annotated[bool, Depends(_is_operator)]
 """Whether an operator makes the request. Founders see shares of a budget, operators money."""
+
+
+def _require_operator(identity: CurrentIdentity) -> None:
+    if identity.scopes.isdisjoint((Scope.OPS_READ, Scope.OPS_WRITE)):
+        raise HTTPException(404)
+
+
+for_operators = Depends(_require_operator)
+"""A router's dependency: for everyone else there is no such address."""
 
 
 @dataclass(frozen=True)

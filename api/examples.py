@@ -47,6 +47,81 @@ DELIVERY: dict[str, Any] = {
     "created_at": _BEFORE,
     "ended_at": _LATER,
 }
+FLEET: dict[str, Any] = {
+    "at": _LATER,
+    "builds": [
+        {
+            "status": "waiting",
+            "waiting_for": None,
+            "dependency": "model",
+            "version": None,
+            "count": 212,
+            "oldest_since": _BEFORE,
+        }
+    ],
+    "turns_last_minute": 840,
+    "spend_today": {
+        "spent_microdollars": 412_600_000,
+        "reserved_microdollars": 9_100_000,
+        "limit_microdollars": 2_000_000_000,
+        "by_plan": [{"key": "partner", "spent_microdollars": 412_600_000}],
+        "by_model": [{"key": "claude-sonnet-5-5", "spent_microdollars": 412_600_000}],
+    },
+    "permits": [{"kind": "all", "used": 96, "quota": 100, "queued": 12}],
+    "rates": [
+        {
+            "model": "claude-sonnet-5-5",
+            "requests_left": 8.2,
+            "input_left": 41_000.0,
+            "output_left": 9_000.0,
+            "blocked_until": None,
+        }
+    ],
+    "dependencies": [
+        {
+            "name": "model",
+            "state": "down",
+            "since": _BEFORE,
+            "next_probe_at": _LATER,
+            "detail": "The model API does not answer.",
+            "builds": 212,
+        }
+    ],
+    "switches": [],
+    "reaper": {"paused": False, "note": None, "last_run_at": _LATER, "steps": []},
+    "workers": [{"role": "worker", "version": "1.0.0", "seen_at": _LATER}],
+}
+FLEET_BUILD: dict[str, Any] = {
+    "id": _BUILD_ID,
+    "user_id": "ada",
+    "plan": "partner",
+    "project_id": _PROJECT_ID,
+    "project_name": "Pantry Pal",
+    "goal": "Build the pantry list.",
+    "status": "waiting",
+    "waiting_for": None,
+    "dependency": "model",
+    "reason": "The model does not answer.",
+    "turn": 12,
+    "spent_microdollars": 410_000,
+    "model": "claude-sonnet-5-5",
+    "version": None,
+    "since": _BEFORE,
+    "wakes_at": None,
+    "last_event_at": _BEFORE,
+    "created_at": _BEFORE,
+    "closed_at": None,
+    "temporal_url": f"https://temporal.example.com/namespaces/default/workflows/build-{_BUILD_ID}",
+}
+FLEET_BUILDS: dict[str, Any] = {
+    "builds": [FLEET_BUILD],
+    "next_cursor": None,
+    "total": 1,
+    "where": "status=waiting and dependency=model",
+    "temporal_query": 'WorkflowType = "BuildWorkflow" AND BuildStatus = "waiting" AND BuildWaitingFor = "model"',
+    "temporal_query_left_out": [],
+    "temporal_command": "temporal workflow list --namespace default --query …",
+}
 BRIEF: dict[str, Any] = {
     "name": "Pantry Pal",
     "problem": "People who cook forget what they have, and it spoils.",

@@ -23,12 +23,13 @@ from api.nudges import FeedNudges
 from api.origins import host_of
 from api.web import read_bundle
 from clients.build_workflows import BuildWorkflows
+from clients.fleet_workflows import FleetWorkflows
 from clients.object_store import ObjectStore, store_config
 from clients.oidc.provider import IdentityProvider, IdentityProviders
 from clients.sandbox import Sandboxes, sandbox_config
 from clients.temporal import connect_temporal, temporal_config
 from db.session import Access, make_engine, make_sessions, open_sessions
-from domain.errors import Misconfigured, NoRowSecurity, WrongNamespace, WrongVersion
+from domain.errors import LostPayloadKey, Misconfigured, NoRowSecurity, WrongNamespace, WrongVersion
 from domain.preview_address import is_related
 from services.deployment import check_deployment
 from services.permits import Permits
@@ -69,6 +70,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 settings=settings,
                 sessions=sessions,
                 workflows=workflows,
+                fleet=FleetWorkflows(client),
                 feeds=Feeds(every, nudges),
                 account_feeds=AccountFeeds(every, nudges),
                 store=store,
@@ -141,7 +143,7 @@ async def check_servers(settings: Settings, environment: Mapping[str, str] | Non
         environment: where Temporal is; the process's environment by default.
 
     Raises:
-        WrongNamespace, WrongVersion, NoRowSecurity: says what to do.
+        WrongNamespace, WrongVersion, NoRowSecurity, LostPayloadKey: says what to do.
     """
     try:
         async with asyncio.timeout(_CHECK_SECONDS), open_sessions(settings.database_url, pool_size=1) as sessions:
@@ -149,7 +151,7 @@ async def check_servers(settings: Settings, environment: Mapping[str, str] | Non
             await check_row_security(sessions, settings.api_user, has_issuers=bool(settings.issuers))
             client = await connect_temporal(environment, lazy=True)
             await check_deployment(sessions, BuildWorkflows(client, settings.temporal_task_queue))
-    except (WrongNamespace, WrongVersion, NoRowSecurity):
+    except (WrongNamespace, WrongVersion, NoRowSecurity, LostPayloadKey):
         raise
     except (Misconfigured, RPCError, TimeoutError) as error:
         _log.warning("the API starts without its servers", reason=str(error))

@@ -9,6 +9,12 @@ _OWN = {
     "GET /v1/builds/{build_id}/events": "followBuild",
     "GET /v1/builds/{build_id}/snapshots/current/archive": "readBuildArchive",
     "POST /v1/builds/{build_id}/preview": "openBuildPreview",
+    "GET /v1/ops/fleet": "readFleet",
+    "GET /v1/ops/builds": "listFleetBuilds",
+    "GET /v1/ops/builds/{build_id}": "readFleetBuild",
+    "GET /v1/ops/stuck": "listStuckBuilds",
+    "GET /v1/ops/spend": "readSpend",
+    "GET /v1/ops/checks": "listChecks",
 }
 """Ids that the rule would make misleading."""
 

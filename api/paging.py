@@ -11,7 +11,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
-from api.deps import ResourcesDep
+from api.deps import Resources, ResourcesDep
 from db.models import Build, Project, WebhookDelivery
 from db.paging import Position
 from domain.errors import InvalidInput
@@ -31,12 +31,24 @@ class Cursors:
 
     def encode(self, position: Position) -> str:
         """The cursor of the page that begins after this row."""
-        at = (position.created_at - _EPOCH) // _MICROSECOND
-        position_bytes = at.to_bytes(8, "big", signed=True) + position.id.bytes
-        return _text(self._seal(position_bytes) + position_bytes)
+        return self.encode_number((position.created_at - _EPOCH) // _MICROSECOND, position.id)
 
     def decode(self, cursor: str) -> Position:
         """The row after which the page begins.
+
+        Raises:
+            InvalidInput: it is not a cursor of this list.
+        """
+        at, row_id = self.decode_number(cursor)
+        return Position(_EPOCH + at * _MICROSECOND, row_id)
+
+    def encode_number(self, value: int, row_id: uuid.UUID) -> str:
+        """The cursor of the page that begins after the row with this value, of a list that is sorted by a number."""
+        position_bytes = value.to_bytes(8, "big", signed=True) + row_id.bytes
+        return _text(self._seal(position_bytes) + position_bytes)
+
+    def decode_number(self, cursor: str) -> tuple[int, uuid.UUID]:
+        """The value and the row after which the page begins.
 
         Raises:
             InvalidInput: it is not a cursor of this list.
@@ -45,8 +57,7 @@ class Cursors:
         seal, position_bytes = raw[:_SEAL_BYTES], raw[_SEAL_BYTES:]
         # The last character has spare bits, so several texts decode to the same bytes. Accept only the one made here.
         if hmac.compare_digest(seal, self._seal(position_bytes)) and _text(raw) == cursor:
-            at = _EPOCH + int.from_bytes(position_bytes[:8], "big", signed=True) * _MICROSECOND
-            return Position(at, uuid.UUID(bytes=position_bytes[8:]))
+            return int.from_bytes(position_bytes[:8], "big", signed=True), uuid.UUID(bytes=position_bytes[8:])
         raise InvalidInput(
             "This cursor is not one of this list's. Send `next_cursor` unchanged, or no cursor for the first page.",
             "cursor",
@@ -73,6 +84,13 @@ class Page:
         return None if last is None else self.cursors.encode(Position(last.created_at, last.id))
 
 
+def cursors_of(resources: Resources, name: str) -> Cursors:
+    """The cursors of the list with this name."""
+    token = resources.settings.api_token
+    assert token is not None, "the API does not start without a token"
+    return Cursors(token.get_secret_value(), name)
+
+
 def page_of(name: str) -> Callable[..., Page]:
     """The dependency that reads a list's page from the query."""
 
@@ -86,9 +104,7 @@ def page_of(name: str) -> Callable[..., Page]:
             ),
         ] = None,
     ) -> Page:
-        token = resources.settings.api_token
-        assert token is not None, "the API does not start without a token"
-        cursors = Cursors(token.get_secret_value(), name)
+        cursors = cursors_of(resources, name)
         return Page(limit, None if cursor is None else cursors.decode(cursor), cursors)
 
     return page

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+from contextlib import AsyncExitStack
 from functools import partial
 from types import FrameType
 from typing import NoReturn
@@ -18,6 +19,7 @@ from api.gateway.tunnel import Tunnel
 from api.protocol import Protocol
 from clients.cancellation import cancel_and_wait
 from domain.errors import WrongVersion
+from observing.health import health_port
 from services.presence import Presence
 
 _GRACE_SECONDS = 5
@@ -44,6 +46,7 @@ class Server(uvicorn.Server):
         )
         self._app = app
         self._keeping: asyncio.Task[None] | None = None
+        self._closing = AsyncExitStack()
         self.problem: WrongVersion | None = None
         """Why the server has stopped by itself."""
 
@@ -51,6 +54,8 @@ class Server(uvicorn.Server):
         """Start as uvicorn does, then announce this process."""
         await super().startup(sockets)
         if self.started:
+            address = self._app.state.resources.settings.metrics_address
+            await self._closing.enter_async_context(health_port(address))
             presence = Presence(self._app.state.resources.sessions, "api")
             self._keeping = asyncio.create_task(presence.keep(self._stop))
 
@@ -71,6 +76,7 @@ class Server(uvicorn.Server):
         self._app.state.resources.previews.end()
         if self._keeping is not None:
             await cancel_and_wait(self._keeping)
+        await self._closing.aclose()
         await super().shutdown(sockets)
 
 

@@ -25,6 +25,7 @@ from cli.commands import (
     messages,
     migrate,
     orgs,
+    payload_keys,
     preview,
     projects,
     push,
@@ -52,8 +53,8 @@ from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
 
-# In the order of the help. `projects`, `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `secrets`, `switch`, `limits`
-# and `local` are groups.
+# In the order of the help. `projects`, `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `secrets`, `switch`, `limits`,
+# `payload-keys` and `local` are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
@@ -97,6 +98,7 @@ app.add_typer(users.app, name="users")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(switch.app, name="switch")
 app.add_typer(limits.app, name="limits")
+app.add_typer(payload_keys.app, name="payload-keys")
 app.add_typer(local_app, name="local")
 
 

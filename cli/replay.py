@@ -6,7 +6,7 @@ from pathlib import Path
 from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Replayer
 
-from clients.temporal import DATA_CONVERTER
+from clients.temporal import data_converter, payload_keys
 from domain.errors import InvalidInput
 from domain.names import build_workflow_id
 from workflows.build import BuildWorkflow
@@ -47,10 +47,14 @@ def load_history(path: Path) -> WorkflowHistory:
 
 
 async def replay_history(history: WorkflowHistory) -> ReplayResult:
-    """Replay one history, without a server."""
+    """Replay one history, without a server. One that is encrypted is read with PAYLOAD_KEY.
+
+    Raises:
+        Misconfigured: PAYLOAD_KEY is wrong.
+    """
     replayer = Replayer(
         workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow, WebhookWorkflow],
-        data_converter=DATA_CONVERTER,
+        data_converter=data_converter(payload_keys()),
     )
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
     problem = None if result.replay_failure is None else str(result.replay_failure)

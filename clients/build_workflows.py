@@ -1,13 +1,14 @@
 """Starts, signals and cancels the Temporal workflows of builds and previews, for the API, the reaper and the CLI."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
+from temporalio.api.common.v1 import Payload
 from temporalio.client import (
     Client,
     WorkflowExecution,
@@ -23,10 +24,11 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from clients.model_call_history import ModelCallHistory, Progress
+from clients.payload_codec import EncryptingCodec
 from clients.search_attributes import register_search_attributes
 from clients.temporal import describe_namespace, workers_on
 from domain.deployment import Namespace
@@ -57,6 +59,7 @@ from domain.names import (
     delivery_workflow_id,
     preview_workflow_id,
 )
+from domain.payload_keys import PayloadKeys
 from domain.payloads import (
     BuildInput,
     DeliveryRef,
@@ -196,6 +199,7 @@ class BuildWorkflows:
         reuse: WorkflowIDReusePolicy = WorkflowIDReusePolicy.REJECT_DUPLICATE,
         conflict: WorkflowIDConflictPolicy = WorkflowIDConflictPolicy.UNSPECIFIED,
     ) -> bool:
+        user = self.payload_keys.label(build.user_id)
         try:
             await self._client.start_workflow(
                 BUILD_WORKFLOW,
@@ -208,13 +212,13 @@ class BuildWorkflows:
                 search_attributes=TypedSearchAttributes(
                     [
                         _keyword(BUILD_STATUS, Status.QUEUED),
-                        _keyword(BUILD_USER, build.user_id),
+                        _keyword(BUILD_USER, user),
                         _keyword(BUILD_PROJECT, str(build.project_id)),
                         _keyword(BUILD_PLAN, build.plan),
                     ]
                 ),
                 static_summary=_shorten(f"a build on the plan {build.plan}"),  # histories quote no founder
-                priority=Priority(fairness_key=_fairness_key(build.user_id)),
+                priority=Priority(fairness_key=_fairness_key(user)),
                 rpc_timeout=_RPC_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:
@@ -521,8 +525,23 @@ class BuildWorkflows:
         async for event in handle.fetch_history_events(event_filter_type=closing, rpc_timeout=_RPC_TIMEOUT):
             failure = event.workflow_execution_failed_event_attributes.failure
             if failure.application_failure_info.type == BUILD_FAILED:
-                return failure.message
+                error = await self._client.data_converter.decode_failure(failure)
+                return error.message if isinstance(error, ApplicationError) else str(error)
         return None
+
+    @property
+    def payload_keys(self) -> PayloadKeys:
+        """The keys that the client encrypts and decrypts with."""
+        codec = self._client.data_converter.payload_codec
+        return codec.keys if isinstance(codec, EncryptingCodec) else PayloadKeys()
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Decrypt payloads; plain ones stay as they are.
+
+        Raises:
+            PayloadUnreadable: the key of one is not there, or it was changed.
+        """
+        return await (self._client.data_converter.payload_codec or EncryptingCodec(PayloadKeys())).decode(payloads)
 
     @property
     def namespace_name(self) -> str:

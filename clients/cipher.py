@@ -1,4 +1,4 @@
-"""Encrypts founders' secrets with AES-256-GCM, by the library `cryptography`: the only module that imports it."""
+"""Encrypts founders' secrets with AES-256-GCM, by the library `cryptography`."""
 
 import os
 from collections.abc import Mapping

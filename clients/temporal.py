@@ -22,13 +22,16 @@ from temporalio.client import (
     ScheduleUpdateInput,
 )
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
-from temporalio.converter import DataConverter
+from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
+from clients.payload_codec import EncryptingCodec
 from domain.deployment import Namespace
 from domain.errors import Misconfigured
 from domain.names import PROBER_ID, PROBER_WORKFLOW, REAPER_ID, REAPER_WORKFLOW
+from domain.payload_keys import PayloadKeys, parse_payload_keys
 
 _RPC_TIMEOUT = timedelta(seconds=8)
 
@@ -47,23 +50,54 @@ class CompactPayloadConverter(PydanticPayloadConverter):
 
 
 DATA_CONVERTER = DataConverter(payload_converter_class=CompactPayloadConverter)
-"""The converter of every client, worker and replayer; all must use the same."""
+"""The converter of every client, worker and replayer that has no PAYLOAD_KEY; all must use the same."""
 
 
-async def connect_temporal(environment: Mapping[str, str] | None = None, *, lazy: bool = False) -> Client:
-    """Make a client from TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS… or a profile.
+def data_converter(keys: PayloadKeys) -> DataConverter:
+    """The converter that reads with these keys. If one of them encrypts, error texts are encrypted, too."""
+    if not keys.keys:
+        return DATA_CONVERTER
+    converter = replace(DATA_CONVERTER, payload_codec=EncryptingCodec(keys))
+    if keys.writes is None:
+        return converter
+    return replace(converter, failure_converter_class=DefaultFailureConverterWithEncodedAttributes)
+
+
+def payload_keys(environment: Mapping[str, str] | None = None) -> PayloadKeys:
+    """Read PAYLOAD_KEY; without it there are no keys.
+
+    Args:
+        environment: read this variable instead of the process's.
+
+    Raises:
+        Misconfigured: it is wrong; says how.
+    """
+    text = (os.environ if environment is None else environment).get("PAYLOAD_KEY")
+    try:
+        return parse_payload_keys(text) if text else PayloadKeys()
+    except ValueError as error:
+        raise Misconfigured(f"PAYLOAD_KEY: {error}.") from None
+
+
+async def connect_temporal(
+    environment: Mapping[str, str] | None = None, *, lazy: bool = False, runtime: Runtime | None = None
+) -> Client:
+    """Make a client from TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS… or a profile, and from
+    PAYLOAD_KEY.
 
     Args:
         environment: read these variables instead of the process's.
         lazy: connect at the first call. For the API, which must start without a Temporal server.
+        runtime: of the SDK; None for its default, which counts nothing.
 
     Raises:
         Misconfigured: the server can't be reached or the configuration can't be read.
     """
     config = temporal_config(environment)
     address = config.get("target_host")
+    converter = data_converter(payload_keys(environment))
     try:
-        return await Client.connect(**config, data_converter=DATA_CONVERTER, lazy=lazy)
+        return await Client.connect(**config, data_converter=converter, lazy=lazy, runtime=runtime)
     except RuntimeError as error:
         if config.get("tls"):
             todo = (

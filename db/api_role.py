@@ -63,7 +63,10 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "webhooks": _ALL,
     "webhook_deliveries": _CHANGE,
     "deployment": _CHANGE,
-    "reaper_steps": ("DELETE",),  # when the database is bound to its namespace
+    "payload_keys": _CHANGE,
+    "reaper_steps": ("SELECT", "DELETE"),  # deleted when the database is bound to its namespace
+    "dependencies": _READ,
+    "model_buckets": _READ,
     "formats": _READ,
     "processes": _ALL,
 }

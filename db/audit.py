@@ -68,6 +68,22 @@ async def add_entry(tx: Transaction, author: Author, action: Action, subject: Su
     )
 
 
+_DONE_LATELY = text(
+    """
+    select exists (
+        select from audit where at > clock_timestamp() - interval '1 hour' and action = :action and actor = :actor
+            and credential_id is not distinct from :credential
+    )
+    """
+).bindparams(*[bindparam(name, type_=Text()) for name in ("action", "actor", "credential")])
+
+
+async def has_done_lately(tx: Transaction, author: Author, action: Action) -> bool:
+    """Whether the last hour has an entry of this act of the author, with the same credential."""
+    values = {"action": action, "actor": author.actor, "credential": author.credential_id}
+    return bool((await tx.execute(_DONE_LATELY, values)).scalar())
+
+
 async def list_entries(tx: Transaction, only: AuditFilter, limit: int) -> list[AuditEntry]:
     """List entries, newest first."""
     query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit)

@@ -137,6 +137,7 @@ class UserDay(Base):
 
     __table_args__ = (
         PrimaryKeyConstraint("user_id", "day"),
+        Index("ix_user_days_day", "day"),
         CheckConstraint("from_plan is null or from_plan >= 0", name="from_plan"),
     )
 
@@ -540,6 +541,7 @@ class Build(Base):
             postgresql_where=text("closed_at is null"),
         ),
         Index("ix_builds_open_user", "user_id", "created_at", postgresql_where=text("closed_at is null")),
+        Index("ix_builds_created_at", "created_at", "id"),
         Index("ix_builds_unstarted", "created_at", postgresql_where=text("started_at is null and closed_at is null")),
         Index("ix_builds_closed", "closed_at", postgresql_where=text("closed_at is not null")),
         Index(
@@ -1179,6 +1181,17 @@ class Deployment(Base):
     bound_at: Mapped[datetime] = _now()
 
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)
+
+
+class PayloadKey(Base):
+    """A key of PAYLOAD_KEY with which something was written to Temporal, so that its loss is noticed."""
+
+    __tablename__ = "payload_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    check_value: Mapped[str] = mapped_column(comment="tells the key from another of this id; an HMAC under the key")
+    used_since: Mapped[datetime] = _now()
+    retired_at: Mapped[datetime | None] = mapped_column(comment="since when no history needs it")
 
 
 class StoredFormat(Base):

@@ -52,8 +52,10 @@
     │   └── NoGit               the machine's git is missing or does not work
     ├── SnapshotFailed
     ├── SecretUnreadable        a stored secret can't be decrypted with the keys of SECRETS_KEY
+    ├── PayloadUnreadable       what Temporal stores can't be decrypted with the keys of PAYLOAD_KEY
     └── Misconfigured           a setting or a dependency is missing or wrong; the text says what to do
         ├── WrongNamespace      the database's builds are in another Temporal namespace
+        ├── LostPayloadKey      PAYLOAD_KEY lacks a key with which builds have written to Temporal
         ├── WrongVersion        the program can't read what is stored
         └── NoRowSecurity       the API's database role sees every row, and it is to serve more than one user
 """
@@ -355,8 +357,16 @@ class SecretUnreadable(CofounderError):
     """A stored secret can't be decrypted. The message is the second half of a sentence, for operators."""
 
 
+class PayloadUnreadable(CofounderError):
+    """What Temporal stores can't be decrypted with the keys of PAYLOAD_KEY. Says what to do."""
+
+
 class Misconfigured(CofounderError):
     """A setting or a server is missing or wrong; the message says what to do."""
+
+
+class LostPayloadKey(Misconfigured):
+    """PAYLOAD_KEY lacks a key with which builds have written to Temporal, or has another one of its id."""
 
 
 class WrongVersion(Misconfigured):

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from domain.errors import InvalidInput
 from domain.names import BUILD_PLAN, BUILD_STATUS, BUILD_USER, BUILD_WAITING_FOR, BUILD_WORKFLOW, WAKE, WORKER_VERSION
-from domain.status import Dependency, Status, WaitingFor
+from domain.status import CLOSED, Dependency, Status, WaitingFor
 
 TEXT_MAX_CHARACTERS = 2_000
 """Longest text of a filter."""
@@ -21,6 +21,39 @@ _AND = "and"
 _FIELD = "where"
 _TOKEN = re.compile(r'\s*(?:"((?:[^"\\]|\\["\\])*)"|([=,])|([^\s"=,]+))')
 _PLAIN = re.compile(r'[^\s"=,]+')
+
+
+class SortKey(StrEnum):
+    """By what builds are sorted."""
+
+    CREATED_AT = "created_at"
+    SINCE = "since"
+    """Since when it has its status."""
+    SPENT = "spent"
+    TURN = "turn"
+    WAKES_AT = "wakes_at"
+    """Builds that do not wake by themselves come as if they woke last."""
+    LAST_EVENT_AT = "last_event_at"
+
+
+SORT_PATTERN = f"^-?({'|'.join(SortKey)})$"
+"""What `FleetOrder.parse` reads."""
+
+
+@dataclass(frozen=True)
+class FleetOrder:
+    """The order of a list of builds."""
+
+    key: SortKey
+    is_descending: bool
+
+    @classmethod
+    def parse(cls, text: str) -> "FleetOrder":
+        """Read a key, with a minus in front of it for the highest or newest first. It has to match `SORT_PATTERN`."""
+        return cls(SortKey(text.removeprefix("-")), text.startswith("-"))
+
+    def __str__(self) -> str:
+        return f"{'-' if self.is_descending else ''}{self.key}"
 
 
 @dataclass(frozen=True)
@@ -136,6 +169,11 @@ class FleetFilter:
     def is_empty(self) -> bool:
         """Whether it matches every build."""
         return self == FleetFilter()
+
+    @property
+    def implies_open(self) -> bool:
+        """Whether only open builds can match, whatever `open` is."""
+        return bool(self.waiting_for or self.dependency or (self.status and not CLOSED.intersection(self.status)))
 
     def temporal_query(self) -> TemporalQuery:
         """The same filter for Temporal, as far as builds have search attributes for it."""

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 
-from db.audit import Subject, add_entry
+from db.audit import Subject, add_entry, has_done_lately
 from db.transaction import Transaction
 from domain.audit import HARMLESS, Action
 
@@ -39,3 +39,10 @@ async def record(
         fields["changed"] = sorted(changed)
     subject = Subject(user_id or author.user_id, org_id, project_id, build_id, fields)
     await add_entry(tx, author, action, subject)
+
+
+async def record_once_an_hour(tx: Transaction, action: Action) -> None:
+    """Record that the transaction's author does this, unless they did it within the last hour. For what pages repeat by
+    themselves."""
+    if tx.author is not None and not await has_done_lately(tx, tx.author, action):
+        await record(tx, action)

@@ -9,11 +9,13 @@ from temporalio.service import RPCError
 
 from clients.build_workflows import BuildWorkflows
 from db import deployment
+from db import payload_keys as key_rows
 from db.session import Access, Sessions, unusable
 from db.transaction import Transaction, transaction
 from domain.deployment import Binding, BindingVerdict, DatabaseContents, Namespace, judge_binding, refusal
-from domain.errors import Misconfigured, WrongNamespace
+from domain.errors import LostPayloadKey, Misconfigured, WrongNamespace
 from domain.names import build_workflow_id
+from domain.payload_keys import PayloadKeys, lost_key
 from domain.verdicts import WorkflowFate
 
 _PROBES = 50
@@ -25,10 +27,27 @@ log = structlog.get_logger(__name__)
 async def check_deployment(sessions: Sessions, workflows: BuildWorkflows) -> None:
     """Check that the database belongs to the namespace that `workflows` uses, and bind it if it may be bound.
 
+    Then check that this process can read what Temporal stores, and note the key that it encrypts with.
+
     Raises:
         WrongNamespace: its builds are in another one. Says what to do.
+        LostPayloadKey: PAYLOAD_KEY lacks a key that builds have used. Says what to do.
         Misconfigured: it has not been migrated, or a server does not answer.
     """
+    await _check_binding(sessions, workflows)
+    await _check_payload_keys(sessions, workflows.payload_keys)
+
+
+async def _check_payload_keys(sessions: Sessions, ours: PayloadKeys) -> None:
+    async with _readable(sessions) as tx:
+        problem = lost_key(ours, await key_rows.used_keys(tx))
+        if problem is None and ours.writes is not None:
+            await key_rows.note_key(tx, ours.writes, ours.check_values[ours.writes])
+    if problem is not None:
+        raise LostPayloadKey(problem)
+
+
+async def _check_binding(sessions: Sessions, workflows: BuildWorkflows) -> None:
     here = await workflows.namespace()
     sessions = sessions.acting(Access.everything())  # a user's builds alone would not say whose namespace it is
     async with _readable(sessions) as tx:

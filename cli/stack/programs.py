@@ -178,7 +178,7 @@ def program_environment(
     caller: Mapping[str, str], stack: Mapping[str, str], keys: RealKeys, temporary: Path
 ) -> dict[str, str]:
     """The environment of the API and the worker: the stack's, and nothing of the caller's that could cost money."""
-    passed_on = {"PATH", "CHROMIUM_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+    passed_on = {"PATH", "CHROMIUM_PATH", "PAYLOAD_KEY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
     if keys != RealKeys():
         passed_on |= {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
     environment = {name: value for name, value in caller.items() if name.upper() in passed_on}

@@ -127,7 +127,7 @@ class AnthropicProvider:
         messages = [part for message in conversation.messages for part in (b",", message)][1:]
         # One join: a long conversation is copied once.
         body = b"".join((head.encode(), *prompt, *messages, b"]}"))
-        return ModelRequest(body, betas, settings.max_tokens)
+        return ModelRequest(body, betas, settings.max_tokens, settings.model)
 
     async def stream(
         self, request: ModelRequest, on_text: OnText, on_usage: OnUsage, on_limits: OnLimits | None = None

@@ -90,6 +90,8 @@ class ModelRequest:
     betas: str = ""
     max_tokens: int = 0
     """The most output that it asks for, which says how long the answer may take."""
+    model: str = ""
+    """The model that it asks."""
 
 
 class ModelProvider(Protocol):

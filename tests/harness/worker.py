@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -246,16 +246,25 @@ def settings_of(stack: LocalStack, **changes: Any) -> Settings:
 
 @asynccontextmanager
 async def worker_harness(
-    stack: LocalStack, browser: Browser | None = None, *, namespace: str | None = None, **changes: Any
+    stack: LocalStack,
+    browser: Browser | None = None,
+    temporal: Mapping[str, str] | None = None,
+    *,
+    namespace: str | None = None,
+    **changes: Any,
 ) -> AsyncIterator[WorkerHarness]:
-    """Run a worker on a task queue of its own, with changed settings and, if given, a shared browser and a namespace.
+    """Run a worker on a task queue of its own, with changed settings and, if given, a shared browser, a namespace, and
+    the environment of another Temporal server than the stack's.
 
     Workflows run in the SDK's workflow sandbox, so that its checks happen here: production workers run without it
     (ADR 0005).
     """
     own = {"temporal_task_queue": f"test-{uuid.uuid4()}", "graceful_shutdown_seconds": 10}
     settings = settings_of(stack, **own | changes)
-    client = await connect_temporal(stack.environment | ({"TEMPORAL_NAMESPACE": namespace} if namespace else {}))
+    environment = dict(temporal or stack.environment) | ({"TEMPORAL_NAMESPACE": namespace} if namespace else {})
+    if settings.payload_key is not None:
+        environment["PAYLOAD_KEY"] = settings.payload_key.get_secret_value()
+    client = await connect_temporal(environment)
     engine = make_engine(settings.database_url)
     async with wired_worker(settings, client, browser, SandboxedWorkflowRunner()) as worker, worker:
         assert settings.anthropic_base_url is not None

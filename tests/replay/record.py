@@ -16,6 +16,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from db.migrate import migrate
 from local.stack import LocalStack
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
+from tests.workflows.encrypted_scenarios import ENCRYPTED_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
@@ -40,6 +41,7 @@ EVERY_SCENARIO = [
     *REAPER_SCENARIOS,
     *RECOVERY_SCENARIOS,
     *WEBHOOK_SCENARIOS,
+    *ENCRYPTED_SCENARIOS,
 ]
 
 _EARLIER_RUNS: dict[WorkflowExecutionStatus | None, str] = {

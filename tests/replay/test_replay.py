@@ -15,8 +15,10 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from temporalio.worker._workflow import _WorkflowWorker
 
 from cli.replay import load_history, replay_file
-from clients.temporal import DATA_CONVERTER
+from clients.temporal import DATA_CONVERTER, data_converter
+from domain.payload_keys import parse_payload_keys
 from tests.harness.wait import DEADLINE
+from tests.workflows.encrypted_scenarios import PAYLOAD_KEY, WORDS
 from workflows.build import BuildWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.prober import ProberWorkflow
@@ -44,6 +46,7 @@ REQUIRED = {
     "admitted",
     "long_in_line",
     "switched_off_midway",
+    "encrypted",
 }
 
 COMMANDS = {
@@ -69,6 +72,12 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
         self._deadlock_timeout_seconds = int(DEADLINE)
 
     monkeypatch.setattr(_WorkflowWorker, "__init__", changed)
+
+
+@pytest.fixture(autouse=True)
+def payload_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the encrypted history, too; all others are plain."""
+    monkeypatch.setenv("PAYLOAD_KEY", PAYLOAD_KEY)
 
 
 def test_the_corpus_is_there_and_named() -> None:
@@ -116,7 +125,7 @@ async def test_every_command_is_covered_by_replay_alone() -> None:
     # Without the workflow sandbox, which would load a second copy of the modules. The code is the same.
     replayer = Replayer(
         workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow, WebhookWorkflow],
-        data_converter=DATA_CONVERTER,
+        data_converter=data_converter(parse_payload_keys(PAYLOAD_KEY)),
         workflow_runner=UnsandboxedWorkflowRunner(),
     )
     measured.start()
@@ -170,3 +179,16 @@ async def test_a_build_does_not_sleep_on_into_a_day_that_has_begun() -> None:
     replayer = Replayer(workflows=[BuildWorkflow], data_converter=DATA_CONVERTER)
     with pytest.raises(workflow.NondeterminismError, match="UpsertWorkflowSearchAttributes"):
         await replayer.replay_workflow(altered)
+
+
+async def test_an_encrypted_history_shows_nothing_and_is_not_replayed_without_its_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = HISTORIES / "encrypted-build-1.json"
+    shown = b"".join(event.SerializeToString() for event in load_history(path).events)
+    assert b"binary/encrypted" in shown
+    assert b"json/plain" in shown, "its start and its wake come from clients without the key"
+    assert [word for word in WORDS if word.encode() in shown] == []
+    monkeypatch.delenv("PAYLOAD_KEY")
+    result = await replay_file(path)
+    assert not result.replays

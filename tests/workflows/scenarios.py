@@ -65,7 +65,7 @@ async def scenario_harness(
     stack: LocalStack, scenario: Scenario, browser: Browser | None = None
 ) -> AsyncIterator[WorkerHarness]:
     """Run a worker with the settings and the database that the scenario needs."""
-    database = {}
+    database: dict[str, Any] = {}
     if scenario.own_database:
         database["database_url"] = await new_database(stack)
     async with worker_harness(stack, browser, **scenario.settings, **database) as harness:

@@ -10,6 +10,7 @@ from local.stack import LocalStack
 from tests.harness.worker import WorkerHarness
 from tests.replay.record import HISTORIES
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
+from tests.workflows.encrypted_scenarios import ENCRYPTED_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
@@ -31,6 +32,7 @@ ALL = [
     *WEBHOOK_SCENARIOS,
     *RECOVERY_SCENARIOS,
     *SCENARIOS,
+    *ENCRYPTED_SCENARIOS,
 ]
 
 _THOROUGH = frozenset(
@@ -43,7 +45,7 @@ _THOROUGH = frozenset(
         *("woken_after_an_hour", "admitted", "switched_off_live", "told_to_stop", "woken_while_falling_asleep"),
         *("slept_woken_by_timer", "preview_not_opened", "fruitless", "asked_about_circle", "sandbox_lost_in_thought"),
         *("cancelled_while_away", "cancelled_without_store", "cancelled_without_database", "finished_early"),
-        *("finished_in_vain",),
+        *("finished_in_vain", "encrypted"),
         # `make test` has these as fast drills.
         *("fleet_limit", "reset_ready"),
     }

@@ -36,6 +36,7 @@ FOR_ALL = {
     "model_buckets": "what models have left",
     "sandbox_fleet": "a count of sandboxes",
     "deployment": "the namespace that the database is bound to",
+    "payload_keys": "check values of the keys that encrypt what Temporal stores",
     "formats": "versions of stored formats",
     "processes": "programs that run",
     "reaper_steps": "where the reaper is",

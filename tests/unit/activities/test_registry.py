@@ -16,6 +16,7 @@ from clients.sandbox import SandboxConfig, Sandboxes
 from clients.temporal import connect_temporal
 from clients.worker_clients import WorkerClients
 from db.session import open_sessions
+from observing.activities import COUNTS, ENDS_WAIT
 from settings import Settings
 
 
@@ -50,3 +51,7 @@ def _defined() -> list[str | None]:
 def _name(method: object) -> str | None:
     assert callable(method)
     return activity._Definition.must_from_callable(method).name
+
+
+def test_what_is_measured_exists() -> None:
+    assert {*COUNTS, *ENDS_WAIT} <= set(_defined())

@@ -13,10 +13,11 @@ ALLOWED = {
     "domain": set(),
     "clients": {"domain", "settings"},
     "db": {"domain", "settings"},
+    "observing": {"domain", "clients", "db"},
     "services": {"domain", "clients", "db"},
-    "activities": {"domain", "clients", "db", "services", "settings"},
+    "activities": {"domain", "clients", "db", "services", "settings", "observing"},
     "workflows": {"domain", "activities"},
-    "api": {"domain", "clients", "db", "services", "settings", "logs"},
+    "api": {"domain", "clients", "db", "services", "settings", "logs", "observing"},
     "local": {"domain", "settings"},
     "cli": {"domain", "clients", "db", "services", "workflows", "local", "settings"},
 }

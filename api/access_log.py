@@ -1,0 +1,68 @@
+"""Logs one line for each request, and counts it. Every log line of a request has its id."""
+
+import time
+from hashlib import sha256
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from observing import metrics
+
+_UNLOGGED = frozenset({"/healthz", "/readyz"})
+"""Probes ask every few seconds."""
+
+_OTHER = "other"
+"""The route of a request for an address that does not exist, and the method of one that HTTP does not know: what a
+client makes up must not become a label."""
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+_log = structlog.get_logger("api.access")
+
+
+class AccessLog:
+    """Needs the request's id, so it comes behind `RequestIds`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and log it once it has been answered. A live feed is logged when it ends."""
+        if scope["type"] != "http" or scope["path"] in _UNLOGGED:
+            await self._app(scope, receive, send)
+            return
+        began, status, answered = time.monotonic(), 500, None
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status, answered
+            if message["type"] == "http.response.start":
+                status, answered = message["status"], time.monotonic()
+            await send(message)
+
+        with bound_contextvars(request_id=scope["state"]["request_id"]):
+            try:
+                await self._app(scope, receive, send_and_note)
+            finally:
+                _note(scope, status, (answered or time.monotonic()) - began, time.monotonic() - began)
+
+
+def _note(scope: Scope, status: int, to_response: float, whole: float) -> None:
+    route = getattr(scope.get("route"), "path", _OTHER)
+    method = scope["method"] if scope["method"] in _METHODS else _OTHER
+    metrics.API_REQUESTS.labels(method, route, str(status)).inc()
+    metrics.API_SECONDS.labels(method, route).observe(to_response)
+    _log.info(
+        "request",
+        method=method,
+        route=route,
+        status=status,
+        ms=round(to_response * 1000, 1),
+        whole_ms=round(whole * 1000, 1),
+        user=_hash(scope["state"].get("user_id")),
+    )
+
+
+def _hash(user_id: str | None) -> str | None:
+    """A user in the log: the same one each time, and not by name."""
+    return None if user_id is None else sha256(user_id.encode()).hexdigest()[:12]

@@ -1,0 +1,125 @@
+"""What operators see of all builds."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from api.deps import Resources, ResourcesDep, TransactionDep, needs
+from api.ops_schemas import FleetBuildList, FleetBuildOut, FleetOut
+from api.paging import cursors_of
+from api.responses import problems
+from db.fleet_builds import FleetPosition, list_fleet
+from db.transaction import request_transaction
+from domain.audit import Action
+from domain.errors import InvalidInput
+from domain.fleet_filter import SORT_PATTERN, TEXT_MAX_CHARACTERS, FleetFilter, FleetOrder
+from domain.identity import Scope
+from domain.names import build_workflow_id
+from domain.status import Dependency, Status, WaitingFor
+from services.audit import record_once_an_hour
+from services.fleet import builds_of_versions, open_versions, read_fleet, read_reaper, versions_of
+
+router = APIRouter(prefix="/ops", tags=["operators"])
+
+PAGE_MAX = 500
+
+_VALUE = {"min_length": 1, "max_length": 200}
+
+
+@router.get("/fleet", summary="Read the fleet", dependencies=[needs(Scope.OPS_READ)], responses=problems(422))
+async def fleet(resources: ResourcesDep, tx: TransactionDep) -> FleetOut:
+    """How many builds there are of each status, what they spend and wait for, and what is switched off or away."""
+    versions = await open_versions(resources.fleet)
+    await record_once_an_hour(tx, Action.FLEET_READ)
+    found = await read_fleet(tx, datetime.now(UTC), versions)
+    return FleetOut.of(found, await read_reaper(resources.fleet), resources.settings.sandbox_quota)
+
+
+def fleet_filter(
+    where: Annotated[
+        str,
+        Query(
+            max_length=TEXT_MAX_CHARACTERS,
+            description="All conditions as a text such as `status=sleeping and plan=partner`, instead of the others.",
+        ),
+    ] = "",
+    status: Annotated[list[Status], Query(description="Only builds with one of these.")] = [],  # noqa: B006
+    waiting_for: Annotated[list[WaitingFor], Query(description="Only builds that need one of these.")] = [],  # noqa: B006
+    dependency: Annotated[list[Dependency], Query(description="Only builds that wait for one of these.")] = [],  # noqa: B006
+    plan: Annotated[list[Annotated[str, Query(**_VALUE)]], Query(description="Of users on one of these plans.")] = [],  # noqa: B006
+    model: Annotated[list[Annotated[str, Query(**_VALUE)]], Query(description="With one of these models.")] = [],  # noqa: B006
+    user: Annotated[list[Annotated[str, Query(**_VALUE)]], Query(description="Of one of these users.")] = [],  # noqa: B006
+    version: Annotated[
+        list[Annotated[str, Query(**_VALUE)]], Query(description="Run by workers of one of these versions.")
+    ] = [],  # noqa: B006
+    older_than_seconds: Annotated[
+        int | None, Query(ge=0, le=10**9, description="With their status for at least this long.")
+    ] = None,
+    open: Annotated[bool | None, Query(description="true: only open builds; false: only ended ones.")] = None,
+) -> FleetFilter:
+    """The filter that a request's query means."""
+    chosen = FleetFilter.of(
+        status=status,
+        waiting_for=waiting_for,
+        dependency=dependency,
+        plan=plan,
+        model=model,
+        user=user,
+        version=version,
+        older_than_seconds=older_than_seconds,
+        open=open,
+    )
+    if not where:
+        return chosen
+    if not chosen.is_empty:
+        raise InvalidInput("Name conditions either in `where` or one by one, not both.", "where")
+    return FleetFilter.parse(where)
+
+
+FilterDep = Annotated[FleetFilter, Depends(fleet_filter)]
+
+
+@router.get("/builds", summary="List all users' builds", dependencies=[needs(Scope.OPS_READ)], responses=problems(422))
+async def builds(
+    resources: ResourcesDep,
+    only: FilterDep,
+    sort: Annotated[
+        str, Query(pattern=SORT_PATTERN, description="By what they are sorted; with a minus the highest first.")
+    ] = "-created_at",
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="The number of builds at most.")] = 100,
+    cursor: Annotated[
+        str | None,
+        Query(pattern="^[A-Za-z0-9_-]{54}$", description="`next_cursor` of the previous page; left out for the first."),
+    ] = None,
+) -> FleetBuildList:
+    """The builds of all users that match, with what they wait for and what they cost."""
+    order = FleetOrder.parse(sort)
+    cursors = cursors_of(resources, f"fleet {order}")
+    after = None if cursor is None else FleetPosition(*cursors.decode_number(cursor))
+    ids = await builds_of_versions(resources.fleet, only)
+    async with request_transaction(resources.sessions) as tx:
+        await record_once_an_hour(tx, Action.FLEET_READ)
+        page = await list_fleet(tx, only, order, after=after, limit=limit, of_versions=ids)
+    versions = await versions_of(resources.fleet, [build.id for build in page.builds])
+    query = only.temporal_query()
+    return FleetBuildList(
+        builds=[
+            FleetBuildOut.of(build, versions.get(build.id), temporal_url(resources, build.id)) for build in page.builds
+        ],
+        next_cursor=None if page.next is None else cursors.encode_number(page.next.value, page.next.id),
+        total=page.total,
+        where=only.as_text(),
+        temporal_query=query.text,
+        temporal_query_left_out=list(query.left_out),
+        temporal_command=query.list_command(resources.fleet.namespace),
+    )
+
+
+def temporal_url(resources: Resources, build_id: uuid.UUID) -> str | None:
+    """The address of a build's workflow in Temporal's UI, if that has one."""
+    ui = resources.settings.temporal_ui_url
+    if ui is None:
+        return None
+    return f"{ui.rstrip('/')}/namespaces/{resources.fleet.namespace}/workflows/{build_workflow_id(build_id)}"

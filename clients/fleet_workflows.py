@@ -1,0 +1,92 @@
+"""What Temporal knows of all builds, for operators. Changes nothing."""
+
+import asyncio
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from temporalio.client import Client
+from temporalio.common import SearchAttributeKey
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.names import BUILD_WORKFLOW, REAPER_ID, WORKER_VERSION, build_of_workflow, build_workflow_id
+
+_RPC_TIMEOUT = timedelta(seconds=5)
+"""An operator waits for the answer."""
+
+_PAGE = 1000
+_IDS_IN_QUERY = 100
+
+_VERSION = SearchAttributeKey.for_keyword(WORKER_VERSION)
+
+
+@dataclass(frozen=True)
+class ReaperSchedule:
+    """The schedule that starts the reaper."""
+
+    paused: bool
+    note: str | None
+    """What was said of it when it was paused or resumed last."""
+    last_run_at: datetime | None
+
+
+class FleetWorkflows:
+    """Reads the workflows of all builds."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def namespace(self) -> str:
+        """The name of the namespace."""
+        return self._client.namespace
+
+    async def reaper(self) -> ReaperSchedule | None:
+        """Read the reaper's schedule; None if no worker has made it yet.
+
+        Raises:
+            RPCError, RuntimeError: Temporal does not answer, or refuses.
+        """
+        try:
+            handle = self._client.get_schedule_handle(REAPER_ID)
+            description = await handle.describe(rpc_timeout=_RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+        state, recent = description.schedule.state, description.info.recent_actions
+        return ReaperSchedule(state.paused, state.note or None, recent[-1].started_at if recent else None)
+
+    async def open_versions(self) -> dict[uuid.UUID, str]:
+        """By which version of the workers each open build is run. Builds of workers without versions are left out.
+
+        Raises:
+            RPCError, RuntimeError: Temporal does not answer, or refuses.
+        """
+        return await self._versions(f'ExecutionStatus = "Running" AND {WORKER_VERSION} IS NOT NULL')
+
+    async def versions_of(self, build_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+        """By which version of the workers these builds are or were run last; as `open_versions`."""
+        ids, found = list(build_ids), dict[uuid.UUID, str]()
+        pieces = [ids[start : start + _IDS_IN_QUERY] for start in range(0, len(ids), _IDS_IN_QUERY)]
+        queries = [", ".join(f'"{build_workflow_id(build_id)}"' for build_id in piece) for piece in pieces]
+        for versions in await asyncio.gather(*(self._versions(f"WorkflowId IN ({query})") for query in queries)):
+            found |= versions
+        return found
+
+    async def builds_of_versions(self, versions: Collection[str]) -> set[uuid.UUID]:
+        """The builds that workers of one of these versions run, or ran last; as `open_versions`."""
+        names = ", ".join('"' + version.replace("\\", "\\\\").replace('"', '\\"') + '"' for version in versions)
+        return set(await self._versions(f'ExecutionStatus != "ContinuedAsNew" AND {WORKER_VERSION} IN ({names})'))
+
+    async def _versions(self, query: str) -> dict[uuid.UUID, str]:
+        found: dict[uuid.UUID, str] = {}
+        listed = self._client.list_workflows(
+            f'WorkflowType = "{BUILD_WORKFLOW}" AND {query}', page_size=_PAGE, rpc_timeout=_RPC_TIMEOUT
+        )
+        async for execution in listed:
+            build_id, version = build_of_workflow(execution.id), execution.typed_search_attributes.get(_VERSION)
+            if build_id is not None and version:
+                found.setdefault(build_id, version)  # the latest run comes first
+        return found

@@ -1,0 +1,141 @@
+"""Runs a build through an API and a worker that show their metrics, and keeps all that they have shown."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from local.ports import Ports
+from local.postgres import api_database_url
+from local.stack import LocalStack
+from tests.harness.wait import DEADLINE, wait_until
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "a-token-for-observed-runs"
+
+
+@dataclass
+class ObservedProgram:
+    """A program in a process of its own, with its port for metrics."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    metrics_url: str
+    log: Path
+
+    async def scrape(self) -> str:
+        """Its metrics, in Prometheus's text format."""
+        async with httpx2.AsyncClient(timeout=DEADLINE, trust_env=False) as http:
+            return (await http.get(f"{self.metrics_url}/metrics")).raise_for_status().text
+
+    async def is_ready(self) -> bool:
+        """Whether it answers that it is ready."""
+        assert self.process.returncode is None, self.log.read_text()
+        async with httpx2.AsyncClient(timeout=DEADLINE, trust_env=False) as http:
+            with suppress(httpx2.TransportError):
+                return (await http.get(f"{self.metrics_url}/readyz")).status_code == 200
+        return False
+
+    async def stop(self) -> int:
+        """Stop it as a supervisor does; returns its exit code."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+        return await asyncio.wait_for(self.process.wait(), DEADLINE)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of its log."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@dataclass
+class ObservedStack:
+    """An API and a worker on the embedded stack."""
+
+    api: ObservedProgram
+    worker: ObservedProgram
+    api_url: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx2.AsyncClient]:
+        """A client of the API, as the founder."""
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx2.AsyncClient(
+            base_url=f"{self.api_url}/v1", headers=headers, timeout=DEADLINE, trust_env=False
+        ) as http:
+            yield http
+
+    async def build(self, brief: dict[str, Any], until: tuple[str, ...] = ("ready", "failed")) -> dict[str, Any]:
+        """Start a build of a new project; returns it once it has one of the statuses, with the id of its request."""
+        async with self.client() as http:
+            project = (await http.post("/projects", json={"brief": brief})).raise_for_status().json()
+            answer = (
+                await http.post(f"/projects/{project['id']}/builds", json={"goal": "Build the first version."})
+            ).raise_for_status()
+            build: dict[str, Any] = answer.json()
+
+            async def has_come_there() -> bool:
+                build.update((await http.get(f"/builds/{build['id']}")).raise_for_status().json())
+                return build["status"] in until
+
+            await wait_until(has_come_there, look_seconds=0.2)
+            return build | {"request_id": answer.headers["X-Request-Id"]}
+
+
+@asynccontextmanager
+async def observed_stack(
+    stack: LocalStack, directory: Path, task_queue: str, **environment: str
+) -> AsyncIterator[ObservedStack]:
+    """Run an API and a worker whose metrics anyone on this machine may read. Both are ready."""
+    ports = Ports()
+    api_port = ports.choose(set())
+    shared = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(directory),
+        **stack.environment,
+        "TEMPORAL_TASK_QUEUE": task_queue,
+        "GRACEFUL_SHUTDOWN_SECONDS": "1",
+        **environment,
+    }
+    own = {
+        "api": {
+            "DATABASE_URL": api_database_url(stack.environment["DATABASE_URL"]),
+            "API_TOKEN": TOKEN,
+            "PUBLIC_URL": f"http://127.0.0.1:{api_port}",
+        },
+        "worker": {},
+    }
+    arguments = {"api": ["-m", "api", "--port", str(api_port)], "worker": ["-m", "worker"]}
+    programs: dict[str, ObservedProgram] = {}
+    async with AsyncExitStack() as closing:
+        closing.callback(ports.release)
+        for name in own:
+            address = f"127.0.0.1:{ports.choose(set())}"
+            log = directory / f"{name}.log"
+            with log.open("wb") as file:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *arguments[name],
+                    cwd=ROOT,
+                    env={**shared, **own[name], "METRICS_ADDRESS": address},
+                    stderr=file,
+                )
+            programs[name] = ObservedProgram(name, process, f"http://{address}", log)
+            closing.push_async_callback(_kill, process)
+        for program in programs.values():
+            await wait_until(program.is_ready, look_seconds=0.2)
+        yield ObservedStack(programs["api"], programs["worker"], f"http://127.0.0.1:{api_port}", shared)
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()

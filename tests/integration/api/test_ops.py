@@ -1,0 +1,204 @@
+"""What operators see of all builds, and that no one else finds anything there."""
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import func, select, update
+
+from db.models import AuditEntry, Turn
+from db.transaction import transaction
+from domain.audit import Action
+from domain.names import build_workflow_id
+from local.stack import LocalStack
+from tests.harness.api_server import (
+    AS_OPERATOR,
+    OPERATORS,
+    RunningApi,
+    as_user,
+    new_database,
+    running_api,
+    settings_for,
+)
+from tests.harness.fleet import fill_fleet
+from tests.harness.wait import wait_until
+
+BUILDS = 40
+
+
+@pytest.fixture(scope="module")
+async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
+    settings = settings_for(
+        await new_database(stack),
+        stack.environment,
+        api_operator_token=SecretStr(OPERATORS),
+        temporal_ui_url="http://temporal.example.com",
+        sandbox_quota=7,
+    )
+    async with running_api(settings, stack.environment) as running:
+        await fill_fleet(running.sessions, BUILDS)
+        yield running
+
+
+async def ask(api: RunningApi, path: str, **query: Any) -> dict[str, Any]:
+    answer = await api.http.get(f"/v1/ops/{path}", params=query, headers=AS_OPERATOR)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def sign_in(api: RunningApi, user: str) -> dict[str, str]:
+    """Sign a browser in as a founder, and return the headers of its requests."""
+    link = await api.http.post("/v1/sign-in-links", json={}, headers=as_user(user))
+    code = link.json()["url"].partition("#code=")[2]
+    answer = await api.http.post("/v1/sign-ins", json={"code": code}, headers={"Sec-Fetch-Site": "same-origin"})
+    assert answer.status_code == 201, answer.text
+    cookie = answer.headers["set-cookie"].partition(";")[0]
+    api.http.cookies.clear()
+    return {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}
+
+
+async def test_founders_find_nothing(api: RunningApi) -> None:
+    """By key, by sign-in, and by the API's own token: the answer is that of an address that does not exist."""
+    description = (await api.http.get("/openapi.json")).json()
+    operations = [
+        (method.upper(), path)
+        for path, methods in description["paths"].items()
+        if path.startswith("/v1/ops/")
+        for method in methods
+    ]
+    assert len(operations) >= 3
+    for headers in (as_user("fleet-1"), await sign_in(api, "fleet-2"), {}):
+        for method, path in operations:
+            where = path.replace("{build_id}", str(uuid.uuid4())).replace("{run_id}", str(uuid.uuid4()))
+            where = where.replace("{name}", "fleet_day")
+            body: dict[str, Any] | None = None if method in ("GET", "DELETE") else {}
+            request = api.http.build_request(method, where, json=body, headers=headers)
+            if "Cookie" in headers:
+                del request.headers["Authorization"]
+            answer = await api.http.send(request)
+            assert answer.status_code == 404, f"{method} {path}: {answer.text}"
+            nothing = {"type": "urn:cofounder:problem:not-found", "title": "Not found", "status": 404}
+            assert answer.json() == nothing | {"detail": f"There is nothing at {where}."}
+
+
+async def test_fleet(api: RunningApi) -> None:
+    fleet = await ask(api, "fleet")
+    counts = {(each["status"], each["waiting_for"] or each["dependency"]): each["count"] for each in fleet["builds"]}
+    assert counts[("sleeping", None)] == BUILDS // 2
+    assert counts[("waiting", "model")] + counts[("waiting", "sandbox")] == BUILDS // 10
+    assert counts[("needs_input", "operator")] == BUILDS // 20
+    assert sum(counts.values()) == BUILDS, "builds that ended before today are left out"
+    spend = fleet["spend_today"]
+    assert spend["spent_microdollars"] == sum(each["spent_microdollars"] for each in spend["by_plan"]) > 0
+    assert spend["spent_microdollars"] == sum(each["spent_microdollars"] for each in spend["by_model"])
+    assert {each["key"] for each in spend["by_plan"]} == {"bootstrapper", "partner"}
+    assert fleet["turns_last_minute"] == 0
+    assert fleet["permits"][0] == {"kind": "all", "used": 0, "quota": 7, "queued": 0}
+    assert {each["name"]: each["builds"] for each in fleet["dependencies"]}["model"] == counts[("waiting", "model")]
+
+
+async def test_turns_of_the_last_minute_are_counted(api: RunningApi) -> None:
+    working = (await ask(api, "builds", status="code", limit=1))["builds"][0]["id"]
+    async with transaction(api.sessions) as tx:
+        now = update(Turn).where(Turn.build_id == uuid.UUID(working), Turn.number > 1).values(answered_at=func.now())
+        await tx.session.execute(now)
+    assert (await ask(api, "fleet"))["turns_last_minute"] == 2
+
+
+async def test_list_is_filtered_and_paged(api: RunningApi) -> None:
+    whole = await ask(api, "builds", limit=500)
+    assert whole["total"] == len(whole["builds"]) == BUILDS * 2
+    assert whole["next_cursor"] is None
+
+    listed = await ask(api, "builds", status="sleeping", plan="partner")
+    assert listed["total"] == len(listed["builds"]) > 0
+    assert {(each["status"], each["plan"]) for each in listed["builds"]} == {("sleeping", "partner")}
+    assert listed["where"] == "status=sleeping and plan=partner"
+    assert 'BuildStatus = "sleeping" AND BuildPlan = "partner"' in listed["temporal_query"]
+    assert listed["temporal_command"].startswith("temporal workflow list --namespace default --query ")
+    assert await ask(api, "builds", where=listed["where"]) == listed
+
+    first = listed["builds"][0]
+    assert first["temporal_url"] == (
+        f"http://temporal.example.com/namespaces/default/workflows/{build_workflow_id(first['id'])}"
+    )
+    assert first["turn"] == 3
+    assert first["spent_microdollars"] == 3006
+    assert first["last_event_at"] is not None
+
+
+@pytest.mark.parametrize("sort", ["-created_at", "since", "-spent", "turn", "wakes_at", "-last_event_at"])
+async def test_pages_have_every_build_once(api: RunningApi, sort: str) -> None:
+    query: dict[str, Any] = {"open": "true", "sort": sort, "limit": 7}
+    whole = await ask(api, "builds", open="true", sort=sort, limit=500)
+    ids: list[str] = []
+    page = await ask(api, "builds", **query)
+    while True:
+        ids += [each["id"] for each in page["builds"]]
+        if page["next_cursor"] is None:
+            break
+        page = await ask(api, "builds", **query, cursor=page["next_cursor"])
+    assert ids == [each["id"] for each in whole["builds"]]
+    assert len(set(ids)) == BUILDS
+
+
+async def test_cursor_of_another_order_is_refused(api: RunningApi) -> None:
+    page = await ask(api, "builds", limit=1)
+    query = {"sort": "turn", "cursor": page["next_cursor"]}
+    answer = await api.http.get("/v1/ops/builds", params=query, headers=AS_OPERATOR)
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"where": "status=asleep"}, "status"),
+        ({"where": "colour=red"}, "where"),
+        ({"where": "open=true", "open": "true"}, "where"),
+        ({"status": "asleep"}, "status"),
+        ({"sort": "beauty"}, "sort"),
+    ],
+)
+async def test_wrong_filters_are_explained(api: RunningApi, query: dict[str, str], field: str) -> None:
+    answer = await api.http.get("/v1/ops/builds", params=query, headers=AS_OPERATOR)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["field"].startswith(field)
+
+
+async def test_age_and_closed_builds(api: RunningApi) -> None:
+    ended = await ask(api, "builds", open="false")
+    assert ended["total"] == BUILDS
+    assert {each["status"] for each in ended["builds"]} == {"failed"}
+    old = await ask(api, "builds", where="status=failed and older_than_seconds=86400")
+    assert old["total"] == BUILDS
+    assert old["temporal_query_left_out"] == ["older_than_seconds"]
+    assert (await ask(api, "builds", where="open=true and older_than_seconds=86400"))["total"] == 0
+
+
+async def test_temporal_takes_the_query(stack: LocalStack) -> None:
+    """The query that is shown finds the workflow of the build that the filter matches."""
+    settings = settings_for(await new_database(stack), stack.environment, api_operator_token=SecretStr(OPERATORS))
+    async with running_api(settings, stack.environment) as api:
+        build = await api.build()
+        for where in ("open=true and status=queued", "user=founder", "plan=bootstrapper and user=founder,bob"):
+            listed = await ask(api, "builds", where=where)
+            assert [each["id"] for each in listed["builds"]] == [build]
+            query = f'WorkflowId = "{build_workflow_id(build)}" AND {listed["temporal_query"]}'
+
+            async def finds_it(query: str = query) -> bool:
+                return [each.id async for each in api.temporal.list_workflows(query)] == [build_workflow_id(build)]
+
+            await wait_until(finds_it)
+        assert (await ask(api, "builds", version="main:v1"))["builds"] == []
+        await api.temporal.get_workflow_handle(build_workflow_id(build)).terminate()
+
+
+async def test_reading_is_recorded_once_an_hour(api: RunningApi) -> None:
+    for _ in range(2):
+        await ask(api, "builds")
+        await ask(api, "fleet")
+    async with transaction(api.sessions) as tx:
+        entries = await tx.session.scalars(select(AuditEntry).where(AuditEntry.action == Action.FLEET_READ))
+        assert [(each.actor, each.how) for each in entries] == [("operator", "operator_token")]

@@ -1,0 +1,67 @@
+"""With a key, Temporal stores nothing of a build in plain text, and no process works without that key."""
+
+import base64
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.main import check_servers
+from clients.browser import Browser
+from clients.build_workflows import BuildWorkflows
+from clients.temporal import connect_temporal
+from db.payload_keys import retire_key
+from db.session import Sessions, open_sessions
+from db.transaction import transaction
+from domain.errors import LostPayloadKey
+from local.stack import LocalStack
+from services.deployment import check_deployment
+from tests.harness.api_server import new_database, settings_for
+from tests.harness.worker import worker_harness
+from tests.workflows.encrypted_scenarios import PAYLOAD_KEY, WORDS, encrypted
+
+ANOTHER = f"tests:{base64.b64encode(b'x' * 32).decode()}"
+NEXT = f"next:{base64.b64encode(b'n' * 32).decode()}"
+
+
+@pytest.fixture
+async def sessions(stack: LocalStack) -> AsyncIterator[Sessions]:
+    async with open_sessions(await new_database(stack)) as opened:
+        yield opened
+
+
+async def _check(stack: LocalStack, sessions: Sessions, key: str | None) -> None:
+    environment = stack.environment | ({} if key is None else {"PAYLOAD_KEY": key})
+    await check_deployment(sessions, BuildWorkflows(await connect_temporal(environment), "a-queue-without-workers"))
+
+
+async def test_a_lost_or_wrong_key_is_refused_at_the_start(stack: LocalStack, sessions: Sessions) -> None:
+    await _check(stack, sessions, f"plain,{PAYLOAD_KEY}")
+    await _check(stack, sessions, None)  # nothing has been written with the key yet
+    await _check(stack, sessions, PAYLOAD_KEY)
+    with pytest.raises(LostPayloadKey, match="the key tests, which PAYLOAD_KEY does not have"):
+        await _check(stack, sessions, None)
+    with pytest.raises(LostPayloadKey, match="another one than the key tests"):
+        await _check(stack, sessions, ANOTHER)
+    settings = settings_for(sessions.statements.url.render_as_string(hide_password=False), stack.environment)
+    with pytest.raises(LostPayloadKey):
+        await check_servers(settings, stack.environment)
+    await _check(stack, sessions, f"{NEXT},{PAYLOAD_KEY}")
+    await _check(stack, sessions, f"plain,{NEXT},{PAYLOAD_KEY}")
+    async with transaction(sessions) as tx:
+        assert await retire_key(tx, "tests")
+        assert not await retire_key(tx, "tests")
+    await _check(stack, sessions, NEXT)
+
+
+@pytest.mark.thorough
+async def test_no_word_is_in_the_files_of_temporals_server(stack: LocalStack, browser: Browser, tmp_path: Path) -> None:
+    async with LocalStack(tmp_path / "temporal", parts=["temporal"], temporal_ui=False) as apart:
+        environment = {**stack.environment, "TEMPORAL_ADDRESS": apart.environment["TEMPORAL_ADDRESS"]}
+        settings: dict[str, Any] = {"database_url": await new_database(stack), "gate_attempts": 1}
+        async with worker_harness(stack, browser, environment, payload_key=PAYLOAD_KEY, **settings) as harness:
+            [build] = await encrypted(harness)
+    files = [path.read_bytes() for path in (tmp_path / "temporal").rglob("*") if path.is_file()]
+    assert any(build.workflow_id.encode() in content for content in files)
+    assert [word for word in WORDS if any(word.encode() in content for content in files)] == []
