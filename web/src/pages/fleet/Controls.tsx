@@ -27,10 +27,12 @@ export function Controls() {
     <>
       <h1>{text.title}</h1>
       <div className={style.cards}>
-        <Switches canAct={canAct} />
-        <Limits canAct={canAct} />
+        <div className={style.stack}>
+          <Switches canAct={canAct} />
+          <Limits canAct={canAct} />
+          <Reaper canAct={canAct} />
+        </div>
         <Dependencies />
-        <Reaper canAct={canAct} />
       </div>
       <Checks />
       <Audit />

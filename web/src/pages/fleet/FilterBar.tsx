@@ -18,6 +18,8 @@ interface Props {
 /** What of the builds is shown. Each change is in the address at once. */
 export function FilterBar({ filter, fleet, onChange }: Props) {
   const text = words.filter;
+  // On a narrow screen the filter is folded until it is asked for.
+  const [isOpen, setOpen] = useState(false);
   const plans = fleet?.spend_today.by_plan.map(({ key }) => key) ?? [];
   const models = fleet?.spend_today.by_model.map(({ key }) => key) ?? [];
   const versions = [...new Set(fleet?.builds.flatMap(({ version }) => version ?? []))];
@@ -30,72 +32,81 @@ export function FilterBar({ filter, fleet, onChange }: Props) {
     (filter.lists[list] ?? []).map((value) => `${list} ${value}`),
   );
   return (
-    <div className={style.filters} role="search" aria-label={text.title}>
-      <Choice
-        label={text.shown}
-        value={filter.shown}
-        options={[
-          ["open", text.shownOpen],
-          ["ended", text.shownEnded],
-          ["all", text.shownAll],
-        ]}
-        onChange={(shown) => onChange({ ...filter, shown: shown as Filter["shown"] })}
-      />
-      <Choice
-        label={text.status}
-        value={joined(filter.lists.status)}
-        options={[
-          ["", text.any],
-          ...Object.entries({ ...words.statuses.word, needs_input: words.statuses.needsInput }),
-        ]}
-        several={filter.lists.status}
-        onChange={(status) => onChange(withList(filter, "status", status === "" ? [] : [status]))}
-      />
-      <Choice
-        label={text.waitingFor}
-        value={joined(waitsFor)}
-        options={[["", text.any], ...people, ...services]}
-        several={waitsFor}
-        onChange={(value) => {
-          const none = withList(withList(filter, "waiting_for", []), "dependency", []);
-          const [list, chosen] = value.split(" ");
-          onChange(chosen === undefined ? none : withList(none, list as "waiting_for" | "dependency", [chosen]));
-        }}
-      />
-      <Typed
-        label={text.user}
-        values={filter.lists.user}
-        onChange={(user) => onChange(withList(filter, "user", user), true)}
-      />
-      <Typed
-        label={text.plan}
-        values={filter.lists.plan}
-        known={plans}
-        onChange={(plan) => onChange(withList(filter, "plan", plan), true)}
-      />
-      <Typed
-        label={text.model}
-        values={filter.lists.model}
-        known={models}
-        onChange={(model) => onChange(withList(filter, "model", model), true)}
-      />
-      <Typed
-        label={text.version}
-        values={filter.lists.version}
-        known={versions}
-        onChange={(version) => onChange(withList(filter, "version", version), true)}
-      />
-      <Choice
-        label={text.older}
-        value={filter.olderThanSeconds === undefined ? "" : String(filter.olderThanSeconds)}
-        options={[["", text.olderAny], ...Object.entries(text.olderThan)]}
-        onChange={(seconds) => onChange({ ...filter, olderThanSeconds: seconds === "" ? undefined : Number(seconds) })}
-      />
-      {!showsTheSame(filter, readFilter("")) && (
-        <Button kind="quiet" onClick={() => onChange({ ...readFilter(""), sort: filter.sort })}>
-          <Icon name="cross" /> {text.clear}
+    <div role="search" aria-label={text.title}>
+      <div className={style.narrowOnly}>
+        <Button aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
+          {text.title}
         </Button>
-      )}
+      </div>
+      <div className={`${style.filters} ${isOpen ? "" : style.folded}`}>
+        <Choice
+          label={text.shown}
+          value={filter.shown}
+          options={[
+            ["open", text.shownOpen],
+            ["ended", text.shownEnded],
+            ["all", text.shownAll],
+          ]}
+          onChange={(shown) => onChange({ ...filter, shown: shown as Filter["shown"] })}
+        />
+        <Choice
+          label={text.status}
+          value={joined(filter.lists.status)}
+          options={[
+            ["", text.any],
+            ...Object.entries({ ...words.statuses.word, needs_input: words.statuses.needsInput }),
+          ]}
+          several={filter.lists.status}
+          onChange={(status) => onChange(withList(filter, "status", status === "" ? [] : [status]))}
+        />
+        <Choice
+          label={text.waitingFor}
+          value={joined(waitsFor)}
+          options={[["", text.any], ...people, ...services]}
+          several={waitsFor}
+          onChange={(value) => {
+            const none = withList(withList(filter, "waiting_for", []), "dependency", []);
+            const [list, chosen] = value.split(" ");
+            onChange(chosen === undefined ? none : withList(none, list as "waiting_for" | "dependency", [chosen]));
+          }}
+        />
+        <Typed
+          label={text.user}
+          values={filter.lists.user}
+          onChange={(user) => onChange(withList(filter, "user", user), true)}
+        />
+        <Typed
+          label={text.plan}
+          values={filter.lists.plan}
+          known={plans}
+          onChange={(plan) => onChange(withList(filter, "plan", plan), true)}
+        />
+        <Typed
+          label={text.model}
+          values={filter.lists.model}
+          known={models}
+          onChange={(model) => onChange(withList(filter, "model", model), true)}
+        />
+        <Typed
+          label={text.version}
+          values={filter.lists.version}
+          known={versions}
+          onChange={(version) => onChange(withList(filter, "version", version), true)}
+        />
+        <Choice
+          label={text.older}
+          value={filter.olderThanSeconds === undefined ? "" : String(filter.olderThanSeconds)}
+          options={[["", text.olderAny], ...Object.entries(text.olderThan)]}
+          onChange={(seconds) =>
+            onChange({ ...filter, olderThanSeconds: seconds === "" ? undefined : Number(seconds) })
+          }
+        />
+        {!showsTheSame(filter, readFilter("")) && (
+          <Button kind="quiet" onClick={() => onChange({ ...readFilter(""), sort: filter.sort })}>
+            <Icon name="cross" /> {text.clear}
+          </Button>
+        )}
+      </div>
     </div>
   );
 }
