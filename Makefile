@@ -1,6 +1,6 @@
 # The commands for everyday work. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check web web-check quick replay histories chaos fuzz drills long products bench setup clean
+.PHONY: help demo test check web web-check quick replay histories chaos soak fuzz drills long products shapes audit bench setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -70,6 +70,10 @@ chaos: ## set up, then inject random faults while builds run: SECONDS=600, SEED=
 	@$(TIDY) $(CLEAN) $(BIN)/python -m tests.faults.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) \
 		--runs $(or $(RUNS),1) $(ARGS)
 
+soak: ## set up, then let builds, people, deployments and faults go on together, and draw what grows: SECONDS=3600, SEED=1
+	@REAL= $(PYTHON) scripts/setup --system
+	@$(TIDY) $(CLEAN) $(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),3600) --seed $(or $(SEED),1) $(ARGS)
+
 fuzz: ## set up, then run builds with a hostile model: BUILDS=200, SEED=1
 	@REAL= $(PYTHON) scripts/setup --system
 	@$(TIDY) $(CLEAN) $(BIN)/python -m tests.faults.fuzz --builds $(or $(BUILDS),200) --seed $(or $(SEED),1) $(ARGS)
@@ -89,6 +93,28 @@ MIRRORS := SANDBOX_PRIVATE_HOSTS SANDBOX_PIP_INDEX_URL SANDBOX_NPM_REGISTRY SAND
 products: ## set up, then build real products with real installs, and print a table of seconds: ARGS="fastapi django"
 	@REAL= $(PYTHON) scripts/setup --system --node
 	@$(TIDY) $(CLEAN) $(foreach name,$(MIRRORS),$${$(name):+$(name)="$$$(name)"}) $(BIN)/python -m tests.products $(ARGS)
+
+# In environments of their own: Kubernetes's schemas are a hundred megabytes.
+UV := $(or $(wildcard .cofounder/tools/uv/bin/uv),uv)
+APART := UV_PROJECT_ENVIRONMENT=.cofounder/tools/apart UV_PYTHON_DOWNLOADS=never $(UV)
+
+shapes: setup ## validate the manifests for Kubernetes strictly, and the units of systemd
+	@command -v kubectl kustomize >/dev/null || { echo "Install kubectl or kustomize." >&2; exit 1; }
+	@command -v systemd-analyze >/dev/null || { echo "Install systemd." >&2; exit 1; }
+	@$(APART) sync --quiet --locked --group shapes
+	@$(TIDY) $(CLEAN) .cofounder/tools/apart/bin/python -m pytest -n 0 \
+		tests/unit/repository/test_kubernetes.py tests/unit/repository/test_systemd.py $(ARGS)
+
+audit: setup ## write bills of materials into .cofounder/sbom, and look for known vulnerabilities (asks pypi.org and npm)
+	@mkdir -p .cofounder/sbom
+	@$(UV) export --quiet --locked --no-dev --format cyclonedx1.5 --output-file .cofounder/sbom/python.cdx.json >/dev/null
+	@$(UV) export --quiet --locked --no-dev --no-emit-project --format requirements.txt \
+		--output-file .cofounder/sbom/requirements.txt >/dev/null
+	@$(PYTHON) scripts/setup --node
+	@cd web && npm sbom --package-lock-only --omit dev --sbom-format cyclonedx > ../.cofounder/sbom/web.cdx.json
+	@$(APART) run --quiet --locked --only-group audit pip-audit --strict --require-hashes --disable-pip \
+		-r .cofounder/sbom/requirements.txt
+	@cd web && npm audit --omit dev
 
 bench: ## set up, then run benchmarks: JSON=figures.json, ARGS="--small", ARGS="turns --turns 25,100", ARGS=--help
 	@$(PYTHON) scripts/setup --system

@@ -242,6 +242,9 @@ Origin = Annotated[HttpUrl, AfterValidator(_origin)]
 PreviewUrl = Annotated[str, AfterValidator(_preview_url)]
 """The origins of previews, with `*` in the place of a build's id: in lower case, without the usual port."""
 
+DeploymentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+"""The name of a deployment. Temporal puts a dot or a colon between it and a version."""
+
 PackageIndexUrl = Annotated[SecretStr, AfterValidator(_package_index_url), HoldsSecrets(_url_secrets)]
 """The URL of an index of packages. Only a password or token in it is blanked in texts."""
 
@@ -287,6 +290,28 @@ class Settings(BuildSettings, BaseSettings):
     )
     temporal_task_queue: str = Field(
         default="cofounder", description="Temporal task queue of workflows and activities."
+    )
+    database_connections: int | None = Field(
+        default=None,
+        ge=2,
+        description="Connections to the database that this process opens at most. Unset: 40 for a worker, 20 for an "
+        "API. All processes together must stay below max_connections of PostgreSQL, or of the pooler in front of it; "
+        "`cofounder doctor` adds them up.",
+    )
+    max_activities: int = Field(
+        default=100,
+        ge=1,
+        description="Activities that a worker runs at once. A build that works takes one, most of the time to wait for "
+        "a model or a sandbox.",
+    )
+
+    temporal_deployment_name: DeploymentName = Field(
+        default="cofounder", description="Name of the workers' deployment in Temporal, with TEMPORAL_WORKER_BUILD_ID."
+    )
+    temporal_worker_build_id: str | None = Field(
+        default=None,
+        description="Version of this worker, such as the image's tag: a build keeps to one until it may move to "
+        "another. Unset: workers have no version.",
     )
 
     s3_endpoint_url: HttpUrl | None = Field(default=None, description="URL of the S3 server; unset means AWS.")

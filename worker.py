@@ -15,7 +15,8 @@ from datetime import timedelta
 
 import structlog
 from temporalio.client import Client
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig, WorkflowRunner
 
 from activities.registry import all_activities
 from activities.runtime.shutdown import Shutdown
@@ -24,7 +25,7 @@ from clients.cancellation import cancel_and_wait
 from clients.search_attributes import register_search_attributes
 from clients.temporal import connect_temporal, schedule_prober, schedule_reaper
 from clients.worker_clients import WorkerClients, open_worker_clients
-from db.session import WORKER_POOL, Sessions, open_sessions
+from db.session import WORKER_POOL, Sessions, open_sessions, pool_of
 from domain.errors import CofounderError, WrongVersion
 from logs import configure_logs
 from observing.activities import ActivityLogs, ActivityMetrics
@@ -75,7 +76,7 @@ async def wired_worker(
     Raises:
         Misconfigured: a server is missing or wrong; the message says which one, and what to do.
     """
-    async with open_sessions(settings.database_url, WORKER_POOL) as sessions:
+    async with open_sessions(settings.database_url, pool_of(settings.database_connections, WORKER_POOL)) as sessions:
         await check_formats(sessions)
         await check_plans(sessions, settings.model_prices)
         async with open_worker_clients(settings, client, browser) as clients:
@@ -93,8 +94,10 @@ async def wired_worker(
                 workflows=WORKFLOWS,
                 workflow_runner=runner or UnsandboxedWorkflowRunner(),
                 max_concurrent_workflow_tasks=WORKFLOW_TASKS,
+                max_concurrent_activities=settings.max_activities,
                 activities=all_activities(settings, sessions, clients),
                 interceptors=[ActivityLogs(), *([ActivityMetrics()] if is_measured else []), shutdown or Shutdown()],
+                deployment_config=_deployment_of(settings),
                 graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
             )
             try:
@@ -102,6 +105,18 @@ async def wired_worker(
                     yield worker
             finally:
                 await cancel_and_wait(outbox)
+
+
+def _deployment_of(settings: Settings) -> WorkerDeploymentConfig | None:
+    """The worker's version; None if workers have none.
+
+    Each run of a workflow keeps to the version that it began with. This is not part of the workflows' definitions: a
+    worker without a version must not say it.
+    """
+    if settings.temporal_worker_build_id is None:
+        return None
+    version = WorkerDeploymentVersion(settings.temporal_deployment_name, settings.temporal_worker_build_id)
+    return WorkerDeploymentConfig(version, True, default_versioning_behavior=VersioningBehavior.PINNED)
 
 
 @asynccontextmanager
@@ -178,7 +193,9 @@ async def _present(settings: Settings, stopping: asyncio.Event) -> AsyncIterator
         stopping.set()
 
     async with open_sessions(settings.database_url, pool_size=1) as sessions:
-        keeping = asyncio.create_task(Presence(sessions, "worker").keep(stop))
+        keeping = asyncio.create_task(
+            Presence(sessions, "worker", 2 * pool_of(settings.database_connections, WORKER_POOL)).keep(stop)
+        )
         try:
             yield problems
         finally:

@@ -28,7 +28,7 @@ from clients.object_store import ObjectStore, store_config
 from clients.oidc.provider import IdentityProvider, IdentityProviders
 from clients.sandbox import Sandboxes, sandbox_config
 from clients.temporal import connect_temporal, temporal_config
-from db.session import Access, make_engine, make_sessions, open_sessions
+from db.session import API_POOL, Access, make_engine, make_sessions, open_sessions, pool_of
 from domain.errors import LostPayloadKey, Misconfigured, NoRowSecurity, WrongNamespace, WrongVersion
 from domain.preview_address import is_related
 from services.deployment import check_deployment
@@ -51,7 +51,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
     Args:
         environment: where Temporal is; the process's environment by default.
     """
-    engine = make_engine(settings.database_url)
+    engine = make_engine(settings.database_url, pool_of(settings.database_connections, API_POOL))
     try:
         client = await connect_temporal(environment, lazy=True)
         sessions = make_sessions(engine)

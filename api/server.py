@@ -18,6 +18,7 @@ from api.gateway.proxy import Lost, Proxy
 from api.gateway.tunnel import Tunnel
 from api.protocol import Protocol
 from clients.cancellation import cancel_and_wait
+from db.session import API_POOL, pool_of
 from domain.errors import WrongVersion
 from observing.health import health_port
 from services.presence import Presence
@@ -54,9 +55,10 @@ class Server(uvicorn.Server):
         """Start as uvicorn does, then announce this process."""
         await super().startup(sockets)
         if self.started:
-            address = self._app.state.resources.settings.metrics_address
-            await self._closing.enter_async_context(health_port(address))
-            presence = Presence(self._app.state.resources.sessions, "api")
+            resources = self._app.state.resources
+            await self._closing.enter_async_context(health_port(resources.settings.metrics_address))
+            pool = pool_of(resources.settings.database_connections, API_POOL)
+            presence = Presence(resources.sessions, "api", 2 * pool)
             self._keeping = asyncio.create_task(presence.keep(self._stop))
 
     async def _admit(self, scope: Scope) -> tuple[Proxy, Route, Lost]:

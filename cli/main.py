@@ -13,6 +13,7 @@ from cli.commands import (
     build,
     cancel,
     demo,
+    deploy,
     diff,
     doctor,
     download,
@@ -54,7 +55,7 @@ from local.cli import local_app
 from local.errors import StackError
 
 # In the order of the help. `projects`, `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `secrets`, `switch`, `limits`,
-# `payload-keys` and `local` are groups.
+# `deploy`, `payload-keys` and `local` are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
@@ -98,6 +99,7 @@ app.add_typer(users.app, name="users")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(switch.app, name="switch")
 app.add_typer(limits.app, name="limits")
+app.add_typer(deploy.app, name="deploy")
 app.add_typer(payload_keys.app, name="payload-keys")
 app.add_typer(local_app, name="local")
 

@@ -52,6 +52,7 @@ from domain.names import (
     RECOVERED,
     RESTORE,
     SETTINGS,
+    UPGRADE,
     WAKE,
     WEBHOOK_WORKFLOW,
     build_of_workflow,
@@ -69,6 +70,7 @@ from domain.payloads import (
 from domain.recovery_plan import WorkflowRecord
 from domain.status import Status
 from domain.verdicts import WorkflowFate
+from domain.versions import UNVERSIONED
 
 _RPC_TIMEOUT = timedelta(seconds=10)
 """Short, because a person waits for the answer. The reaper repeats a request that did not get through."""
@@ -93,6 +95,9 @@ _ENDED = "'Completed', 'Failed', 'Canceled', 'Terminated', 'TimedOut'"
 
 _LIST_TIMEOUT = timedelta(seconds=30)
 """For one page of a listing, which no person waits for."""
+
+_VERSION = SearchAttributeKey.for_keyword("TemporalWorkerDeploymentVersion")
+"""Set by Temporal, as `deployment:version`."""
 
 _PAGE = 1000
 """Workflows in one answer of a listing; the most that Temporal gives."""
@@ -124,6 +129,15 @@ class WorkflowLabels:
     project_id: str
     summary: str
     started_at: datetime
+
+
+@dataclass(frozen=True)
+class VersionedWorkflow:
+    """An open workflow, and the version of the workers that it keeps to."""
+
+    id: str
+    kind: str
+    version: str
 
 
 class BuildWorkflows:
@@ -432,6 +446,59 @@ class BuildWorkflows:
                     ids.add(build_id)
         return ids
 
+    async def versions(self, kind: str = BUILD_WORKFLOW) -> dict[uuid.UUID, str]:
+        """The version of the workers that each open build or preview keeps to: a call for each thousand of them.
+
+        It is `unversioned` if workers have none. One that was started or continued as new just now may be missing.
+
+        Args:
+            kind: the workflow type.
+
+        Raises:
+            RPCError: Temporal does not answer, or refuses.
+        """
+        query = f"WorkflowType = '{kind}' AND ExecutionStatus = 'Running'"
+        found: dict[uuid.UUID, str] = {}
+        async for execution in self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_LIST_TIMEOUT):
+            if (build_id := build_of_workflow(execution.id)) is not None:
+                found[build_id] = version_of(execution)
+        return found
+
+    async def elsewhere(self, version: str) -> list[VersionedWorkflow]:
+        """List the open workflows that keep to another version than this one: a call for each thousand of all.
+
+        Raises:
+            RPCError: Temporal does not answer, or refuses.
+        """
+        kinds = f"'{BUILD_WORKFLOW}', '{PREVIEW_WORKFLOW}', '{WEBHOOK_WORKFLOW}'"
+        query = f"WorkflowType IN ({kinds}) AND ExecutionStatus = 'Running'"
+        listed = self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_LIST_TIMEOUT)
+        return [
+            VersionedWorkflow(each.id, each.workflow_type, version_of(each))
+            async for each in listed
+            if version_of(each) != version
+        ]
+
+    async def count_without(self, patch_id: str, kind: str) -> int:
+        """Count the open workflows of a type whose history has no marker of this patch.
+
+        Raises:
+            RPCError: Temporal does not answer, or refuses.
+        """
+        running = f"WorkflowType = '{kind}' AND ExecutionStatus = 'Running'"
+        every = await self._client.count_workflows(running, rpc_timeout=_LIST_TIMEOUT)
+        query = f"{running} AND TemporalChangeVersion = '{patch_id}'"
+        return every.count - (await self._client.count_workflows(query, rpc_timeout=_LIST_TIMEOUT)).count
+
+    async def ask_to_upgrade(self, workflow_id: str) -> None:
+        """Tell a build or a delivery to move to the version that its workers are to have, also in a wait.
+
+        Raises:
+            NotFound: the workflow is closed, or was never started.
+        """
+        with _running(workflow_id):
+            await self._client.get_workflow_handle(workflow_id).signal(UPGRADE, rpc_timeout=_RPC_TIMEOUT)
+
     async def records(self, kind: str) -> dict[str, WorkflowRecord]:
         """List the latest runs of all workflows of a type, by build: a call for each thousand of them.
 
@@ -562,6 +629,12 @@ class BuildWorkflows:
             return await self._client.service_client.check_health(timeout=timedelta(seconds=3))
         except (RPCError, RuntimeError):  # a lazy client raises RuntimeError if it can't connect
             return False
+
+
+def version_of(execution: WorkflowExecution) -> str:
+    """The version of the workers that a workflow keeps to; `unversioned` if it keeps to none."""
+    stored = execution.typed_search_attributes.get(_VERSION)
+    return stored.rpartition(":")[2] if stored else UNVERSIONED
 
 
 def _is_labelled(execution: WorkflowExecution) -> bool:

@@ -32,6 +32,32 @@ class ThisProcess:
     id: uuid.UUID
     role: str
     version: str
+    connections: int
+    """That it opens to the database at most."""
+
+
+@dataclass(frozen=True)
+class ConnectionUse:
+    """How many connections all running processes may open, and how many the server gives to ordinary users."""
+
+    processes: int
+    wanted: int
+    given: int
+
+
+_CONNECTIONS = text(
+    """
+    select count(*), coalesce(sum(connections), 0),
+        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+            - coalesce(current_setting('reserved_connections', true), '0')::int
+    from processes where seen_at > now() - make_interval(secs => :alive)
+    """
+)
+
+
+async def connection_use(tx: Transaction) -> ConnectionUse:
+    """Add up what the running processes may open. Processes of versions that do not say how many count as none."""
+    return ConnectionUse(*(await tx.execute(_CONNECTIONS, {"alive": ALIVE_SECONDS})).one())
 
 
 @cache
@@ -87,7 +113,7 @@ async def announce(tx: Transaction, process: ThisProcess) -> None:
     """Record that the process runs now, and what it reads and writes."""
     formats = dict(own_formats())
     values: dict[str, Any] = {"role": process.role, "version": process.version, "reads": formats, "writes": formats}
-    values["seen_at"] = func.now()
+    values |= {"connections": process.connections, "seen_at": func.now()}
     await tx.session.execute(
         insert(Process).values(id=process.id, **values).on_conflict_do_update(index_elements=["id"], set_=values)
     )

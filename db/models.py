@@ -1216,6 +1216,9 @@ class Process(Base):
     version: Mapped[str]
     reads: Mapped[dict[str, Any]] = mapped_column(comment="version by format")
     writes: Mapped[dict[str, Any]] = mapped_column(comment="version by format")
+    connections: Mapped[int | None] = mapped_column(
+        Integer(), comment="to the database at most; null: of a version that does not say"
+    )
     seen_at: Mapped[datetime] = _now()
 
     __table_args__ = (CheckConstraint(_one_of("role", ("api", "worker")), name="role"),)

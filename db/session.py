@@ -25,6 +25,9 @@ WORKER_POOL = 20
 API_POOL = 10
 """Connections that an API keeps."""
 
+LISTENERS = 2
+"""Connections that a process may open beside its pool, to listen and to check."""
+
 CONNECT_SECONDS = 10
 """Seconds until a server that does not answer counts as away."""
 
@@ -66,6 +69,11 @@ def unusable(error: Exception) -> Misconfigured:
         "The database does not answer, or has not been migrated. Check DATABASE_URL, then run `cofounder migrate`. "
         f"({reason.splitlines()[0]})"
     )
+
+
+def pool_of(connections: int | None, default: int) -> int:
+    """The connections to keep, so that the process opens no more than `connections`; None means the default pool."""
+    return default if connections is None else max(1, connections // 2)
 
 
 def make_engine(database_url: str, pool_size: int = API_POOL, *, limited: bool = True) -> AsyncEngine:

@@ -20,6 +20,8 @@ class Action(StrEnum):
     BUILD_START = "build.start"
     BUILD_WAKE = "build.wake"
     BUILD_SETTINGS = "build.settings"
+    DEPLOYMENT_CHANGE = "deployment.change"
+    """Another version of the workers gets the builds, or a part of them."""
     FLEET_READ = "fleet.read"
     """An operator has looked at the builds of all users. Noted once an hour, as pages ask every few seconds."""
     IDENTITY_LINK = "identity.link"

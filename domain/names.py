@@ -40,6 +40,9 @@ RESTORE = "restore"
 SETTINGS = "settings"
 """Signal to a build, with a number as its argument: its settings were changed, up to this version of them."""
 
+UPGRADE = "upgrade"
+"""Signal to a build, without an argument: move to the version that its workers are to have, also in a wait."""
+
 EXTEND = "extend"
 """Signal to a preview, with seconds as its argument: stay open for at least this long from now."""
 

@@ -234,6 +234,16 @@ class LoopState(BaseModel):
     """The fewest open stories that its plan has had; None if no plan has been read."""
     most_done: int = 0
     """The most stories of it that were done."""
+    upgrade: bool = False
+    """It was asked to move to the workers' new version. It does so in a wait, or before its next turn."""
+    rest: "Rest | None" = None
+    """The wait that the build is in, for a new run to go on waiting."""
+    answered: "AnsweredTurn | None" = None
+    """The turn whose answer the build acts on, for a new run to go on from there."""
+    before_permit: Status | None = None
+    """While it waits for a permit in the middle of its work: the status from before."""
+    shown: "StatusChange | None" = None
+    """At the end of a run: what people read of the build. The next run need not record it again."""
 
     @property
     def loaded_context(self) -> BuildContext:
@@ -278,7 +288,10 @@ class LoopState(BaseModel):
 
 
 _SIGNALLED = frozenset(
-    {"wake", "money_changed", "admit", "finish", "recovered", "permit_free", "message_received", "restore_requested"}
+    {
+        *("wake", "money_changed", "admit", "finish", "recovered", "permit_free", "upgrade"),
+        *("message_received", "restore_requested"),
+    }
 )
 """Fields of `LoopState` that signals set."""
 
@@ -376,6 +389,8 @@ class DeliveryRef(Payload):
     """A delivery to a webhook."""
 
     delivery_id: str
+    due: datetime | None = None
+    """The next attempt is not made before; None: at once."""
 
 
 class DeliveryAttempt(Payload):
@@ -572,6 +587,75 @@ class ThinkResult(Payload):
     """With BUSY: the model's API takes no more calls for now; ask again after about this long."""
     unused: int = 0
     """How many answers this attempt has paid for and could not use, because the conversation was too long."""
+
+
+# ---- where a run continues as new in the middle of something
+
+
+class Rest(Payload):
+    """A wait for budget or for a person, with the sandbox paused. A run may continue as new in it."""
+
+    before: Status
+    """The status that the build has afterwards."""
+    over: bool = False
+    """The wait is over, and the workspace has to be resumed."""
+    notes: list[TurnNote] = Field(default_factory=list)
+    """What the agent is told afterwards."""
+    waiting_for: WaitsFor | None = None
+    """The person, if it is a wait for one."""
+    reason: str = ""
+    """What that person reads."""
+    input_beyond: int = 0
+    """More input of the founder than this ends a wait for them."""
+    stop: BudgetCheck | None = None
+    """Why there is no budget, if it is a wait for that."""
+    repeated: bool = False
+    """The budget was checked again since the build stopped."""
+    patient: bool = False
+    """A request to finish does not end the wait."""
+
+
+class TurnStep(StrEnum):
+    """What a build does next about a turn that was answered."""
+
+    CALLS = "calls"
+    """Run the calls and judge their results. The results of those that have run are stored."""
+    CAP = "cap"
+    """Stop if the calls are used up."""
+    SILENCE = "silence"
+    """Remind an agent that says nothing."""
+    ENDING = "ending"
+    """Decide how the turn ends."""
+    BUDGET = "budget"
+    """Sum up the conversation and stop until there is budget."""
+    STOP = "stop"
+    PLAN = "plan"
+    """Read the agent's plan, as it says that it has ended."""
+    BLOCKER = "blocker"
+    """The founder was asked about a blocker: check the product if they want it as it is."""
+    GATE = "gate"
+    """Check the product."""
+    EVIDENCE = "evidence"
+    """Collect the evidence for the snapshot that was taken."""
+    COMPACT = "compact"
+    """Sum up the conversation if it is long."""
+
+
+class AnsweredTurn(BaseModel):
+    """A turn that was answered, and what is left to do about it. The workflow alone changes it."""
+
+    result: ThinkResult
+    step: Annotated[TurnStep, _read_unknown_as(TurnStep.ENDING)] = TurnStep.CALLS
+    wound_down: bool = False
+    """The wind-down is complete."""
+    finishing: bool = False
+    """At the gate: the founder has asked to finish."""
+    wants_plan: bool = False
+    """At the evidence: a plan that is not done is a finding."""
+
+
+for _model in (LoopState, BuildInput, LoadedState):
+    _model.model_rebuild()  # their fields name models that are defined after them
 
 
 class CompactConversation(Payload):

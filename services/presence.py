@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from db import formats
-from db.session import Sessions, unusable
+from db.session import LISTENERS, Sessions, unusable
 from db.transaction import transaction
 from domain.errors import Misconfigured, WrongVersion
 from domain.formats import SCHEMA, Format, unreadable
@@ -45,9 +45,15 @@ async def check_formats(sessions: Sessions) -> None:
 class Presence:
     """This process among those that share the database."""
 
-    def __init__(self, sessions: Sessions, role: str) -> None:
+    def __init__(self, sessions: Sessions, role: str, pool: int) -> None:
+        """
+        Args:
+            role: `worker` or `api`.
+            pool: connections to the database that the process opens at most for its transactions.
+        """
         self._sessions = sessions
-        self._process = formats.ThisProcess(uuid.uuid4(), role, importlib.metadata.version("cofounder"))
+        version = importlib.metadata.version("cofounder")
+        self._process = formats.ThisProcess(uuid.uuid4(), role, version, pool + LISTENERS)
 
     async def keep(self, stop: Callable[[WrongVersion], None]) -> None:
         """Announce the process until this is cancelled, or until it can't read what is stored; then call `stop`."""

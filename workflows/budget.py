@@ -81,6 +81,5 @@ class DayBudget:
             day=result.day,
             service_limit=result.service_limit,
         )
-        await self._waiting.wait_for_budget(stop, patient=patient)
-        if why is ThinkOutcome.BUDGET:
-            state.notes.append(TurnNote.HANDOFF)
+        note = TurnNote.HANDOFF if why is ThinkOutcome.BUDGET else None
+        await self._waiting.wait_for_budget(stop, patient=patient, note=note)

@@ -9,10 +9,23 @@ from temporalio.exceptions import FailureError
 with workflow.unsafe.imports_passed_through():
     from activities.context import ContextActivities
     from activities.think import ThinkActivities
-    from domain.names import ADMIT, BUILD_WORKFLOW, FINISH, MESSAGE, MONEY, PERMIT, RECOVERED, RESTORE, SETTINGS, WAKE
+    from domain.names import (
+        ADMIT,
+        BUILD_WORKFLOW,
+        FINISH,
+        MESSAGE,
+        MONEY,
+        PERMIT,
+        RECOVERED,
+        RESTORE,
+        SETTINGS,
+        UPGRADE,
+        WAKE,
+    )
     from domain.notes import TurnNote
     from domain.payloads import (
         BLOCKED,
+        AnsweredTurn,
         BuildContext,
         BuildInput,
         BuildRef,
@@ -21,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         ThinkInput,
         ThinkOutcome,
         ThinkResult,
+        TurnStep,
     )
     from domain.status import Status
 
@@ -36,6 +50,7 @@ from workflows.recovery import BuildHasEnded, Recovery
 from workflows.settings import SettingsChanges
 from workflows.steering import Steering
 from workflows.tool_calls import ToolCalls
+from workflows.upgrade import Upgrade
 from workflows.waiting import Waiting
 from workflows.workspace import Workspace
 
@@ -54,13 +69,13 @@ class WorkOutcome(Enum):
 
     PASSED = auto()
     """The product has passed the evidence gate."""
-    HISTORY_IS_LONG = auto()
+    CONTINUES = auto()
     """Continue as new."""
 
 
 @workflow.defn(name=BUILD_WORKFLOW)
 class BuildWorkflow:
-    """One build. A chain of runs: each carries `LoopState` on to the next."""
+    """One build. A chain of runs: each carries `LoopState` on to the next, which may have another version."""
 
     @workflow.init
     def __init__(self, request: BuildInput) -> None:
@@ -69,8 +84,9 @@ class BuildWorkflow:
         self._run_turns = 0
         self._projection = Projection(request.build_id, self._state)
         self._workspace = Workspace(request.build_id, self._state)
-        outage = Outage(request.build_id, self._state, self._projection, self._workspace)
-        self._waiting = Waiting(request.build_id, self._state, self._projection, self._workspace, outage)
+        self._upgrade = upgrade = Upgrade(request.build_id, self._state, self._projection)
+        outage = Outage(self._state, self._projection, self._workspace, upgrade)
+        self._waiting = Waiting(request.build_id, self._state, self._projection, self._workspace, outage, upgrade)
         self._steering = Steering(request.build_id, self._state, self._workspace, self._waiting)
         self._plan = PlanCheck(request.build_id, self._state, self._workspace, self._waiting, self._steering)
         shared = request.build_id, self._state, self._projection, self._workspace
@@ -105,6 +121,11 @@ class BuildWorkflow:
     def permit(self) -> None:
         """Check whether a permit to have the sandbox running is free."""
         self._state.permit_free = True
+
+    @workflow.signal(name=UPGRADE)
+    def upgrade(self) -> None:
+        """Move to the version that the workers are to have."""
+        self._state.upgrade = True
 
     @workflow.signal(name=FINISH)
     def finish(self) -> None:
@@ -145,7 +166,7 @@ class BuildWorkflow:
             return await shielded(self._completion.close(error))
         if not passed:
             await workflow.wait_condition(workflow.all_handlers_finished)
-            workflow.continue_as_new(BuildInput(build_id=request.build_id, state=self._state))
+            self._upgrade.continue_as_new()
         return await shielded(self._completion.finish(self._gate.evidence))
 
     async def _build_product(self) -> bool:
@@ -155,6 +176,7 @@ class BuildWorkflow:
     async def _prepare(self) -> Preparation:
         """Get a slot, the context, the model and a workspace; a later run of the workflow has them already."""
         state = self._state
+        await self._waiting.rest_on()
         if state.context is None:
             # Builds started before slots existed hold one; see migration 0003.
             has_queue = workflow.patched(patches.SLOTS.id)
@@ -168,9 +190,11 @@ class BuildWorkflow:
                 stop = await self._waiting.retry_with_help(self._waiting.check_budget)
                 if stop.exhausted:
                     await self._waiting.wait_for_budget(stop)
-        await self._recovery.sleep_on()
+        with self._upgrade.held(when=not self._workspace.may_be_left):
+            await self._recovery.sleep_on()
         if self._workspace.is_unverified:
-            await self._recovery.verify_workspace()
+            with self._upgrade.held():
+                await self._recovery.verify_workspace()
         elif not self._workspace.is_open:
             await self._waiting.retry_with_help(self._workspace.open, resumable=True)
             await self._projection.become(Status.SCAFFOLD)
@@ -179,19 +203,22 @@ class BuildWorkflow:
     async def _work(self) -> WorkOutcome:
         """Take turn after turn until the product passes the evidence gate."""
         state, waits, patient = self._state, 0, False
+        if state.answered is not None and await self._follow(state.answered):
+            return WorkOutcome.PASSED
         while True:
             await self._settings.take_over()
             if not state.turn_pending:
                 end_if_cancelled()  # a new run would not see a cancel of this one
-                if self._history_is_long():
-                    return WorkOutcome.HISTORY_IS_LONG
+                if self._is_to_continue_as_new():
+                    return WorkOutcome.CONTINUES
                 state.turn += 1
                 self._run_turns += 1
                 state.turn_pending = True
                 await self._projection.catch_up()
                 await self._waiting.retry_with_help(self._workspace.replace_in_time, in_sandbox=True, resumable=True)
             if state.has_pending_restore:
-                await self._steering.restore()
+                with self._upgrade.held():
+                    await self._steering.restore()
             result = await self._think(patient=patient)
             if result is None or (
                 (result.outcome in BLOCKED or result.wait_seconds is not None)
@@ -199,7 +226,8 @@ class BuildWorkflow:
                 and self._waiting.may_finish(result.outcome)
             ):
                 # Asked to finish, and the model can't be asked: check what is there.
-                outcome = None if state.has_pending_restore else await self._gate.check()
+                with self._upgrade.held():
+                    outcome = None if state.has_pending_restore else await self._gate.check()
                 if outcome is GateOutcome.PASSED:
                     return WorkOutcome.PASSED
                 # Only the model can read what the founder has sent.
@@ -208,8 +236,8 @@ class BuildWorkflow:
             if result.outcome is ThinkOutcome.BUSY and result.wait_seconds is not None:
                 await self._waiting.wait_for_rate(result.wait_seconds)
                 end_if_cancelled()  # a new run would not see a cancel of this one
-                if self._history_is_long():
-                    return WorkOutcome.HISTORY_IS_LONG
+                if self._is_to_continue_as_new():
+                    return WorkOutcome.CONTINUES
                 continue
             if result.outcome is ThinkOutcome.BUSY:
                 await self._waiting.wait_for_settlements(waits)
@@ -220,25 +248,66 @@ class BuildWorkflow:
                 await self._budget.stop(result, patient=patient)
                 continue
             state.turn_pending = patient = False
-            wound_down = self._budget.wind_down(result)
-            state.refusals = state.refusals + 1 if result.declined else 0
-            if result.outcome is ThinkOutcome.REFUSED:
-                await self._steering.stop_if_refused(result)
-            elif result.outcome is ThinkOutcome.TOOL_USE:
-                await self._steering.guard(result.calls, await self._tool_calls.run(result.calls))
+            if await self._follow(AnsweredTurn(result=result, wound_down=self._budget.wind_down(result))):
+                return WorkOutcome.PASSED
+
+    async def _follow(self, turn: AnsweredTurn) -> bool:
+        """Act on a turn's answer, or go on with that where the run before has continued as new in a wait.
+
+        Returns:
+            True if the product has passed the evidence gate.
+        """
+        state, result = self._state, turn.result
+        state.answered = turn
+        if turn.step is TurnStep.CALLS:
+            await self._act(turn)
+        if turn.step is TurnStep.CAP:
+            turn.step = TurnStep.SILENCE
+            if result.outcome is ThinkOutcome.TOOL_USE:
+                await self._steering.stop_at_cap()
+        if turn.step is TurnStep.SILENCE:
+            turn.step = TurnStep.ENDING
             self._steering.remind_silent_agent(result)
             await self._steering.guard_against_fruitless_turns(result)
-            if wound_down and not state.finish:
-                await self._budget.compact(result)
-                await self._budget.stop(result)
-            elif (
-                self._is_due_for_gate(result)
-                and await self._plan.lets_pass()
-                and await self._gate.check() is GateOutcome.PASSED
-            ):
-                return WorkOutcome.PASSED
-            else:
-                await self._budget.compact(result)
+        if turn.step is TurnStep.ENDING:
+            turn.step = self._ending_of(turn)
+        if turn.step is TurnStep.BUDGET:
+            await self._budget.compact(result)
+            turn.step = TurnStep.STOP
+        if turn.step is TurnStep.STOP:
+            await self._budget.stop(result)
+        elif await self._passes(turn):
+            return True
+        else:
+            await self._budget.compact(result)
+        state.answered = None
+        return False
+
+    async def _act(self, turn: AnsweredTurn) -> None:
+        """Run a turn's calls, or stop if the model did not go on."""
+        state, result = self._state, turn.result
+        state.refusals = state.refusals + 1 if result.declined else 0
+        if result.outcome is ThinkOutcome.TOOL_USE:
+            await self._steering.guard(result.calls, await self._tool_calls.run(result.calls))
+        turn.step = TurnStep.CAP
+        if result.outcome is ThinkOutcome.REFUSED:
+            await self._steering.stop_if_refused(result)
+
+    def _ending_of(self, turn: AnsweredTurn) -> TurnStep:
+        """How a turn ends: the day's budget is used up, the product is due for its checks, or neither."""
+        if turn.wound_down and not self._state.finish:
+            return TurnStep.BUDGET
+        return TurnStep.PLAN if self._is_due_for_gate(turn.result) else TurnStep.COMPACT
+
+    async def _passes(self, turn: AnsweredTurn) -> bool:
+        """Check the product if it is due for that; returns whether it passes."""
+        if turn.step is TurnStep.BLOCKER:
+            turn.step = TurnStep.GATE if self._state.finish else TurnStep.COMPACT
+        if turn.step is TurnStep.PLAN:
+            turn.step = TurnStep.GATE if await self._plan.lets_pass() else TurnStep.COMPACT
+        if turn.step not in (TurnStep.GATE, TurnStep.EVIDENCE):
+            return False
+        return await self._gate.check() is GateOutcome.PASSED
 
     async def _think(self, *, patient: bool) -> ThinkResult | None:
         """Make one model call. Notes added while it is retried are for the next turn.
@@ -300,6 +369,8 @@ class BuildWorkflow:
         ended = result.outcome is ThinkOutcome.END_TURN and TurnNote.GATE_FINDINGS not in state.notes
         return (ended or state.finish) and not state.has_pending_restore
 
-    def _history_is_long(self) -> bool:
+    def _is_to_continue_as_new(self) -> bool:
+        """Whether the history is long, or the workers are to have another version. Each run of it takes a turn."""
         limit = self._state.loaded_context.continue_as_new_turns
-        return workflow.info().is_continue_as_new_suggested() or (limit is not None and self._run_turns >= limit)
+        is_long = workflow.info().is_continue_as_new_suggested() or (limit is not None and self._run_turns >= limit)
+        return is_long or ((self._run_turns > 0 or self._state.upgrade) and self._upgrade.is_due)

@@ -7,7 +7,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.gate import GateActivities
     from domain.notes import TurnNote
-    from domain.payloads import GateResult, LoopState, RunGate, SnapshotReason
+    from domain.payloads import GateResult, LoopState, RunGate, SnapshotReason, TurnStep
     from domain.status import Status
 
 from workflows import patches, policies
@@ -52,8 +52,12 @@ class EvidenceGate:
 
         Nothing passes while the founder has pending input.
         """
-        state = self._state
-        finishing, state.finish = state.finish, False
+        state, turn = self._state, self._state.answered
+        if turn is not None and turn.step is TurnStep.EVIDENCE:
+            return await self._judge(finishing=turn.finishing, wants_plan=turn.wants_plan)
+        finishing, state.finish = state.finish or (turn is not None and turn.finishing), False
+        if turn is not None:
+            turn.finishing = finishing
         await self._projection.become(Status.CHECKS)
         sandbox = self._workspace.sandbox
         await self._waiting.retry_with_help(lambda: self._workspace.snapshot(SnapshotReason.GATE), in_sandbox=True)
@@ -63,6 +67,13 @@ class EvidenceGate:
             return GateOutcome.SANDBOX_LOST
         state.gates += 1
         wants_plan = state.loaded_context.wants_plan and not finishing
+        if turn is not None:
+            turn.step, turn.wants_plan = TurnStep.EVIDENCE, wants_plan
+        return await self._judge(finishing=finishing, wants_plan=wants_plan)
+
+    async def _judge(self, *, finishing: bool, wants_plan: bool) -> GateOutcome:
+        """Check the product that was snapshotted last."""
+        state = self._state
         result = await self._waiting.retry_with_help(lambda: self._run(wants_plan))
         if result.passed:
             self._evidence = result
@@ -106,8 +117,10 @@ class EvidenceGate:
         if counts and state.gates_since_person >= state.loaded_context.gate_attempts:
             attempts = state.gates_since_person
             reason = f"The product failed its checks {attempts} times. Wake the build to let the agent try again."
-            await self._waiting.wait_for_founder(reason)
             state.gates_since_person = 0
+            if state.answered is not None:
+                state.answered.step = TurnStep.COMPACT
+            await self._waiting.wait_for_founder(reason)
         return GateOutcome.FAILED
 
     def _keep_finish(self, finishing: bool) -> None:

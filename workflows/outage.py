@@ -1,7 +1,6 @@
 """How a build waits for a dependency: as `waiting`, without a person, until a step can be tried again."""
 
 from datetime import datetime, timedelta
-from typing import NoReturn
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -18,7 +17,6 @@ with workflow.unsafe.imports_passed_through():
         wait_before_retry,
     )
     from domain.payloads import (
-        BuildInput,
         DependencyReading,
         DependencyRef,
         LoopState,
@@ -31,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
 from workflows import policies
 from workflows.failures import end_if_cancelled
 from workflows.projection import Projection
+from workflows.upgrade import Upgrade
 from workflows.wake import wait_for_wake
 from workflows.workspace import Workspace
 
@@ -41,11 +40,11 @@ class Outage:
     The wait is part of the build's state. Afterwards the status is what it was before the first one.
     """
 
-    def __init__(self, build_id: str, state: LoopState, projection: Projection, workspace: Workspace) -> None:
-        self._build_id = build_id
+    def __init__(self, state: LoopState, projection: Projection, workspace: Workspace, upgrade: Upgrade) -> None:
         self._state = state
         self._projection = projection
         self._workspace = workspace
+        self._upgrade = upgrade
         self._waits_in_run = 0
         self._reason = REASONS[state.outage.dependency] if state.outage is not None else None
 
@@ -106,8 +105,7 @@ class Outage:
                 return False
         while True:
             if resumable and self._is_long():
-                end_if_cancelled()  # a new run would not see a cancel of this one
-                self._continue_as_new()
+                self._upgrade.continue_as_new()
             if await self.wait(dependency) or not (await self._reading(dependency)).is_down:
                 break
             await self._pause_if_long(dependency)
@@ -159,7 +157,10 @@ class Outage:
         self._change(dependency=dependency, waits=outage.waits + 1)
         self._waits_in_run += 1
         what = f"waiting for the {dependency}"
-        return await wait_for_wake(state, moment, what, "recovered", *signals, even_if_cancelled=even_if_cancelled)
+        upgrade = None if even_if_cancelled else self._upgrade
+        return await wait_for_wake(
+            state, moment, what, "recovered", *signals, even_if_cancelled=even_if_cancelled, upgrade=upgrade
+        )
 
     async def _show_attempt(self) -> None:
         """While it is tried again, the build has the status from before."""
@@ -205,6 +206,3 @@ class Outage:
         limit = context.continue_as_new_turns if context is not None else None
         is_over = limit is not None and self._waits_in_run >= limit
         return is_over or workflow.info().is_continue_as_new_suggested()
-
-    def _continue_as_new(self) -> NoReturn:
-        workflow.continue_as_new(BuildInput(build_id=self._build_id, state=self._state))

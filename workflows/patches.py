@@ -10,15 +10,18 @@ A patch goes in two steps, each with a release of its own:
 2. Delete the call and the entry here. Due when no run that has the patch's marker is open, and the histories that have
    it are recorded again (`make histories`).
 
-The runs that hold a patch up:
+The runs that hold a patch up are counted by `cofounder deploy patches`: open ones that lack its marker. A run that
+began with the patch and has not come to it yet lacks it, too, so the count is too high rather than too low. Closed runs
+don't count: they are never replayed.
 
-    temporal workflow list --query 'ExecutionStatus="Running" AND WorkflowType="…" AND StartTime < "…"'
-
-with the time at which the last worker without the patch was stopped. Closed runs don't count: they are never replayed.
+A worker with a version (`TEMPORAL_WORKER_BUILD_ID`) replays only runs that began with that version, and `cofounder
+deploy settle` begins a new run of every build. Patches are for workers without one.
 """
 
 from dataclasses import dataclass
 from datetime import date
+
+from domain.names import BUILD_WORKFLOW, PREVIEW_WORKFLOW, REAPER_WORKFLOW
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,10 @@ class Patch:
     """What a run does with it, and what an older run does without it."""
     deprecate_when: str
     """When no run and no stored history without it is left."""
+    dropped_in: str = "0.3.0"
+    """The release that drops it, if `cofounder deploy patches` counts no open run without it: a test fails then."""
+    workflow: str = BUILD_WORKFLOW
+    """The type of the workflows that ask for it."""
 
 
 OUTAGES = Patch(
@@ -125,6 +132,7 @@ CHECKS_FOR_CANCEL = Patch(
     gates="Honour a cancel that arrived during an activity of a preview. Before, such a cancel was lost, and the "
     "preview stayed open until its time was over.",
     deprecate_when="no preview that began without it is open: previews last an hour, or as long as they are extended",
+    workflow=PREVIEW_WORKFLOW,
 )
 
 PERMITS = Patch(
@@ -191,6 +199,7 @@ REAPER_STEPS = Patch(
     gates="Run the reaper as steps, each an activity of its own. Before, one activity did everything, and a slow part "
     "of it kept the others waiting.",
     deprecate_when="no reaper run that began without it is open: they last minutes",
+    workflow=REAPER_WORKFLOW,
 )
 
 PREVIEW_WAITS = Patch(
@@ -199,4 +208,7 @@ PREVIEW_WAITS = Patch(
     commit="1a20a60",
     gates="Let a preview that can't open in an outage wait and try again. Before, it failed.",
     deprecate_when="no preview that began without it is open",
+    workflow=PREVIEW_WORKFLOW,
 )
+
+EVERY_PATCH = tuple(each for each in list(globals().values()) if isinstance(each, Patch))

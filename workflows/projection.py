@@ -23,7 +23,10 @@ class Projection:
     def __init__(self, build_id: str, state: LoopState) -> None:
         self._build_id = build_id
         self._state = state
-        self._change = StatusChange(build_id=build_id, seq=state.status_seq, status=state.status)
+        self._is_shown = state.shown is not None
+        """The run before has recorded the status that this one begins with."""
+        self._change = state.shown or StatusChange(build_id=build_id, seq=state.status_seq, status=state.status)
+        state.shown = None
         self._repeats_until = 0
         """A run that goes on from rows may repeat statuses until this turn is over."""
         self._is_stale = False
@@ -39,10 +42,10 @@ class Projection:
         dependency: Dependency | None = None,
     ) -> None:
         """Take a status and project it everywhere."""
-        state, seq = self._state, self.take(status)
-        self._change = StatusChange.sparse(
+        state = self._state
+        change = StatusChange.sparse(
             build_id=self._build_id,
-            seq=seq,
+            seq=state.status_seq,
             status=status,
             waiting_for=waiting_for,
             reason=reason,
@@ -50,6 +53,10 @@ class Projection:
             dependency=dependency,
             again=state.turn <= self._repeats_until,
         )
+        was_shown, self._is_shown = self._is_shown, False
+        if was_shown and change == self._change:
+            return self.describe()
+        self._change = change.model_copy(update={"seq": self.take(status)})
         self._is_stale = False
         self.describe()
         waits_for = waiting_for or dependency
@@ -58,6 +65,11 @@ class Projection:
         await workflow.execute_activity_method(
             LifecycleActivities.record_status, self._change, **policies.DATABASE, summary=status
         )
+
+    @property
+    def shown(self) -> StatusChange:
+        """What was recorded last."""
+        return self._change
 
     def follow(self, shown: Status) -> None:
         """Go on from the status that the build's row has. The feed does not repeat it."""

@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
         SnapshotReason,
         ThinkOutcome,
         ThinkResult,
+        TurnStep,
     )
     from domain.refusals import REFUSALS_IN_A_ROW
     from domain.status import WaitingFor
@@ -43,7 +44,7 @@ class Steering:
         return self._state.tool_calls_allowed - self._state.tool_calls
 
     async def guard(self, calls: Sequence[RequestedCall], results: Sequence[DispatchResult]) -> None:
-        """Steer an agent that goes in circles; stop one that is stuck or has used up its tool calls."""
+        """Steer an agent that goes in circles; stop one that is stuck."""
         state, signatures = self._state, [call.signature for call in calls]
         repeating = is_repeating(state.recent_calls, signatures)
         state.recent_calls = remember(state.recent_calls, signatures)
@@ -57,7 +58,6 @@ class Steering:
             state.notes.append(TurnNote.STEER_REPEATING)
         elif repeating:
             await self._ask_about_circle(signatures)
-        await self._stop_at_cap()
 
     async def guard_against_fruitless_turns(self, result: ThinkResult) -> None:
         """Stop an agent after several turns without a usable answer: each of them is paid for."""
@@ -98,17 +98,19 @@ class Steering:
             return
         state.steered, state.recent_calls = False, []
         reason = "The agent keeps making the same call without progress. Wake the build to let it try again."
+        self._note_next(TurnStep.CAP)
         await self._waiting.wait_for_person(WaitingFor.FOUNDER, reason)
 
     async def ask_about_blocker(self) -> None:
         """Ask the founder for what the agent's last message says that it can't do without."""
         question_id, turn = str(workflow.uuid4()), self._state.turn
-        await self._ask(AskFounder(build_id=self._build_id, question_id=question_id, blocked_turn=turn))
+        question = AskFounder(build_id=self._build_id, question_id=question_id, blocked_turn=turn)
+        await self._ask(question, TurnStep.BLOCKER)
 
-    async def _ask(self, question: AskFounder) -> None:
+    async def _ask(self, question: AskFounder, after: TurnStep = TurnStep.CAP) -> None:
         """Ask the founder and wait for an answer; a wake lets the agent try again without one.
 
-        Nothing is asked while the founder has pending input: that comes first.
+        Nothing is asked while the founder has pending input: that comes first. `after`: the step that follows.
         """
         state = self._state
         state.steered, state.recent_calls, state.error_counts = False, [], {}
@@ -118,8 +120,8 @@ class Steering:
         if result.is_pending:
             state.note_received(result)
             return
-        await self._waiting.wait_for_founder(result.reason)
-        state.notes.append(TurnNote.ASKED)
+        self._note_next(after)
+        await self._waiting.wait_for_founder(result.reason, note=TurnNote.ASKED)
 
     async def restore(self) -> None:
         """Restore the workspace to the state that the founder requested, with a snapshot before and after it."""
@@ -149,7 +151,8 @@ class Steering:
             await self._workspace.snapshot(SnapshotReason.RESTORE)
         return restored.done
 
-    async def _stop_at_cap(self) -> None:
+    async def stop_at_cap(self) -> None:
+        """Stop an agent that has used up its tool calls, after a turn to commit its work."""
         state = self._state
         if self.calls_left > 0:
             return
@@ -158,8 +161,12 @@ class Steering:
             state.notes.append(TurnNote.LAST_TURN)
             return
         reason = f"The build has used its {state.tool_calls_allowed} tool calls. Wake it for as many more."
-        # Pending input answers an older question; this is a new one.
-        await self._waiting.wait_for_person(WaitingFor.FOUNDER, reason)
         state.last_turn_given = False
         state.tool_calls_allowed = state.tool_calls + state.loaded_context.tool_call_cap
-        state.notes.append(TurnNote.CONTINUE_AFTER_CAP)
+        # Pending input answers an older question; this is a new one.
+        await self._waiting.wait_for_person(WaitingFor.FOUNDER, reason, note=TurnNote.CONTINUE_AFTER_CAP)
+
+    def _note_next(self, step: TurnStep) -> None:
+        """Let a run that begins in the next wait go on with this step of the turn."""
+        if self._state.answered is not None:
+            self._state.answered.step = step

@@ -43,17 +43,19 @@ class ToolCalls:
             self._workspace.note_change()
             results.append(await self._dispatch(call))
         results += await self._read(read_only)
-        self._state.tool_calls += len(calls)
         if any(result.lost for result in results):
             full = any(result.disk_full for result in results)
             why = "the sandbox's disk was full" if full else "the sandbox was lost"
             await self._waiting.resume_workspace(why, replace=full)
         if commits := [result.commit for result in results if result.commit]:
             await self._end_phase(commits)
+        self._state.tool_calls += len(calls)
         return results
 
     async def _read(self, calls: Sequence[RequestedCall]) -> list[DispatchResult]:
         """Run calls side by side. Failed ones are retried one by one: people are asked one thing at a time."""
+        if self._waiting.goes_on_waiting:
+            return [await self._dispatch(call) for call in calls]
         outcomes = await asyncio.gather(*map(self._dispatch_once, calls), return_exceptions=True)
         results: list[DispatchResult] = []
         for call, result in zip(calls, outcomes, strict=True):

@@ -14,7 +14,17 @@ with workflow.unsafe.imports_passed_through():
     from activities.slots import SlotActivities
     from activities.think import ThinkActivities
     from domain.budget import morning_delay, next_utc_midnight
-    from domain.payloads import BudgetCheck, BuildRef, CheckBudget, LoopState, SlotClaim, SnapshotReason, ThinkOutcome
+    from domain.notes import TurnNote
+    from domain.payloads import (
+        BudgetCheck,
+        BuildRef,
+        CheckBudget,
+        LoopState,
+        Rest,
+        SlotClaim,
+        SnapshotReason,
+        ThinkOutcome,
+    )
     from domain.status import MAX_NIGHTS, Dependency, SleepPolicy, Status, WaitingFor
 
 from workflows import patches, policies
@@ -30,6 +40,7 @@ from workflows.failures import (
 from workflows.outage import Outage
 from workflows.permits import PermitQueue
 from workflows.projection import Projection
+from workflows.upgrade import Upgrade
 from workflows.wake import wait_for_wake
 from workflows.workspace import Workspace
 
@@ -69,14 +80,21 @@ class Waiting:
     """Waits with the sandbox paused; afterwards the workspace is verified and the status is what it was before."""
 
     def __init__(
-        self, build_id: str, state: LoopState, projection: Projection, workspace: Workspace, outage: Outage
+        self,
+        build_id: str,
+        state: LoopState,
+        projection: Projection,
+        workspace: Workspace,
+        outage: Outage,
+        upgrade: Upgrade,
     ) -> None:
         self._build = BuildRef(build_id=build_id)
         self._state = state
         self._projection = projection
         self._workspace = workspace
         self._outage = outage
-        self._permits = PermitQueue(build_id, state, projection)
+        self._upgrade = upgrade
+        self._permits = PermitQueue(build_id, state, projection, upgrade)
 
     async def retry_with_help(
         self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False, resumable: bool = False
@@ -127,10 +145,12 @@ class Waiting:
             ActivityError: it has failed for another reason.
             CancelledError: the build was cancelled.
         """
-        if (outage := self._state.outage) is not None and self._outage.is_resting:
-            await self._outage.wait_for_answer(outage.dependency, None, resumable=resumable)
-            await self._prepare_attempt(outage.dependency, in_sandbox=in_sandbox)
         nested, stale = is_resume and self._outage.is_open, 0
+        if (outage := self._state.outage) is not None and self._outage.is_resting:
+            nested = False  # an earlier run has waited here
+            await self._outage.wait_for_answer(outage.dependency, None, resumable=resumable)
+            if not is_resume:
+                await self._prepare_attempt(outage.dependency, in_sandbox=in_sandbox)
         while True:
             try:
                 result = await self._permits.when_permitted(step)
@@ -201,6 +221,11 @@ class Waiting:
         return await self.retry_with_help(once, resumable=True)
 
     @property
+    def goes_on_waiting(self) -> bool:
+        """Whether the run before has continued as new while a dependency was away; the next step waits on."""
+        return self._outage.is_resting
+
+    @property
     def is_finishing(self) -> bool:
         """Whether the founder has asked to finish, and nothing that only the model or time can end may delay that."""
         return self._state.finish and workflow.patched(patches.FINISH.id)
@@ -237,13 +262,21 @@ class Waiting:
             end_if_cancelled()
             await self.wait_for_person(*responsible_party(error), verified=False)
 
-    async def wait_for_founder(self, reason: str) -> None:
-        """Wait for the founder, unless they have pending input: that comes first."""
+    async def wait_for_founder(self, reason: str, *, note: TurnNote | None = None) -> None:
+        """Wait for the founder, unless they have pending input: that comes first. The agent is told the note."""
         if not self._state.has_pending_input:
-            await self.wait_for_person(WaitingFor.FOUNDER, reason)
+            await self.wait_for_person(WaitingFor.FOUNDER, reason, note=note)
+        elif note is not None:
+            self._state.notes.append(note)
 
     async def wait_for_person(
-        self, waiting_for: WaitingFor, reason: str, *, verified: bool = True, is_question: bool = True
+        self,
+        waiting_for: WaitingFor,
+        reason: str,
+        *,
+        verified: bool = True,
+        is_question: bool = True,
+        note: TurnNote | None = None,
     ) -> None:
         """Wait until a person wakes the build. A wait for the founder also ends with any new input from them.
 
@@ -252,8 +285,15 @@ class Waiting:
             reason: what that person reads.
             verified: whether the workspace is known to be sound; otherwise no snapshot of it is taken.
             is_question: a request to finish answers it. That cures no step that has failed, so there it is False.
+            note: what the agent is told afterwards.
         """
-        before, input_count = self._state.status, self._state.input_count
+        rest = Rest(
+            before=self._state.status,
+            waiting_for=waiting_for,
+            reason=reason,
+            input_beyond=self._state.input_count,
+            notes=[note] if note else [],
+        )
         if waiting_for is WaitingFor.FOUNDER:
             # A wake sent before the question was asked does not answer it; a request to finish answers any question.
             self._state.wake = self._state.finish and (is_question or not self.is_finishing)
@@ -261,11 +301,22 @@ class Waiting:
             await best_effort(self._workspace.snapshot(SnapshotReason.WAIT, policies.SNAPSHOT_IF_POSSIBLE))
         if self._workspace.is_open:
             await best_effort(self._workspace.pause())
+        await self._rest_for_person(rest)
+
+    async def _rest_for_person(self, rest: Rest) -> None:
+        """Wait with the sandbox paused, until it is resumed because someone has woken the build."""
+        state, around = self._state, self._state.rest
         while True:
-            await self._projection.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=reason)
-            beyond = input_count if waiting_for is WaitingFor.FOUNDER else None
-            await wait_for_wake(self._state, None, f"waiting for {waiting_for.replace('_', ' ')}", input_beyond=beyond)
-            input_count = self._state.input_count
+            if not rest.over:
+                waiting_for = rest.waiting_for or WaitingFor.OPERATOR
+                await self._projection.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=rest.reason)
+                beyond = rest.input_beyond if waiting_for is WaitingFor.FOUNDER else None
+                what = f"waiting for {waiting_for.replace('_', ' ')}"
+                self._note_rest(rest, around)
+                await wait_for_wake(state, None, what, input_beyond=beyond, upgrade=self._upgrade)
+            rest = rest.model_copy(update={"over": True})
+            self._note_rest(rest, around)
+            input_count = state.input_count
             try:
                 if self._workspace.is_open:
                     await self._through_outages(
@@ -275,26 +326,61 @@ class Waiting:
             except ActivityError as error:
                 end_if_cancelled()
                 waiting_for, reason = responsible_party(error)
-        await self._projection.become(before)
+                changes = {"waiting_for": waiting_for, "reason": reason, "input_beyond": input_count, "over": False}
+                rest = rest.model_copy(update=changes)
+        state.rest = around
+        await self._projection.become(rest.before)
+        state.notes += rest.notes
 
-    async def wait_for_budget(self, stop: BudgetCheck, *, patient: bool = False, asleep: bool = False) -> None:
+    def _note_rest(self, rest: Rest, around: Rest | None = None) -> None:
+        """Let a new run go on with this wait. If it is part of another one, the new run ends both."""
+        if around is not None:
+            rest = rest.model_copy(update={"before": around.before, "notes": [*around.notes, *rest.notes]})
+        self._state.rest = rest
+
+    async def rest_on(self) -> None:
+        """Wait on if the run before has continued as new in a wait. The sandbox stays paused."""
+        self._projection.describe()
+        rest, self._state.rest = self._state.rest, None
+        if rest is None:
+            return
+        if rest.stop is not None:
+            await self._rest_for_budget(rest)
+        else:
+            await self._rest_for_person(rest)
+
+    async def wait_for_budget(
+        self, stop: BudgetCheck, *, patient: bool = False, asleep: bool = False, note: TurnNote | None = None
+    ) -> None:
         """Stop until the build may spend again: asleep until a new UTC day, or waiting for the person who can help.
 
         A request to finish ends the wait, too, because checking the product costs no budget: unless the account is on
         hold, or the wait is `patient`. Every wake checks the budget again, and a changed budget or standing counts as a
-        wake. The workspace is snapshotted first and its sandbox paused, unless it is `asleep` already.
+        wake. The workspace is snapshotted first and its sandbox paused, unless it is `asleep` already. Afterwards the
+        agent is told the note.
 
         Raises:
             ApplicationError: the build's policy is to stop instead of sleeping.
         """
-        before, state = self._state.status, self._state
+        rest = Rest(before=self._state.status, stop=stop, patient=patient, notes=[note] if note else [])
         self._fail_if_stop_policy(stop)  # before the sandbox is paused: the end takes its own snapshot
         if self._workspace.is_open and not asleep:
             await self.retry_with_help(lambda: self._workspace.snapshot(SnapshotReason.SLEEP), in_sandbox=True)
             await self.retry_with_help(self._workspace.pause)
-        repeated, woken = False, False
-        while stop.exhausted and (patient or not self.may_finish(stop.outcome)):
+        self._state.answered = None  # nothing else is left to do about the turn
+        await self._rest_for_budget(rest)
+
+    async def _rest_for_budget(self, rest: Rest) -> None:
+        """Wait with the sandbox paused, until it is resumed because there is budget."""
+        state, woken = self._state, False
+        while (
+            not rest.over
+            and (stop := rest.stop) is not None
+            and stop.exhausted
+            and (rest.patient or not self.may_finish(stop.outcome))
+        ):
             self._fail_if_stop_policy(stop)
+            self._note_rest(rest)
             if stop.day is not None and stop.day < workflow.now().date():
                 woken = False  # a new day has begun meanwhile, and its budget has not been checked
             elif stop.outcome is ThinkOutcome.ON_HOLD:
@@ -304,11 +390,15 @@ class Waiting:
             elif state.nights >= self._max_nights() and not stop.service_limit:
                 woken = await self._ask_after_last_night()
             else:
-                woken = await self._sleep_until_morning(stop, repeated=repeated)
-            stop, repeated = await self.retry_with_help(self.check_budget), True
+                woken = await self._sleep_until_morning(stop, repeated=rest.repeated)
+            stop = await self.retry_with_help(self.check_budget)
+            rest = rest.model_copy(update={"stop": stop, "repeated": True})
+        self._note_rest(rest.model_copy(update={"over": True}))
         if self._workspace.is_open:
             await self.resume_workspace("woken by a signal" if woken else "a new day's budget")
-        await self._projection.become(before)
+        state.rest = None
+        await self._projection.become(rest.before)
+        state.notes += rest.notes
 
     def may_finish(self, stop: ThinkOutcome | None) -> bool:
         """Whether the founder has asked to finish, and what stops the build allows that."""
@@ -321,7 +411,11 @@ class Waiting:
         wakes_at = self._morning_of(next_utc_midnight(workflow.now()))
         await self._projection.become(Status.SLEEPING, reason=reason, wakes_at=wakes_at)
         woken = await wait_for_wake(
-            self._state, wakes_at - workflow.now(), "sleeping until the next UTC day", "money_changed"
+            self._state,
+            wakes_at - workflow.now(),
+            "sleeping until the next UTC day",
+            "money_changed",
+            upgrade=self._upgrade,
         )
         self._state.nights += not woken and not stop.service_limit
         return woken
@@ -342,7 +436,7 @@ class Waiting:
             "it: its work is kept either way."
         )
         await self._projection.become(Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=reason)
-        await wait_for_wake(self._state, None, "waiting for founder", input_beyond=input_count)
+        await wait_for_wake(self._state, None, "waiting for founder", input_beyond=input_count, upgrade=self._upgrade)
         self._state.nights = 0
         return True
 
@@ -356,14 +450,19 @@ class Waiting:
             Status.NEEDS_INPUT, waiting_for=WaitingFor.FOUNDER, reason=stop.reason, wakes_at=wakes_at
         )
         return await wait_for_wake(
-            self._state, wakes_at - workflow.now(), "waiting for the next billing cycle", "money_changed"
+            self._state,
+            wakes_at - workflow.now(),
+            "waiting for the next billing cycle",
+            "money_changed",
+            upgrade=self._upgrade,
         )
 
     async def _wait_while_on_hold(self, stop: BudgetCheck) -> bool:
         """Wait until the account is active again, or builds are switched on again."""
         waiting_for = stop.waiting_for or WaitingFor.OPERATOR
         await self._projection.become(Status.NEEDS_INPUT, waiting_for=waiting_for, reason=stop.reason)
-        return await wait_for_wake(self._state, None, f"waiting for {waiting_for.replace('_', ' ')}", "money_changed")
+        what = f"waiting for {waiting_for.replace('_', ' ')}"
+        return await wait_for_wake(self._state, None, what, "money_changed", upgrade=self._upgrade)
 
     def _max_nights(self) -> int:
         context = self._state.context
@@ -378,12 +477,13 @@ class Waiting:
     async def wait_for_settlements(self, waits: int) -> None:
         """Wait for the calls of the user's other builds to be settled; `waits` earlier waits make this one longer."""
         moment = min(_SETTLEMENT_WAIT * 2 ** min(waits, 10), _SETTLEMENT_WAIT_MAX)
-        await wait_for_wake(self._state, moment, "waiting for the calls of other builds", "money_changed")
+        what = "waiting for the calls of other builds"
+        await wait_for_wake(self._state, moment, what, "money_changed", upgrade=self._upgrade)
 
     async def wait_for_rate(self, seconds: int) -> None:
         """Wait until the model's API may take a call again; not all builds at once ask then."""
         moment = timedelta(seconds=seconds * workflow.random().uniform(0.75, 1.25))
-        await wait_for_wake(self._state, moment, "waiting for the model's rate limit")
+        await wait_for_wake(self._state, moment, "waiting for the model's rate limit", upgrade=self._upgrade)
 
     async def wait_for_slot(self) -> bool:
         """Wait as `queued` until one of the user's slots is free for this build; check every hour, whatever happens.
@@ -401,7 +501,14 @@ class Waiting:
             if claim != last:
                 last = claim
                 await self._projection.become(Status.QUEUED, reason=_queue_reason(claim))
-            await wait_for_wake(self._state, _SLOT_CHECK_INTERVAL, "waiting for a slot", "admit", "money_changed")
+            await wait_for_wake(
+                self._state,
+                _SLOT_CHECK_INTERVAL,
+                "waiting for a slot",
+                "admit",
+                "money_changed",
+                upgrade=self._upgrade,
+            )
         end_if_cancelled()  # a new run would not see a cancel of this one
         return False
 

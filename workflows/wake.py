@@ -8,6 +8,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.payloads import LoopState
 
 from workflows.failures import end_if_cancelled
+from workflows.upgrade import Upgrade
 
 
 async def wait_for_wake(
@@ -17,6 +18,7 @@ async def wait_for_wake(
     *more: str,
     input_beyond: int | None = None,
     even_if_cancelled: bool = False,
+    upgrade: Upgrade | None = None,
 ) -> bool:
     """Wait for the wake signal or one of the signals in `more`, then clear their flags.
 
@@ -27,6 +29,7 @@ async def wait_for_wake(
         more: names of further flags in the state that end the wait.
         input_beyond: input from the founder beyond this `input_count` ends the wait too.
         even_if_cancelled: wait although the build was cancelled, in its last steps.
+        upgrade: continue as new if it asks for that. The next run has to come to this wait by itself.
 
     Returns:
         False if the time ran out.
@@ -42,8 +45,13 @@ async def wait_for_wake(
         has_new_input = input_beyond is not None and state.input_count > input_beyond
         return has_new_input or any(getattr(state, flag) for flag in flags)
 
+    def leaves() -> bool:
+        return upgrade is not None and upgrade.is_asked
+
     try:
-        await workflow.wait_condition(woken, timeout=at_most, timeout_summary=summary)
+        await workflow.wait_condition(lambda: woken() or leaves(), timeout=at_most, timeout_summary=summary)
+        if upgrade is not None and not woken():
+            upgrade.continue_as_new()
     except TimeoutError:
         return False
     finally:

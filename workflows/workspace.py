@@ -62,6 +62,11 @@ class Workspace:
         self._state.sandbox = SandboxRef(sandbox_id=sandbox_id, boot="") if sandbox_id and has_turns else None
         self._state.paused = self._state.saved = is_asleep and self._state.sandbox is not None
 
+    @property
+    def may_be_left(self) -> bool:
+        """Whether a run may continue as new before the workspace is verified: the next one resumes its sandbox."""
+        return not self.is_unverified or (self.is_open and self._lost_minutes is None)
+
     async def recover(self) -> None:
         """Verify the workspace of an earlier run. The agent is told if it has changed."""
         request = ResumeWorkspace(

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.doctor.check import Check, CheckResult, CheckSkipped, DoctorContext, fail, warn
+from cli.doctor.connections import check_connections
 from cli.doctor.database import check_database, check_outages
 from cli.doctor.machine import check_bubblewrap, check_chromium, check_disk
 from cli.doctor.permits import check_permits
@@ -24,6 +25,7 @@ DEADLINE_SECONDS = 15.0
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("settings", DoctorContext.check_settings),
     ("database", check_database),
+    ("connections", check_connections),
     ("temporal", check_temporal),
     ("attributes", check_search_attributes),
     ("reaper", check_reaper),

@@ -112,22 +112,18 @@ async def run_chaos(
             began = monotonic()
             await chaos.end()
             outcome.seconds_to_the_end = monotonic() - began
-        outcome.damage += [*chaos.damage, *chaos.operator.damage, *await chaos.operator.missing()]
-        outcome.struck, outcome.people = chaos.struck(), chaos.people.done
-        outcome.recovered = chaos.operator.steps
-        outcome.previews_with_secrets = faults.previews_with_secrets()
-        await _judge(faults, chaos, expected, outcome)
+        await judge_builds(faults, chaos, expected, outcome)
         if keep is not None and outcome.damage:
             await _keep(faults, keep / f"seed-{seed}")
-    if not outcome.builds[Status.READY]:
-        outcome.damage.append("nothing progressed: no build became ready")
-    if not outcome.struck:
-        outcome.damage.append("no fault struck")
     return outcome
 
 
-async def _judge(faults: FaultHarness, chaos: "Chaos", expected: Deliverable, outcome: Outcome) -> None:
-    """Check every build in the database, then the stack."""
+async def judge_builds(faults: FaultHarness, chaos: "Chaos", expected: Deliverable, outcome: Outcome) -> None:
+    """Check every build in the database, then the stack, and add what was found to the outcome."""
+    outcome.damage += [*chaos.damage, *chaos.operator.damage, *await chaos.operator.missing()]
+    outcome.struck, outcome.people = chaos.struck(), chaos.people.done
+    outcome.recovered = chaos.operator.steps
+    outcome.previews_with_secrets = faults.previews_with_secrets()
 
     async def note(what: str, check: Awaitable[None]) -> None:
         try:
@@ -159,6 +155,10 @@ async def _judge(faults: FaultHarness, chaos: "Chaos", expected: Deliverable, ou
     await note("secrets", check_no_secret(faults))
     await chaos.end_processes()
     await note("the end", check_nothing_left(faults))
+    if not outcome.builds[Status.READY]:
+        outcome.damage.append("nothing progressed: no build became ready")
+    if not outcome.struck:
+        outcome.damage.append("no fault struck")
 
 
 async def _keep(faults: FaultHarness, directory: Path) -> None:
@@ -227,7 +227,7 @@ class Chaos:
         """Run the first build without faults and return its deliverable, which all others must deliver too."""
         self._fronts = [await self.faults.front() for _ in range(WORKERS)]
         await self._open_api()
-        self._workers = [await self.faults.worker(self.harness, front, **self._settings) for front in self._fronts]
+        self._workers = [await self.faults.worker(self.harness, front, **self.settings) for front in self._fronts]
         plan = await self.harness.plan(_ALLOWANCE_A_CYCLE)
         self.people.projects = {await self.harness.founder(): [], await self.harness.founder(plan): []}
         build_id = await self.harness.start(goal=GOAL)
@@ -243,11 +243,12 @@ class Chaos:
         self._api = ApiProcess(self.faults, self._api_front, self.harness.settings.temporal_task_queue)
         self.people = People(self.faults, self.harness, self._api, self._rng)
         self.operator = Operator(
-            *(self.faults, self.harness, self.people), self._locks, self._programs_stopped, self._settings
+            *(self.faults, self.harness, self.people), self._locks, self._programs_stopped, self.settings
         )
 
     @property
-    def _settings(self) -> dict[str, str]:
+    def settings(self) -> dict[str, str]:
+        """Settings of the workers."""
         return {"CONTINUE_AS_NEW_TURNS": "3", "SANDBOX_MAX_SECONDS": "60", "SANDBOX_QUOTA": str(_QUOTA)}
 
     @asynccontextmanager
@@ -307,7 +308,7 @@ class Chaos:
                     if not worker.is_running:
                         without = NEXT_VERSION if self._newer else ""
                         self._workers[number] = self.faults.launch(
-                            self.harness, self._fronts[number], without=without, **self._settings
+                            self.harness, self._fronts[number], without=without, **self.settings
                         )
             await asyncio.sleep(0.5)
 
@@ -420,7 +421,7 @@ class Chaos:
         self._wrong_namespace = self._wrong_namespace or await new_namespace(self.faults.stack)
         self._struck["worker: in the wrong namespace"] += 1
         worker = self.faults.launch(
-            self.harness, self._fronts[0], **self._settings, TEMPORAL_NAMESPACE=self._wrong_namespace
+            self.harness, self._fronts[0], **self.settings, TEMPORAL_NAMESPACE=self._wrong_namespace
         )
         try:
             async with asyncio.timeout(DEADLINE):

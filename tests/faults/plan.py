@@ -94,6 +94,24 @@ def plan_faults(seed: int, seconds: float, only: str = "") -> list[Action]:
     return sorted(action for action in actions if only in action.kind)
 
 
+_SOAK_GAP_SECONDS = 10.0, 40.0
+"""Between two faults of a soak: most of its time, everything works."""
+
+_NOT_IN_A_SOAK = ("killed: ", "workflow: terminated", "hangs: ")
+"""Kinds whose effects on memory would hide what is looked for: a killed server starts from nothing."""
+
+
+def plan_soak(seed: int, seconds: float) -> list[Action]:
+    """Return the faults of a soak in order: the frequent kinds, without those that kill servers."""
+    rng = random.Random(f"soak of {seed}")
+    deck = (kind for kind in _deck(rng) if not kind.startswith(_NOT_IN_A_SOAK))
+    actions, at = [], rng.uniform(*_SOAK_GAP_SECONDS)
+    while at < seconds:
+        actions.append(_action(rng, next(deck), at))
+        at += rng.uniform(*_SOAK_GAP_SECONDS)
+    return actions
+
+
 def _acts(seed: int, seconds: float) -> list[Action]:
     rng = random.Random(f"acts of {seed}")
     first = rng.sample(OPERATOR_ACTS, len(OPERATOR_ACTS))

@@ -51,6 +51,12 @@ class ApiProcess:
         """Whether the process has not ended."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._process is not None
+        return self._process.pid
+
     async def launch(self) -> None:
         """Start the process without waiting until it serves."""
         arguments = ("-m", "api", "--port", str(self._port))
@@ -76,6 +82,18 @@ class ApiProcess:
         except TimeoutError:
             self.send(signal.SIGKILL)
             await self._process.wait()
+
+    async def follow(self, path: str, user: str) -> None:
+        """Follow a live feed until it ends. It is opened again when it breaks off."""
+        headers = {"X-Cofounder-User": user, "Accept": "text/event-stream"}
+        while True:
+            with suppress(httpx2.TransportError):
+                async with self._http.stream("GET", path, headers=headers, timeout=None) as stream:
+                    if stream.status_code not in _STATUS_OF_FAULTS:
+                        async for _ in stream.aiter_raw():
+                            pass
+                        return
+            await asyncio.sleep(_TRY_AGAIN_SECONDS)
 
     async def end(self) -> None:
         """End the process, and close the client."""

@@ -25,6 +25,7 @@ from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
 from tests.workflows.recovery_scenarios import RECOVERY_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario, scenario_harness
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
+from tests.workflows.upgrade_scenarios import UPGRADE_SCENARIOS
 from tests.workflows.webhook_scenarios import WEBHOOK_SCENARIOS
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -40,6 +41,7 @@ EVERY_SCENARIO = [
     *PERMIT_SCENARIOS,
     *REAPER_SCENARIOS,
     *RECOVERY_SCENARIOS,
+    *UPGRADE_SCENARIOS,
     *WEBHOOK_SCENARIOS,
     *ENCRYPTED_SCENARIOS,
 ]

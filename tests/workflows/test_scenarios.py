@@ -19,6 +19,7 @@ from tests.workflows.reaper_scenarios import REAPER_SCENARIOS
 from tests.workflows.recovery_scenarios import RECOVERY_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS, EndedWorkflow, Scenario, scenario_harness
 from tests.workflows.steering_scenarios import STEERING_SCENARIOS
+from tests.workflows.upgrade_scenarios import UPGRADE_SCENARIOS
 from tests.workflows.webhook_scenarios import WEBHOOK_SCENARIOS
 
 ALL = [
@@ -31,6 +32,7 @@ ALL = [
     *REAPER_SCENARIOS,
     *WEBHOOK_SCENARIOS,
     *RECOVERY_SCENARIOS,
+    *UPGRADE_SCENARIOS,
     *SCENARIOS,
     *ENCRYPTED_SCENARIOS,
 ]
@@ -46,6 +48,8 @@ _THOROUGH = frozenset(
         *("slept_woken_by_timer", "preview_not_opened", "fruitless", "asked_about_circle", "sandbox_lost_in_thought"),
         *("cancelled_while_away", "cancelled_without_store", "cancelled_without_database", "finished_early"),
         *("finished_in_vain", "encrypted"),
+        # Two versions of the workers; the drills of upgrades have the same.
+        *("moved",),
         # `make test` has these as fast drills.
         *("fleet_limit", "reset_ready"),
     }

@@ -255,7 +255,7 @@ async def test_a_worker_of_an_earlier_version_must_end_first(api: RunningApi) ->
     first = await _make_version(api, project, 1)
     older = uuid.uuid4()
     async with transaction(api.sessions) as tx:
-        await announce(tx, ThisProcess(older, "worker", "0.0.9"))
+        await announce(tx, ThisProcess(older, "worker", "0.0.9", 22))
         reads = {**own_formats(), SCHEMA: CHOSEN_START - 1}
         await tx.session.execute(update(Process).where(Process.id == older).values(reads=reads))
     refused = await _start(api, project, start_from={"build_id": first})

@@ -11,7 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from local.stack import LocalStack
 from tests.harness.observed_run import ObservedStack, observed_stack
+from tests.harness.promql import metric_names
 from tests.harness.worker import sample_brief
+
+AFTER_A_FAILURE = {"temporal_workflow_task_execution_failed_total"}
+"""Temporal's SDK shows a counter once it has counted. `tests/drills/test_alerts.py` has these."""
 
 
 @dataclass
@@ -75,6 +79,17 @@ async def test_a_build_is_counted(observed: ObservedBuild) -> None:
     api = _samples(observed.metrics["api"])
     route = "/v1/projects/{project_id}/builds"
     assert _value(api, "cofounder_api_requests_total", method="POST", route=route, status="201") == 1
+
+
+async def test_every_metric_of_rules_and_dashboards_is_there(observed: ObservedBuild) -> None:
+    shown = set[str]()
+    for text in observed.metrics.values():
+        for family in text_string_to_metric_families(text):
+            suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
+            shown |= {f"{family.name}{suffix}" for suffix in suffixes}
+    named = metric_names()
+    assert len(named) > 30
+    assert named - shown <= AFTER_A_FAILURE
 
 
 async def test_no_label_has_an_id(observed: ObservedBuild) -> None:

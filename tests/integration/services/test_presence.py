@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import text
 
-from db.formats import ThisProcess, announce, own_formats
+from db.formats import ThisProcess, announce, connection_use, own_formats
 from db.migrate import migrate
 from db.session import Sessions, open_sessions
 from db.transaction import transaction
@@ -64,13 +64,25 @@ async def test_a_program_refuses_what_it_cannot_read(sessions: Sessions, change:
 async def test_a_running_process_is_announced_and_stops(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "BEAT_SECONDS", 0.05)
     problems: list[WrongVersion] = []
-    keeping = asyncio.create_task(Presence(sessions, "worker").keep(problems.append))
+    keeping = asyncio.create_task(Presence(sessions, "worker", 40).keep(problems.append))
     while not await _count(sessions):
         await asyncio.sleep(0.01)
     await _run(sessions, "update formats set written = 9, readable_from = 9 where name = 'snapshot'")
     await keeping
     assert [type(problem) for problem in problems] == [WrongVersion]
     assert await _count(sessions) == 0
+
+
+async def test_the_connections_of_running_processes_are_added_up(sessions: Sessions) -> None:
+    async with transaction(sessions) as tx:
+        await announce(tx, ThisProcess(uuid.uuid4(), "worker", "0.1.0", 42))
+        await announce(tx, ThisProcess(uuid.uuid4(), "api", "0.1.0", 22))
+        await announce(tx, ThisProcess(uuid.uuid4(), "worker", "0.1.0", 42))
+    await _run(sessions, "update processes set seen_at = now() - interval '3 minutes' where role = 'api'")
+    async with transaction(sessions) as tx:
+        use = await connection_use(tx)
+    assert (use.processes, use.wanted) == (2, 84)
+    assert 150 < use.given <= 200, "the embedded server's"
 
 
 async def test_a_contract_migration_spares_older_processes(
@@ -82,7 +94,7 @@ async def test_a_contract_migration_spares_older_processes(
     ran: list[str] = []
     monkeypatch.setattr("alembic.command.upgrade", lambda _, revision: ran.append(revision))
     async with transaction(sessions) as tx:
-        await announce(tx, ThisProcess(uuid.uuid4(), "worker", "0.0.9"))
+        await announce(tx, ThisProcess(uuid.uuid4(), "worker", "0.0.9", 42))
     await _run(sessions, """update processes set reads = '{"schema": 3}'""")
     with pytest.raises(WrongVersion, match=r"1 worker of version 0\.0\.9"):
         await migrate(url)

