@@ -71,6 +71,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 sessions=sessions,
                 workflows=workflows,
                 fleet=FleetWorkflows(client),
+                sandboxes=sandboxes,
                 feeds=Feeds(every, nudges),
                 account_feeds=AccountFeeds(every, nudges),
                 store=store,
