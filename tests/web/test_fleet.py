@@ -208,7 +208,8 @@ async def test_one_build_is_read_and_stopped(operator: Console, fleet_api: Runni
 @pytest.mark.web
 async def test_an_account_is_topped_up_and_suspended(operator: Console, fleet_api: RunningApi) -> None:
     page = operator.page
-    user = "fleet-12"
+    user = f"payer-{uuid.uuid4()}"
+    await build_row(fleet_api.sessions, user)
     await operator.open(f"/fleet/users/{user}")
     await page.get_by_role("button", name="Top up").click()
     dialog = page.get_by_role("dialog")
