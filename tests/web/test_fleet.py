@@ -134,7 +134,7 @@ async def carrying_out(api: RunningApi, stack: LocalStack) -> AsyncIterator[None
     """Run a worker that carries out acts on many builds, and no builds."""
     queue, client = api.settings.temporal_task_queue, await connect_temporal(stack.environment)
     acts = BulkActivities(api.sessions, BuildWorkflows(client, queue))
-    async with Worker(api.temporal, task_queue=queue, workflows=[BulkWorkflow], activities=[acts.carry_out_batch]):
+    async with Worker(client, task_queue=queue, workflows=[BulkWorkflow], activities=[acts.carry_out_batch]):
         yield
 
 
