@@ -451,6 +451,6 @@ export const fleet = {
     help: "The same checks that cofounder doctor makes, made by the API.",
     run: "Check now",
     again: "Check again",
-    states: { ok: "fine", warning: "look at it", failed: "wrong", skipped: "not checked" } as Record<string, string>,
+    states: { ok: "fine", warn: "look at it", fail: "wrong" } as Record<string, string>,
   },
 };

@@ -60,10 +60,12 @@ export function FleetBuild({ id }: { id: string }) {
       )}
       <div className={style.cards}>
         <Row build={whole.build} />
-        <Workflow whole={whole} />
-        <Sandbox whole={whole} />
-        <Snapshots whole={whole} />
+        <div className={style.stack}>
+          <Workflow whole={whole} />
+          <Sandbox whole={whole} />
+        </div>
       </div>
+      <Snapshots whole={whole} />
       <Ledger whole={whole} />
       <Events whole={whole} />
     </>

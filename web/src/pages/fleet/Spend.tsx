@@ -24,8 +24,8 @@ const text = words.spendPage;
 const BY: readonly By[] = ["user", "plan", "model", "day"];
 const SHORT = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const ROWS = 500;
-/** More than this many times the average of the days before is marked. */
-const SPIKE = 3;
+/** More than this many times the average of the days before is marked, if it is more than this many microdollars a day. */
+const SPIKE = { times: 3, least: 1_000_000 };
 
 /** What was spent, by user, plan, model or day. What is asked for is in the address. */
 export function Spend() {
@@ -156,7 +156,8 @@ function Share({ share }: { share: number }) {
 
 /** What was spent a day in the week before, marked if it was much less than now. */
 function Before({ row, days }: { row: Schemas["SpendRow"]; days: number }) {
-  const isSpike = row.spent_microdollars / days > SPIKE * row.before_microdollars && row.spent_microdollars > 0;
+  const now = row.spent_microdollars / days;
+  const isSpike = now > SPIKE.times * row.before_microdollars && now > SPIKE.least;
   return (
     <>
       {isSpike && (
