@@ -190,7 +190,7 @@ async def test_health_is_silent(scene: Scene) -> None:
             await asyncio.sleep(0.5)
 
     watching = asyncio.create_task(watch())
-    build = await scene.programs.build(sample_brief())
+    build = await scene.programs.build(sample_brief(), SMALL)
     await asyncio.sleep(30)
     watching.cancel()
     assert build["status"] == "ready"
