@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 from local.stack import LocalStack
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
+from tests.upgrade.checkout import THIS_VERSION, Checkout
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,12 +52,17 @@ class RunningWorker:
 
 
 @asynccontextmanager
-async def worker_process(harness: WorkerHarness, stack: LocalStack, **environment: str) -> AsyncIterator[RunningWorker]:
-    """Start a worker, and kill it at the end if it still runs. It stops its calls after a second by default."""
+async def worker_process(
+    harness: WorkerHarness, stack: LocalStack, *, code: Checkout = THIS_VERSION, **environment: str
+) -> AsyncIterator[RunningWorker]:
+    """Start a worker, and kill it at the end if it still runs. It stops its calls after a second by default.
+
+    `code`: that of another version.
+    """
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
+        code.python,
         "worker.py",
-        cwd=ROOT,
+        cwd=code.root,
         env={
             "PATH": os.environ["PATH"],
             **stack.environment,

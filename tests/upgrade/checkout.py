@@ -1,20 +1,57 @@
-"""A checkout of the version that `tests/previous_version` names, with an environment of its own."""
+"""Checkouts of earlier versions, each with an environment of its own."""
 
+import asyncio
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 NAMED = ROOT / "tests" / "previous_version"
 
+FIRST_VERSIONED = ROOT / "tests" / "first_versioned"
+"""Names the first commit whose workers may have a version, for as long as the one in `previous_version` is older."""
 
-def previous_checkout() -> Path:
-    """Return the directory of the checkout. It is made once, under `.cofounder/`, and kept for the next run.
+
+@dataclass(frozen=True)
+class Checkout:
+    """The code of a version, and the Python that has its dependencies."""
+
+    root: Path
+    python: Path
+
+    async def run(self, command: str, environment: Mapping[str, str]) -> None:
+        """Run a command of `cofounder`, which must succeed."""
+        process = await asyncio.create_subprocess_exec(
+            *(self.python, "-c", "from cli.main import main; main()", command),
+            cwd=self.root,
+            env={"PATH": os.environ["PATH"], **environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        printed, _ = await process.communicate()
+        assert process.returncode == 0, printed.decode()
+
+
+THIS_VERSION = Checkout(ROOT, Path(sys.executable))
+
+
+def first_versioned() -> Checkout:
+    """Return the first version whose workers may have a version. Raises as `previous_checkout` does."""
+    root = previous_checkout(FIRST_VERSIONED)
+    return Checkout(root, root / ".venv" / "bin" / "python")
+
+
+def previous_checkout(named: Path = NAMED) -> Path:
+    """Return the directory of the checkout of the commit that a file names. It is made once, under `.cofounder/`, and
+    kept for the next run.
 
     Raises:
         AssertionError: this is a shallow clone or no clone at all, so the commit is not here.
     """
-    commit = NAMED.read_text().strip()
+    commit = named.read_text().strip()
     target = ROOT / ".cofounder" / "previous" / commit
     if (target / ".venv" / "bin" / "python").exists():
         return target
