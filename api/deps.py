@@ -21,6 +21,7 @@ from api.web import Bundle
 from clients.build_workflows import BuildWorkflows
 from clients.fleet_workflows import FleetWorkflows
 from clients.oidc.provider import IdentityProviders
+from clients.sandbox import Sandboxes
 from db.session import Access, Sessions
 from db.transaction import Transaction, request_transaction
 from domain import user_id
@@ -61,6 +62,8 @@ class Resources:
     account_feeds: AccountFeeds
     store: ObjectReader
     pushes: Pushes
+    sandboxes: Sandboxes | None
+    """The sandbox service; None if this process has no key for it."""
     row_security: RowSecurity
     previews: Previews
     limits: Limits

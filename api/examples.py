@@ -113,6 +113,74 @@ FLEET_BUILD: dict[str, Any] = {
     "closed_at": None,
     "temporal_url": f"https://temporal.example.com/namespaces/default/workflows/build-{_BUILD_ID}",
 }
+_WHY: dict[str, Any] = {
+    "kind": "waits_for_operator",
+    "detail": "The model API does not accept the key (status 401).",
+    "remedy": "Remove the cause, then: cofounder ops wake --where …",
+}
+STUCK: dict[str, Any] = {
+    "builds": [{"build": FLEET_BUILD, "why": [_WHY]}],
+    "others": [{"kind": "reaper", "detail": "What an operator must look at.", "remedy": "See: cofounder ops checks"}],
+}
+SPEND: dict[str, Any] = {
+    "by": "user",
+    "from": "2026-11-24",
+    "to": "2026-11-24",
+    "rows": [
+        {
+            "key": "ada",
+            "calls": 412,
+            "input_tokens": 120_000,
+            "cache_write_tokens": 900_000,
+            "cache_read_tokens": 20_000_000,
+            "output_tokens": 310_000,
+            "spent_microdollars": 14_200_000,
+            "before_microdollars": 1_100_000.0,
+        }
+    ],
+}
+WHOLE_BUILD: dict[str, Any] = {
+    "build": FLEET_BUILD,
+    "why": [],
+    "workflow": {
+        "status": "running",
+        "run_id": "5c0b7b8e-3d0a-4f5f-8f0c-6a8a3a1c9d27",
+        "history_events": 412,
+        "started_at": _BEFORE,
+        "closed_at": None,
+        "version": None,
+        "task_attempt": 0,
+        "problems": [],
+        "pending_activities": [],
+        "url": FLEET_BUILD["temporal_url"],
+    },
+    "temporal_answers": True,
+    "sandbox_id": "i3kq9",
+    "preview_url": None,
+    "permit": {"role": "workspace", "queued_at": _BEFORE, "held_since": _BEFORE},
+    "snapshots": [
+        {
+            "number": 3,
+            "state": "stored",
+            "reason": "phase",
+            "archive_bytes": 81_220,
+            "commit": "4f9d2ac1",
+            "created_at": _BEFORE,
+            "stored_at": _BEFORE,
+        }
+    ],
+    "ledger": [
+        {
+            "model": "claude-sonnet-5-5",
+            "kind": "turn",
+            "state": "settled",
+            "calls": 12,
+            "spent_microdollars": 410_000,
+        }
+    ],
+    "events": [{"id": 41, "type": "status", "turn": 12, "data": {"status": "waiting"}, "created_at": _BEFORE}],
+    "wake_command": f"temporal workflow signal --workflow-id build-{_BUILD_ID} --name wake",
+}
 FLEET_BUILDS: dict[str, Any] = {
     "builds": [FLEET_BUILD],
     "next_cursor": None,

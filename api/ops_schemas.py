@@ -1,18 +1,23 @@
 """The bodies of responses to operators about all builds."""
 
 import uuid
-from datetime import datetime
-from typing import Literal, Self
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import examples
-from clients.fleet_workflows import ReaperSchedule
+from clients.fleet_workflows import ReaperSchedule, WorkflowView
+from db.fleet_build import WholeBuild
 from db.fleet_builds import FleetBuild
-from db.operator_figures import Spent
+from db.operator_figures import Spend, SpendBy, Spent
+from domain.names import wake_command
 from domain.status import Dependency, Status, WaitingFor
+from domain.stuck import StuckKind, Why
 from domain.switches import SwitchScope
 from services.fleet import Fleet
+from services.stuck import WorkflowAnswer
 
 Version = Field(description="The version of the workers that run it; null: none, or Temporal does not answer.")
 
@@ -277,3 +282,215 @@ class FleetBuildList(BaseModel):
         description="Fields of the filter that Temporal can't compare, so that its query matches more."
     )
     temporal_command: str = Field(description="Lists the same workflows on the command line.")
+
+
+class WhyOut(BaseModel):
+    """Why something makes no progress, and what to do."""
+
+    kind: StuckKind
+    detail: str
+    remedy: str
+
+    @classmethod
+    def of(cls, why: Why) -> Self:
+        """The reason."""
+        return cls(kind=why.kind, detail=why.detail, remedy=why.remedy)
+
+
+class StuckBuildOut(BaseModel):
+    """A build that makes no progress."""
+
+    build: FleetBuildOut
+    why: list[WhyOut]
+
+
+class StuckOut(BaseModel):
+    """What makes no progress: builds, and what concerns no single one."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.STUCK]})
+
+    builds: list[StuckBuildOut]
+    others: list[WhyOut]
+
+
+class SpendRow(BaseModel):
+    """The calls and their cost under a key: a user, a plan, a model or a day."""
+
+    key: str
+    calls: int
+    input_tokens: int
+    cache_write_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+    spent_microdollars: int
+    before_microdollars: float = Field(
+        description="What was spent a day in the seven days before, on average; 0 if the rows are days."
+    )
+
+
+class SpendOut(BaseModel):
+    """What was spent in some UTC days."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.SPEND]}, populate_by_name=True)
+
+    by: SpendBy
+    first: date = Field(serialization_alias="from")
+    last: date = Field(serialization_alias="to")
+    rows: list[SpendRow] = Field(description="The most first; days in their order.")
+
+    @classmethod
+    def of(cls, by: SpendBy, first: date, last: date, spending: Sequence[Spend]) -> Self:
+        """The sums."""
+        rows = [
+            SpendRow(
+                key=each.key,
+                calls=each.calls,
+                input_tokens=each.input_tokens,
+                cache_write_tokens=each.cache_write_tokens,
+                cache_read_tokens=each.cache_read_tokens,
+                output_tokens=each.output_tokens,
+                spent_microdollars=each.spent,
+                before_microdollars=each.before,
+            )
+            for each in spending
+        ]
+        return cls(by=by, first=first, last=last, rows=rows)
+
+
+class PendingActivityOut(BaseModel):
+    """An activity of a build's workflow that has not ended."""
+
+    name: str
+    attempt: int
+    last_failure: str | None
+
+
+class WorkflowOut(BaseModel):
+    """The latest run of a build's workflow."""
+
+    status: str
+    run_id: str
+    history_events: int
+    started_at: datetime
+    closed_at: datetime | None
+    version: str | None = Version
+    task_attempt: int = Field(description="Of the workflow task that is pending; above 1 it has failed before.")
+    problems: list[str] = Field(description="What Temporal reports of tasks that fail again and again.")
+    pending_activities: list[PendingActivityOut]
+    url: str | None
+
+    @classmethod
+    def of(cls, view: WorkflowView, url: str | None) -> Self:
+        """What Temporal says."""
+        return cls(
+            status=view.status,
+            run_id=view.run_id,
+            history_events=view.history_events,
+            started_at=view.started_at,
+            closed_at=view.closed_at,
+            version=view.version,
+            task_attempt=view.task_attempt,
+            problems=list(view.problems),
+            pending_activities=[
+                PendingActivityOut(name=each.name, attempt=each.attempt, last_failure=each.last_failure)
+                for each in view.pending
+            ],
+            url=url,
+        )
+
+
+class HeldPermitOut(BaseModel):
+    """A build's permit to have a sandbox running, or its place in the queue for one."""
+
+    role: str
+    queued_at: datetime
+    held_since: datetime | None = Field(description="Null while it is queued.")
+
+
+class FleetSnapshotOut(BaseModel):
+    """A snapshot of a build."""
+
+    number: int
+    state: str
+    reason: str
+    archive_bytes: int | None
+    commit: str | None
+    created_at: datetime
+    stored_at: datetime | None
+
+
+class LedgerSumOut(BaseModel):
+    """The calls of one kind and state with a model."""
+
+    model: str
+    kind: str
+    state: str
+    calls: int
+    spent_microdollars: int
+
+
+class FleetEventOut(BaseModel):
+    """An event of a build."""
+
+    id: int
+    type: str
+    turn: int | None
+    data: dict[str, Any]
+    created_at: datetime
+
+
+class WholeBuildOut(BaseModel):
+    """One build: its row, its workflow, sandbox, permit, snapshots, ledger and last events."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.WHOLE_BUILD]})
+
+    build: FleetBuildOut
+    why: list[WhyOut] = Field(description="Why it makes no progress; empty if it does, or may wait.")
+    workflow: WorkflowOut | None = Field(description="Null: there is none, or Temporal does not answer.")
+    temporal_answers: bool
+    sandbox_id: str | None
+    preview_url: str | None
+    permit: HeldPermitOut | None
+    snapshots: list[FleetSnapshotOut] = Field(description="The newest first.")
+    ledger: list[LedgerSumOut]
+    events: list[FleetEventOut] = Field(description="The last ones, the newest first.")
+    wake_command: str = Field(description="Wakes it with Temporal's CLI.")
+
+    @classmethod
+    def of(cls, whole: WholeBuild, answer: WorkflowAnswer, why: Sequence[Why], temporal_url: str | None) -> Self:
+        """The build's rows and what Temporal says."""
+        view, permit = answer.workflow, whole.permit
+        return cls(
+            build=FleetBuildOut.of(whole.build, None if view is None else view.version, temporal_url),
+            why=[WhyOut.of(each) for each in why],
+            workflow=None if view is None else WorkflowOut.of(view, temporal_url),
+            temporal_answers=answer.is_known,
+            sandbox_id=whole.row.sandbox_id,
+            preview_url=whole.row.preview_url,
+            permit=None
+            if permit is None
+            else HeldPermitOut(role=permit.role, queued_at=permit.queued_at, held_since=permit.held_since),
+            snapshots=[
+                FleetSnapshotOut(
+                    number=each.number,
+                    state=each.state,
+                    reason=each.reason,
+                    archive_bytes=each.archive_bytes,
+                    commit=each.commit,
+                    created_at=each.created_at,
+                    stored_at=each.stored_at,
+                )
+                for each in whole.snapshots
+            ],
+            ledger=[
+                LedgerSumOut(
+                    model=each.model, kind=each.kind, state=each.state, calls=each.calls, spent_microdollars=each.cost
+                )
+                for each in whole.ledger
+            ],
+            events=[
+                FleetEventOut(id=each.id, type=each.type, turn=each.turn, data=each.data, created_at=each.created_at)
+                for each in whole.events
+            ],
+            wake_command=wake_command(whole.build.id),
+        )

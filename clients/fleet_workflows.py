@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,7 +10,15 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.names import BUILD_WORKFLOW, REAPER_ID, WORKER_VERSION, build_of_workflow, build_workflow_id
+from domain.names import (
+    BUILD_WORKFLOW,
+    REAPER_ID,
+    REPORTED_PROBLEMS,
+    WORKER_VERSION,
+    build_of_workflow,
+    build_workflow_id,
+)
+from domain.stuck import PendingActivity
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 """An operator waits for the answer."""
@@ -18,6 +26,7 @@ _RPC_TIMEOUT = timedelta(seconds=5)
 _PAGE = 1000
 _IDS_IN_QUERY = 100
 
+_PROBLEMS = SearchAttributeKey.for_keyword_list(REPORTED_PROBLEMS)
 _VERSION = SearchAttributeKey.for_keyword(WORKER_VERSION)
 
 
@@ -29,6 +38,23 @@ class ReaperSchedule:
     note: str | None
     """What was said of it when it was paused or resumed last."""
     last_run_at: datetime | None
+
+
+@dataclass(frozen=True)
+class WorkflowView:
+    """A build's workflow, its latest run."""
+
+    status: str
+    run_id: str
+    history_events: int
+    started_at: datetime
+    closed_at: datetime | None
+    version: str | None
+    task_attempt: int
+    """Of the workflow task that is pending; 0 if none is. Above 1 it has failed before."""
+    problems: Sequence[str]
+    """What Temporal reports of tasks that fail again and again."""
+    pending: Sequence[PendingActivity]
 
 
 class FleetWorkflows:
@@ -57,6 +83,52 @@ class FleetWorkflows:
             raise
         state, recent = description.schedule.state, description.info.recent_actions
         return ReaperSchedule(state.paused, state.note or None, recent[-1].started_at if recent else None)
+
+    async def with_problems(self) -> dict[uuid.UUID, Sequence[str]]:
+        """The open builds whose workflow tasks fail again and again, each with what Temporal reports.
+
+        Raises:
+            RPCError, RuntimeError: Temporal does not answer, or refuses.
+        """
+        query = f'WorkflowType = "{BUILD_WORKFLOW}" AND ExecutionStatus = "Running" AND {REPORTED_PROBLEMS} IS NOT NULL'
+        found: dict[uuid.UUID, Sequence[str]] = {}
+        try:
+            async for execution in self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_RPC_TIMEOUT):
+                if (build_id := build_of_workflow(execution.id)) is not None:
+                    found[build_id] = execution.typed_search_attributes.get(_PROBLEMS) or ()
+        except RPCError as error:
+            if error.status is not RPCStatusCode.INVALID_ARGUMENT:  # an older server, which does not report them
+                raise
+        return found
+
+    async def describe(self, build_id: uuid.UUID) -> WorkflowView | None:
+        """Read how a build's workflow is; None if there is none.
+
+        Raises:
+            RPCError, RuntimeError: Temporal does not answer, or refuses.
+        """
+        try:
+            handle = self._client.get_workflow_handle(build_workflow_id(build_id))
+            found = await handle.describe(rpc_timeout=_RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+        raw = found.raw_description
+        return WorkflowView(
+            status="unknown" if found.status is None else found.status.name.lower(),
+            run_id=found.run_id,
+            history_events=found.history_length,
+            started_at=found.start_time,
+            closed_at=found.close_time,
+            version=found.typed_search_attributes.get(_VERSION),
+            task_attempt=raw.pending_workflow_task.attempt,
+            problems=found.typed_search_attributes.get(_PROBLEMS) or (),
+            pending=[
+                PendingActivity(each.activity_type.name, each.attempt, each.last_failure.message or None)
+                for each in raw.pending_activities
+            ],
+        )
 
     async def open_versions(self) -> dict[uuid.UUID, str]:
         """By which version of the workers each open build is run. Builds of workers without versions are left out.

@@ -26,6 +26,7 @@ from e2b.exceptions import SandboxNotRunningException, ServiceBusyException
 from clients import sandbox_runner
 from clients.cancellation import cancel_and_wait, preserve_cancel, wait_for_answer
 from clients.loopback import with_address
+from clients.runner_session import RunnerSession, SessionEnded
 from clients.sandbox_runner import JOURNAL, WORKSPACE
 from domain.errors import (
     CofounderError,
@@ -63,6 +64,9 @@ INLINE_BYTES = 100_000
 RUNNER_SOURCE = inspect.getsource(sandbox_runner)
 RUNNER_MODULE = f"runner_{hashlib.sha256(RUNNER_SOURCE.encode()).hexdigest()[:12]}"
 """The runner's module name inside the sandbox. It includes a hash, so a runner of another version has another name."""
+
+SESSION_ATTEMPTS = 3
+"""Start the runner for each request once this many sessions in a row have failed."""
 
 RUNNER_ATTEMPTS = 5
 """Start the runner this many times if a signal ends it: a command may kill each process of a name or of its user."""
@@ -245,7 +249,8 @@ class Sandboxes:
 
     async def close(self) -> None:
         """Close the connections. Sandboxes keep running."""
-        self._open.clear()
+        for sandbox_id in list(self._open):
+            await self._forget(sandbox_id)
         if self._http is not None:
             await self._http.aclose()
             self._http = None
@@ -351,7 +356,7 @@ class Sandboxes:
 
     async def pause(self, sandbox_id: str) -> None:
         """Pause the sandbox. Does nothing if it is paused or gone."""
-        self._open.pop(sandbox_id, None)
+        await self._forget(sandbox_id)
         with contextlib.suppress(SandboxGone):
             await self.ask(
                 f"pause sandbox {sandbox_id}",
@@ -361,7 +366,7 @@ class Sandboxes:
 
     async def kill(self, sandbox_id: str) -> None:
         """Kill the sandbox. Does nothing if it is gone."""
-        self._open.pop(sandbox_id, None)
+        await self._forget(sandbox_id)
         self._locks.pop(sandbox_id, None)
         with contextlib.suppress(SandboxGone):
             await self.ask(f"kill sandbox {sandbox_id}", e2b.AsyncSandbox.kill(sandbox_id, **self._connection))
@@ -412,7 +417,7 @@ class Sandboxes:
                     2 * REQUEST_SECONDS,
                 )
         except SandboxGone:
-            self._open.pop(sandbox_id, None)
+            await self._forget(sandbox_id)
             raise
         sandbox = self._open.get(sandbox_id)
         if sandbox is None:
@@ -420,6 +425,11 @@ class Sandboxes:
         else:
             sandbox.use_connection(sdk, requested_at)
         return sandbox
+
+    async def _forget(self, sandbox_id: str) -> None:
+        sandbox = self._open.pop(sandbox_id, None)
+        if sandbox is not None:
+            await sandbox.end_session()
 
     async def _list(self, metadata: dict[str, str]) -> list[ListedSandbox]:
         pages = e2b.AsyncSandbox.list(query=e2b.SandboxQuery(metadata=metadata), order="desc", **self._connection)
@@ -497,6 +507,9 @@ class Sandbox:
         self._sdk = sdk
         self.id: str = sdk.sandbox_id
         self.extended_at = time.monotonic()
+        self._session: _Session | None = None
+        self._session_starting = asyncio.Lock()
+        self._session_failures = 0
 
     def use_connection(self, sdk: e2b.AsyncSandbox, at: float) -> None:
         """Use this connection from now on. `at` is when the time to live was extended (monotonic clock)."""
@@ -660,11 +673,52 @@ class Sandbox:
                     return None
         return bytes(data)
 
+    async def end_session(self) -> None:
+        """End the session with the runner, if there is one. Its process in the sandbox ends by itself."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
     async def _runner(
         self, words: list[str], envelope: str, seconds: float, env: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        program = f"import sys;sys.path[:0]=[{JOURNAL!r}];import {RUNNER_MODULE} as runner;runner.main(sys.argv[1:])"
-        command = shlex.join(["exec", "python3", "-IS", "-c", program, *words])
+        answer = await self._ask_session(words, envelope, seconds, env)
+        if answer is None:
+            answer = await self._start_runner(words, envelope, seconds, env)
+        if answer.pop("full", False):
+            raise SandboxFull(_FULL)
+        return answer
+
+    async def _ask_session(
+        self, words: list[str], envelope: str, seconds: float, env: Mapping[str, str] | None
+    ) -> dict[str, Any] | None:
+        """Ask a runner that keeps running. None if none answers: then one has to be started for the request alone."""
+        if self._session_failures >= SESSION_ATTEMPTS:
+            return None
+        session = None
+        try:
+            async with asyncio.timeout(seconds + 10):
+                session = await self._open_session()
+                answer = await session.requests.ask(session.send, words, envelope, env or {})
+        except (CofounderError, SessionEnded, TimeoutError, _NotRunning, FileNotFoundError):
+            self._session_failures += 1
+            if session is not None and session is self._session:
+                await self.end_session()
+            return None
+        self._session_failures = 0
+        return answer
+
+    async def _open_session(self) -> "_Session":
+        async with self._session_starting:
+            session = self._session
+            if session is None or session.requests.has_ended:
+                session = self._session = await _Session.start(self._owner, self._sdk, _runner_command(["serve"]))
+            return session
+
+    async def _start_runner(
+        self, words: list[str], envelope: str, seconds: float, env: Mapping[str, str] | None
+    ) -> dict[str, Any]:
+        command = _runner_command(words)
         for attempt in range(RUNNER_ATTEMPTS):
             output = await self._run(
                 command, seconds, cwd="/", env={**(env or {}), sandbox_runner.INPUT_VARIABLE: envelope}, repeatable=True
@@ -680,8 +734,6 @@ class Sandbox:
         with contextlib.suppress(ValueError):
             answer = json.loads(line)
             if isinstance(answer, dict):
-                if answer.pop("full", False):
-                    raise SandboxFull(_FULL)
                 return answer
         if _is_full(output.stderr):
             raise SandboxFull(_FULL)
@@ -764,6 +816,58 @@ class Sandbox:
         """Whether a 502 comes from the sandbox service itself, because no server listens on the port."""
         body = (await answer.aread())[:2000].decode("utf-8", "replace")
         return "port is not open" in body or "was not found" in body
+
+
+class _Session:
+    """A process of the runner that answers many requests, and the connection on which its answers come."""
+
+    def __init__(self, owner: Sandboxes, sandbox_id: str) -> None:
+        self.requests = RunnerSession()
+        self._owner = owner
+        self._what = f"ask the runner in sandbox {sandbox_id}"
+        self._handle: e2b.AsyncCommandHandle[None]
+        self._ended: asyncio.Task[None]
+
+    @classmethod
+    async def start(cls, owner: Sandboxes, sdk: e2b.AsyncSandbox, command: str) -> "_Session":
+        """Start the runner. Raises as `Sandboxes.ask`."""
+        session = cls(owner, sdk.sandbox_id)
+        session._handle = await owner.ask(
+            session._what,
+            sdk.commands.run(
+                command,
+                background=True,
+                stdin=True,
+                cwd="/",
+                timeout=0,  # no limit
+                request_timeout=REQUEST_SECONDS - 1,
+                on_stdout=session.requests.receive,
+                retain_output=False,
+            ),
+        )
+        session._ended = asyncio.create_task(session._until_end())
+        return session
+
+    async def send(self, line: str) -> None:
+        """Write to the runner's input. Raises as `Sandboxes.ask`."""
+        await self._owner.ask(self._what, self._handle.send_stdin(line, request_timeout=REQUEST_SECONDS - 1))
+
+    async def close(self) -> None:
+        """Close the connection. Calls keep running, and so does the runner for a while."""
+        await cancel_and_wait(self._ended)
+        await _close_quietly(self._handle.disconnect())
+
+    async def _until_end(self) -> None:
+        try:
+            with contextlib.suppress(Exception):  # how it ended does not matter
+                await self._handle.wait()
+        finally:
+            self.requests.end()
+
+
+def _runner_command(words: list[str]) -> str:
+    program = f"import sys;sys.path[:0]=[{JOURNAL!r}];import {RUNNER_MODULE} as runner;runner.main(sys.argv[1:])"
+    return shlex.join(["exec", "python3", "-IS", "-c", program, *words])
 
 
 _FULL = "The sandbox's disk is full. Choose a larger template (E2B_TEMPLATE)."

@@ -5,11 +5,14 @@
     start CALL_ID BOOT WAIT     run a mutating call once, or attach to it; wait up to WAIT seconds for its outcome
     end CALL_ID                 end a call's processes; if it has not started yet, it never will
     query                       run a read-only tool
+    serve                       do all of these for lines of JSON on the standard input, until they end
 
-and reads one line of JSON from its standard output. A call is claimed by an atomic `mkdir` in the journal, which is
-outside the workspace. The process that wins the claim forks a *keeper*: a process in its own session, without the
-caller's pipes, that runs the call and records the outcome. So a caller that is gone does not end the call, and a
-background child does not block the caller.
+and reads one line of JSON from its standard output, or one for each line that it sends. Python takes longer to start
+than most calls to run, so `serve` saves most of their cost. If it fails, the others do the same.
+
+A call is claimed by an atomic `mkdir` in the journal, which is outside the workspace. The process that wins the claim
+forks a *keeper*: a process in its own session, without the caller's pipes, that runs the call and records the outcome.
+So a caller that is gone does not end the call, and a background child does not block the caller.
 
     JOURNAL/calls/CALL_ID/keeper    the process that runs it: boot, pid, start time of the pid
                           before    the workspace's HEAD before a command, as JSON
@@ -87,6 +90,9 @@ PROCESS_NAME = "cofounder"
 WAKE_SECONDS = 2.0
 """Seconds after which a keeper that was stopped is woken."""
 
+SERVE_SECONDS = 300.0
+"""Seconds without a request after which `serve` ends."""
+
 CLAIM_SECONDS = 5.0
 """Seconds after which a claim without a keeper counts as lost."""
 
@@ -145,18 +151,28 @@ def main(arguments: list[str], workspace: str = WORKSPACE, journal: str = JOURNA
     folders = Folders(workspace, journal)
     input_text = os.environ.pop(INPUT_VARIABLE, "")
     try:
-        if arguments[0] == "start":
-            answer = start(folders, arguments[1], arguments[2], float(arguments[3]), input_text)
-        elif arguments[0] == "end":
-            answer = end(folders, arguments[1])
-        else:
-            answer = query(folders, parse_json(input_text))
+        if arguments[0] == "serve":
+            Server(folders).serve()
+        answer = answer_to(folders, arguments, input_text)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        answer = {"state": "lost", "is_error": True, "text": f"the journal cannot be written: {error}", "full": full}
+        answer = _unwritable(error)
     # A newline first: a login profile may have printed half a line.
     os.write(1, b"\n" + render_json(answer).encode() + b"\n")
     os._exit(0)  # Python would take a millisecond to clean up
+
+
+def answer_to(folders: Folders, words: list[str], input_text: str) -> dict[str, Any]:
+    """Do what the words say, and wait for it."""
+    if words[0] == "start":
+        return start(folders, words[1], words[2], float(words[3]), input_text)
+    if words[0] == "end":
+        return end(folders, words[1])
+    return query(folders, parse_json(input_text))
+
+
+def _unwritable(error: OSError) -> dict[str, Any]:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return {"state": "lost", "is_error": True, "text": f"the journal cannot be written: {error}", "full": full}
 
 
 def is_call_id(text: str) -> bool:
@@ -265,27 +281,42 @@ def _write_whole(path: str, text: str) -> None:
 
 def start(folders: Folders, call_id: str, boot: str, wait: float, input_text: str) -> dict[str, Any]:
     """Claim and run the call, or attach to it. `state` in the answer is done, running, lost or not_run."""
+    until = time.monotonic() + wait
+    pipe = _begin(folders, call_id, boot, input_text, {})
+    if isinstance(pipe, dict):
+        return pipe
+    if pipe is not None:
+        while time.monotonic() < until and not select.select([pipe], [], [], min(WAKE_SECONDS, wait))[0]:
+            _living_keeper(folders.call(call_id))  # wakes it; its end closes the pipe
+        os.close(pipe)
+    return _attach(folders, call_id, until)
+
+
+def _begin(
+    folders: Folders, call_id: str, boot: str, input_text: str, environment: dict[str, str]
+) -> dict[str, Any] | int | None:
+    """Claim the call and start its keeper.
+
+    Returns:
+        The end of a pipe that reads as closed once the keeper has ended; None if the call was claimed before; the
+        answer if there is nothing to wait for.
+    """
     if not is_call_id(call_id):
         return {"state": "lost", "is_error": True, "text": "the call's id is not valid"}
     folder = folders.call(call_id)
-    until = time.monotonic() + wait
     if boot not in ("-", this_boot()) and not os.path.isdir(folder):
         return {"state": "not_run"}
     os.makedirs(os.path.dirname(folder), exist_ok=True)
     try:
         os.mkdir(folder)
     except FileExistsError:
-        return _attach(folders, call_id, until)
+        return None
     try:
         envelope = parse_json(input_text or _read_text(os.path.join(folders.journal, "inputs", call_id + ".json")))
     except (OSError, ValueError) as error:
         _record(folder, {"is_error": True, "text": f"The call's input could not be read: {error}"})
         return _answer(folder)
-    pipe = _fork_keeper(folders, folder, call_id, envelope)
-    while time.monotonic() < until and not select.select([pipe], [], [], min(WAKE_SECONDS, wait))[0]:
-        _living_keeper(folder)  # wakes it; its end closes the pipe
-    os.close(pipe)
-    return _attach(folders, call_id, until)
+    return _fork_keeper(folders, folder, call_id, envelope, environment)
 
 
 def end(folders: Folders, call_id: str) -> dict[str, Any]:
@@ -461,11 +492,161 @@ def _whole_characters(data: bytes) -> str:
     return data[begin:].decode("utf-8", "replace")
 
 
+# ---- many requests
+
+
+class Server:
+    """Answers requests from the standard input on the standard output, a line each, until it closes.
+
+    A request is `{"number": N, "words": [...], "input": "...", "env": {...}}`, its answer `{"number": N, "answer":
+    {...}}`. A call's keeper is a child of this process. All else that may take time has a process of its own. If
+    anything is unusual, this process ends without an answer: the client then starts the runner for each request.
+    """
+
+    def __init__(self, folders: Folders) -> None:
+        self.folders = folders
+        self.source = _file_version()
+        self.polled = select.poll()
+        self.received = b""
+        self.calls: dict[int, tuple[int, str, float]] = {}
+        """By the end of its keeper's pipe: the request's number, the call's id, and until when it is waited for."""
+        self.others: dict[int, tuple[int, list[bytes]]] = {}
+        """By the end of a pipe from the process that answers: the request's number, and what it has written."""
+        self.used_at = time.monotonic()
+
+    def serve(self) -> NoReturn:
+        self.polled.register(0, select.POLLIN)
+        while True:
+            ready = [descriptor for descriptor, _ in self.polled.poll(self._pause() * 1000)]
+            self._reap()
+            for descriptor in ready:
+                if descriptor == 0:
+                    self._receive()
+                elif descriptor in self.calls:
+                    self._end_call(descriptor)
+                else:
+                    self._read_other(descriptor)
+            now = time.monotonic()
+            for descriptor, (_, call_id, until) in list(self.calls.items()):
+                if now >= until:
+                    self._forget_call(descriptor, {"state": "running"})
+                else:
+                    _living_keeper(self.folders.call(call_id))  # wakes it
+            if not self.calls and not self.others and now - self.used_at > SERVE_SECONDS:
+                os._exit(0)
+
+    def _pause(self) -> float:
+        if not self.calls:
+            return SERVE_SECONDS / 2
+        return max(0.01, min(WAKE_SECONDS, *(until - time.monotonic() for _, _, until in self.calls.values())))
+
+    def _receive(self) -> None:
+        data = os.read(0, 1 << 16)
+        if not data:
+            os._exit(0)
+        *lines, self.received = (self.received + data).split(b"\n")
+        for line in lines:
+            self._begin(parse_json(line.decode()))
+
+    def _begin(self, request: dict[str, Any]) -> None:
+        self.used_at = time.monotonic()
+        if _file_version() != self.source:
+            os._exit(0)  # another runner has taken this one's place
+        number, words = request["number"], request["words"]
+        pipe: dict[str, Any] | int | None = None
+        if words[0] == "start":
+            try:
+                pipe = _begin(self.folders, words[1], words[2], request["input"], request["env"])
+            except OSError as error:
+                pipe = _unwritable(error)
+        if isinstance(pipe, dict):
+            self._send(number, pipe)
+        elif pipe is not None:
+            self.calls[pipe] = (number, words[1], time.monotonic() + float(words[3]))
+            self.polled.register(pipe, select.POLLIN)
+        else:
+            self._fork(number, words, request["input"])
+
+    def _fork(self, number: int, words: list[str], input_text: str) -> None:
+        """Let a process of its own answer."""
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            try:
+                try:
+                    answer = answer_to(self.folders, words, input_text)
+                except OSError as error:
+                    answer = _unwritable(error)
+                _write_all(writing, render_json(answer).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        self.others[reading] = (number, [])
+        self.polled.register(reading, select.POLLIN)
+
+    def _end_call(self, descriptor: int) -> None:
+        """The call's keeper has ended."""
+        number, call_id, until = self.calls[descriptor]
+        folder = self.folders.call(call_id)
+        if _has_outcome(folder):
+            self._forget_call(descriptor, _answer(folder))
+        else:
+            self._forget_call(descriptor, None)
+            self._fork(number, ["start", call_id, "-", str(max(0.0, until - time.monotonic()))], "")
+
+    def _forget_call(self, descriptor: int, answer: dict[str, Any] | None) -> None:
+        number, _, _ = self.calls.pop(descriptor)
+        self._close(descriptor)
+        if answer is not None:
+            self._send(number, answer)
+
+    def _read_other(self, descriptor: int) -> None:
+        number, parts = self.others[descriptor]
+        data = os.read(descriptor, 1 << 16)
+        if data:
+            parts.append(data)
+            return
+        del self.others[descriptor]
+        self._close(descriptor)
+        if not parts:
+            os._exit(1)  # it has failed
+        self._send(number, parse_json(b"".join(parts).decode()))
+
+    def _close(self, descriptor: int) -> None:
+        self.polled.unregister(descriptor)
+        os.close(descriptor)
+
+    def _send(self, number: int, answer: dict[str, Any]) -> None:
+        _write_all(1, render_json({"number": number, "answer": answer}).encode() + b"\n")
+
+    def _reap(self) -> None:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+
+
+def _file_version() -> tuple[int, int, int] | None:
+    """Differs once this file has been replaced."""
+    try:
+        status = os.stat(__file__)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
 # ---- the keeper
 
 
-def _fork_keeper(folders: Folders, folder: str, call_id: str, envelope: dict[str, Any]) -> int:
-    """Start the keeper. Returns the end of a pipe that reads as closed once the keeper has ended.
+def _fork_keeper(
+    folders: Folders, folder: str, call_id: str, envelope: dict[str, Any], environment: dict[str, str]
+) -> int:
+    """Start the keeper, with more variables. Returns the end of a pipe that reads as closed once the keeper has ended.
 
     The keeper is a child of this process. This process may end long before it, or just after it.
     """
@@ -475,6 +656,7 @@ def _fork_keeper(folders: Folders, folder: str, call_id: str, envelope: dict[str
     if os.fork() == 0:
         try:
             os.setsid()
+            os.environ.update(environment)
             _keep(folders, folder, call_id, envelope)
         finally:
             os._exit(0)

@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     DateTime,
+    Integer,
+    Interval,
     Text,
     and_,
     bindparam,
@@ -24,12 +26,14 @@ from sqlalchemy import (
     true,
     tuple_,
 )
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
 from db.builds import LAST_TURN
 from db.models import Build, Event, LedgerEntry, Project, User
 from db.transaction import Transaction
 from domain.fleet_filter import FleetFilter, FleetOrder, SortKey
-from domain.status import Status
+from domain.status import Status, WaitingFor
+from domain.stuck import LATE, SUSPICIOUS, BuildFacts
 
 GOAL_CHARACTERS = 200
 """The list shows this much of a goal."""
@@ -117,6 +121,30 @@ _KEYS: dict[SortKey, ColumnElement[Any]] = {
 _NUMBERS = frozenset({SortKey.SPENT, SortKey.TURN})
 
 
+_COLUMNS = (
+    Build.id,
+    Build.user_id,
+    User.plan,
+    Build.project_id,
+    Project.name,
+    func.left(Build.goal, GOAL_CHARACTERS),
+    Build.status,
+    Build.waiting_for,
+    Build.dependency,
+    Build.reason,
+    LAST_TURN,
+    _SPENT,
+    Build.model,
+    Build.status_at,
+    Build.wakes_at,
+    _LAST_EVENT_AT,
+    Build.created_at,
+    Build.closed_at,
+    Build.lost_at.is_not(None),
+)
+"""The columns of a `FleetBuild`, in its order."""
+
+
 def matches(only: FleetFilter, of_versions: Collection[uuid.UUID] | None = None) -> ColumnElement[bool]:
     """The condition on `Build` that the filter means.
 
@@ -168,29 +196,7 @@ async def list_fleet(
     page_rows = page.subquery("page")
     total = select(func.count().label("total")).select_from(Build).where(condition).subquery("total")
     query = (
-        select(
-            total.c.total,
-            page_rows.c.key,
-            Build.id,
-            Build.user_id,
-            User.plan,
-            Build.project_id,
-            Project.name,
-            func.left(Build.goal, GOAL_CHARACTERS),
-            Build.status,
-            Build.waiting_for,
-            Build.dependency,
-            Build.reason,
-            LAST_TURN,
-            _SPENT,
-            Build.model,
-            Build.status_at,
-            Build.wakes_at,
-            _LAST_EVENT_AT,
-            Build.created_at,
-            Build.closed_at,
-            Build.lost_at.is_not(None),
-        )
+        select(total.c.total, page_rows.c.key, *_COLUMNS)
         .select_from(total)
         .outerjoin(page_rows, true())
         .outerjoin(Build, Build.id == page_rows.c.id)
@@ -206,6 +212,85 @@ async def list_fleet(
         total=int(rows[0][0]),
         next=None if last is None else FleetPosition(_number(last[1]), last[2]),
     )
+
+
+async def find_fleet_builds(tx: Transaction, build_ids: Collection[uuid.UUID]) -> list[FleetBuild]:
+    """Return those of the builds that there are, the newest first."""
+    rows = await tx.session.execute(
+        select(*_COLUMNS)
+        .select_from(Build)
+        .join(User, User.id == Build.user_id)
+        .join(Project, Project.id == Build.project_id)
+        .where(Build.id.in_(build_ids))
+        .order_by(Build.created_at.desc(), Build.id.desc())
+    )
+    return [FleetBuild(*row) for row in rows]
+
+
+_DOUBTFUL = text(
+    """
+    select builds.id, builds.status, builds.waiting_for, builds.reason, builds.status_at, events.created_at,
+        builds.wakes_at, builds.created_at, builds.started_at is not null, builds.lost_at is not null,
+        builds.cancel_requested_at
+    from builds left join events on events.build_id = builds.id and events.id = builds.last_event_id
+    where builds.closed_at is null and (cast(:only as uuid) is null or builds.id = :only) and (
+        builds.id = any(:also)
+        or builds.lost_at is not null
+        or builds.waiting_for = 'operator'
+        or builds.status in ('starting', 'scaffold', 'code', 'checks')
+            and greatest(events.created_at, builds.status_at) < :now - cast(:suspicious as interval)
+        or builds.wakes_at < :now - cast(:late as interval)
+        or builds.started_at is null and builds.created_at < :now - cast(:late as interval)
+        or builds.cancel_requested_at < :now - cast(:late as interval)
+    )
+    order by greatest(events.created_at, builds.status_at), builds.id limit :limit
+    """
+).bindparams(
+    bindparam("also", type_=ARRAY(UUID(as_uuid=True))),
+    bindparam("now", type_=DateTime(True)),
+    bindparam("suspicious", type_=Interval()),
+    bindparam("late", type_=Interval()),
+    bindparam("limit", type_=Integer()),
+    bindparam("only", type_=UUID(as_uuid=True)),
+)
+
+
+async def doubtful_builds(
+    tx: Transaction, now: datetime, limit: int, also: Collection[uuid.UUID] = (), only: uuid.UUID | None = None
+) -> list[BuildFacts]:
+    """Return the open builds that may make no progress, those first of which nothing was heard the longest.
+
+    `also`: builds that belong to them if they are open. `only`: no other build than this one.
+    """
+    values = {"also": list(also), "now": now, "suspicious": SUSPICIOUS, "late": LATE, "limit": limit, "only": only}
+    return [
+        BuildFacts(
+            build_id=str(build_id),
+            works=status in WORKING,
+            waits_for_operator=waiting_for == WaitingFor.OPERATOR,
+            reason=reason,
+            status_at=status_at,
+            last_event_at=last_event_at,
+            wakes_at=wakes_at,
+            created_at=created_at,
+            is_started=is_started,
+            is_lost=is_lost,
+            cancel_requested_at=cancel_requested_at,
+        )
+        for (
+            build_id,
+            status,
+            waiting_for,
+            reason,
+            status_at,
+            last_event_at,
+            wakes_at,
+            created_at,
+            is_started,
+            is_lost,
+            cancel_requested_at,
+        ) in await tx.execute(_DOUBTFUL, values)
+    ]
 
 
 def _ordered(order: FleetOrder, *columns: ColumnElement[Any]) -> list[ColumnElement[Any]]:

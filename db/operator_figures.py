@@ -5,10 +5,11 @@ Transactions have to see every row.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Date, bindparam, func, select, text
+from sqlalchemy import Date, Integer, bindparam, func, select, text
 
 from db.models import ModelBucket, Process, ReaperStep
 from db.transaction import Transaction
@@ -96,6 +97,80 @@ _PERMITS = text(
     order by 1
     """
 )
+
+
+class SpendBy(StrEnum):
+    """What spending is summed by."""
+
+    USER = "user"
+    PLAN = "plan"
+    MODEL = "model"
+    DAY = "day"
+
+
+@dataclass(frozen=True)
+class Spend:
+    """Calls, tokens and cost (µ$) under a key, and what was spent a day in the week before."""
+
+    key: str
+    calls: int
+    input_tokens: int
+    cache_write_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+    spent: int
+    before: float
+    """The mean of the seven days before the first one, in µ$ a day."""
+
+
+WEEK = timedelta(days=7)
+
+_KEYS = {
+    SpendBy.USER: "ledger.user_id",
+    SpendBy.PLAN: "users.plan",
+    SpendBy.MODEL: "ledger.model",
+    SpendBy.DAY: "cast(ledger.day as text)",
+}
+
+_SPEND = {
+    by: text(
+        f"""
+        select {key}, count(*) filter (where ledger.day >= :first),
+            {
+            ", ".join(
+                f"coalesce(sum({column}) filter (where ledger.day >= :first), 0)"
+                for column in (
+                    "input_tokens",
+                    "cache_write_5m_tokens + cache_write_1h_tokens",
+                    "cache_read_tokens",
+                    "output_tokens",
+                    "cost",
+                )
+            )
+        },
+            coalesce(sum(cost) filter (where ledger.day < :first), 0) / 7.0
+        from user_days join users on users.id = user_days.user_id
+            join ledger on ledger.user_id = user_days.user_id and ledger.day = user_days.day
+        where user_days.day between :before and :last and ledger.state <> 'released'
+        group by 1 having count(*) filter (where ledger.day >= :first) > 0
+        order by {"1" if by is SpendBy.DAY else "7 desc, 1"} limit :limit
+        """
+    ).bindparams(
+        *(bindparam(name, type_=Date()) for name in ("first", "before", "last")), bindparam("limit", type_=Integer())
+    )
+    for by, key in _KEYS.items()
+}
+"""By way of the users' days, which have an index by day."""
+
+
+async def spending(tx: Transaction, by: SpendBy, first: date, last: date, limit: int) -> list[Spend]:
+    """What was spent from `first` to `last`, both included: the most first, days in their order."""
+    before = first if by is SpendBy.DAY else first - WEEK
+    values = {"first": first, "before": before, "last": last, "limit": limit}
+    return [
+        Spend(key, int(calls), int(read), int(written), int(cached), int(output), int(spent), float(daily))
+        for key, calls, read, written, cached, output, spent, daily in await tx.execute(_SPEND[by], values)
+    ]
 
 
 async def turns_of_last_minute(tx: Transaction) -> int:

@@ -58,6 +58,9 @@ SEARCH_ATTRIBUTES = (BUILD_STATUS, BUILD_WAITING_FOR, BUILD_USER, BUILD_PROJECT,
 WORKER_VERSION = "TemporalWorkerDeploymentVersion"
 """Temporal's own search attribute: the version of the workers that run a workflow, as `deployment:build id`."""
 
+REPORTED_PROBLEMS = "TemporalReportedProblems"
+"""Temporal's own search attribute: what is wrong with a workflow whose tasks fail again and again."""
+
 FINISH_ACTIVITY = "finish_build"
 """The activity that closes a build as ready; takes `domain.payloads.FinishBuild`."""
 

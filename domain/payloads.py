@@ -11,12 +11,13 @@ Two ways to create a payload:
 - `sparse` leaves out what equals the default. Use it for the payloads of every turn.
 """
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic.fields import FieldInfo
 
 from domain.budget import WindDown
 from domain.build_settings import BuildSettings, without_bounds
@@ -40,13 +41,22 @@ class Payload(BaseModel):
             TypeError: the payload has no such field.
             ValidationError: a value is invalid or missing.
         """
-        if unknown := values.keys() - cls.model_fields.keys():
+        defaults = _defaults_of(cls)
+        if unknown := values.keys() - defaults.keys():
             raise TypeError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
-        return cls(**{name: value for name, value in values.items() if not _is_default(cls.model_fields[name], value)})
+        return cls(**{name: value for name, value in values.items() if value != defaults[name]})
 
 
-def _is_default(field: FieldInfo, value: object) -> bool:
-    return not field.is_required() and value == field.get_default(call_default_factory=True)
+@cache
+def _defaults_of(payload: type[Payload]) -> Mapping[str, object]:
+    """The default of each field; `_REQUIRED` if it has none. Pydantic takes its time to find a default."""
+    return {
+        name: _REQUIRED if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in payload.model_fields.items()
+    }
+
+
+_REQUIRED = object()
 
 
 def _read_unknown_as(fallback: StrEnum) -> BeforeValidator:

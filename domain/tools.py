@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -200,11 +201,16 @@ class Tool:
         if self.runs_in is RunsIn.DATABASE and self.mutating:
             raise ValueError(f"The tool {self.name} writes rows, not the workspace, so it can't be mutating.")
 
-    def sent_schema(self) -> dict[str, Any]:
+    def sent_schema(self) -> Mapping[str, Any]:
         """Return the input's JSON schema in the subset that the API's strict mode accepts. We check the rest."""
-        schema = _strict_subset(_inlined(self.input.model_json_schema()))
-        schema.pop("description", None)  # the docstring of the input's class, which is for us
-        return {**schema, "required": list(schema["properties"])}
+        return _sent_schema(self.input)
+
+
+@cache
+def _sent_schema(tool_input: type[ToolInput]) -> Mapping[str, Any]:
+    schema = _strict_subset(_inlined(tool_input.model_json_schema()))
+    schema.pop("description", None)  # the docstring of the input's class, which is for us
+    return {**schema, "required": list(schema["properties"])}
 
 
 _NOT_IN_STRICT_MODE = frozenset(

@@ -1,25 +1,37 @@
 """What operators see of all builds."""
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
 from api.deps import Resources, ResourcesDep, TransactionDep, needs
-from api.ops_schemas import FleetBuildList, FleetBuildOut, FleetOut
+from api.ops_schemas import (
+    FleetBuildList,
+    FleetBuildOut,
+    FleetOut,
+    SpendOut,
+    StuckBuildOut,
+    StuckOut,
+    WholeBuildOut,
+    WhyOut,
+)
 from api.paging import cursors_of
 from api.responses import problems
+from db.fleet_build import read_whole_build
 from db.fleet_builds import FleetPosition, list_fleet
+from db.operator_figures import SpendBy, spending
 from db.transaction import request_transaction
 from domain.audit import Action
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, NotFound
 from domain.fleet_filter import SORT_PATTERN, TEXT_MAX_CHARACTERS, FleetFilter, FleetOrder
 from domain.identity import Scope
 from domain.names import build_workflow_id
 from domain.status import Dependency, Status, WaitingFor
-from services.audit import record_once_an_hour
+from services.audit import record, record_once_an_hour
 from services.fleet import builds_of_versions, open_versions, read_fleet, read_reaper, versions_of
+from services.stuck import ask_for_workflow, find_stuck, reasons_of
 
 router = APIRouter(prefix="/ops", tags=["operators"])
 
@@ -123,3 +135,64 @@ def temporal_url(resources: Resources, build_id: uuid.UUID) -> str | None:
     if ui is None:
         return None
     return f"{ui.rstrip('/')}/namespaces/{resources.fleet.namespace}/workflows/{build_workflow_id(build_id)}"
+
+
+@router.get("/stuck", summary="List stuck builds", dependencies=[needs(Scope.OPS_READ)], responses=problems(422))
+async def stuck(resources: ResourcesDep) -> StuckOut:
+    """Builds that make no progress, each with why and what to do; and what else an operator must look at."""
+    async with request_transaction(resources.sessions) as tx:
+        await record_once_an_hour(tx, Action.FLEET_READ)
+    found = await find_stuck(resources.sessions, resources.fleet, resources.sandboxes, datetime.now(UTC))
+    versions = await versions_of(resources.fleet, [each.build.id for each in found.builds])
+    return StuckOut(
+        builds=[
+            StuckBuildOut(
+                build=FleetBuildOut.of(each.build, versions.get(each.build.id), temporal_url(resources, each.build.id)),
+                why=[WhyOut.of(why) for why in each.why],
+            )
+            for each in found.builds
+        ],
+        others=[WhyOut.of(why) for why in found.others],
+    )
+
+
+@router.get(
+    "/builds/{build_id}",
+    summary="Read one build of any user",
+    dependencies=[needs(Scope.OPS_READ)],
+    responses=problems(422),
+)
+async def build(build_id: uuid.UUID, resources: ResourcesDep) -> WholeBuildOut:
+    """The build's row, workflow, sandbox, permit, snapshots, ledger and last events. The audit says who reads it."""
+    answer = await ask_for_workflow(resources.fleet, build_id)
+    async with request_transaction(resources.sessions) as tx:
+        whole = await read_whole_build(tx, build_id)
+        if whole is None:
+            raise NotFound(f"There is no build {build_id}.")
+        why = await reasons_of(tx, build_id, answer, datetime.now(UTC))
+        await record(
+            tx, Action.USER_READ, user_id=whole.row.user_id, project_id=whole.row.project_id, build_id=build_id
+        )
+    return WholeBuildOut.of(whole, answer, why, temporal_url(resources, build_id))
+
+
+SPEND_ROWS = 1_000
+
+
+@router.get("/spend", summary="Sum up spending", dependencies=[needs(Scope.OPS_READ)], responses=problems(422))
+async def spend(
+    tx: TransactionDep,
+    by: Annotated[SpendBy, Query(description="What a row is.")] = SpendBy.USER,
+    first: Annotated[date | None, Query(alias="from", description="The first UTC day; today by default.")] = None,
+    last: Annotated[date | None, Query(alias="to", description="The last UTC day; today by default.")] = None,
+    limit: Annotated[int, Query(ge=1, le=SPEND_ROWS, description="The number of rows at most.")] = 100,
+) -> SpendOut:
+    """What was spent, by user, plan, model or day, beside what was spent a day in the week before."""
+    last = last or datetime.now(UTC).date()
+    first = first or last
+    if first > last:
+        raise InvalidInput("`from` is after `to`. Exchange them.", "from")
+    if first < date(2000, 1, 1):
+        raise InvalidInput("`from` is before the year 2000. Name a later day.", "from")
+    await record_once_an_hour(tx, Action.FLEET_READ)
+    return SpendOut.of(by, first, last, await spending(tx, by, first, last, limit))

@@ -8,7 +8,7 @@ Standard library only: the system's Python runs it from a read-only copy (see `c
 the channel's descriptor number and the resource limits (JSON) as arguments. It ends when the channel closes, and
 everything in the sandbox ends with pid 1.
 """
-# ruff: noqa: PTH103, PTH104, PTH107, PTH112, PTH114, PTH116, PTH118, PTH120
+# ruff: noqa: PTH103, PTH104, PTH107, PTH112, PTH114, PTH116, PTH118, PTH120, PTH208
 # Paths are what a client or a hostile program wrote; here they go to system calls as they are, pathlib would edit them.
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from local.sandbox import channel
 from local.sandbox.guest_entry import as_text, entry_of
-from local.sandbox.guest_usage import Usage
+from local.sandbox.guest_usage import PAGE_BYTES, Usage, read_at_once
 from local.sandbox.guest_watch import Watch
 
 HOME = "/home/user"
@@ -49,7 +50,9 @@ WORKER_THREADS = 8
 MEMORY = "MEMORY"
 """Among the limits: bytes that all processes together may use. The others are the names of `setrlimit`."""
 MEMORY_MILLISECONDS = 250
-"""How often the processes' memory is added up while a client's process runs."""
+"""How often the processes' memory is added up while a client's process runs and a quarter of it is in use."""
+AMPLE_MEMORY_MILLISECONDS = 500
+"""As before, while less of it is in use."""
 IDLE_MILLISECONDS = 5000
 """As before, while only background processes run, or none. Also how often usage is measured."""
 CONNECT_SECONDS = 2.0
@@ -85,6 +88,9 @@ class Memory:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.kills = 0
+        self.is_scarce = False
+        """Whether more than a quarter of it was in use at the last look."""
+        self.looked_at = 0.0
         if limit:
             self.write("memory.max", str(limit))
             self.write("memory.events", "oom_kill 0")
@@ -93,15 +99,23 @@ class Memory:
         with contextlib.suppress(OSError):
             Path(f"/run/{name}").write_text(f"{line}\n", encoding="utf-8")
 
-    def enforce(self) -> None:
-        """Look once. The memory of shared pages counts for each process that has them."""
+    def milliseconds_left(self, pause: int) -> int:
+        """The time until a look that is due this long after the last one; 0 if it is due now."""
+        return max(0, pause - int((time.monotonic() - self.looked_at) * 1000))
+
+    def look(self) -> None:
+        """Enforce the limit, if there is one. The memory of shared pages counts for each process that has them."""
+        self.looked_at = time.monotonic()
+        if not self.limit:
+            return
         used: dict[int, int] = {}
-        for process in Path("/proc").iterdir():
-            if process.name.isdigit() and process.name != "1":
+        for name in os.listdir("/proc"):
+            if name.isdigit() and name != "1":
                 with contextlib.suppress(OSError, ValueError, IndexError):
-                    pages = int((process / "statm").read_text(encoding="ascii").split()[1])
-                    used[int(process.name)] = pages * resource.getpagesize()
-        if sum(used.values()) > self.limit:
+                    used[int(name)] = int(read_at_once(f"/proc/{name}/statm").split()[1]) * PAGE_BYTES
+        in_use = sum(used.values())
+        self.is_scarce = in_use > self.limit // 4
+        if in_use > self.limit:
             self.kills += 1
             self.write("memory.events", f"oom_kill {self.kills}")  # before: the command's end is reported at once
             with contextlib.suppress(ProcessLookupError):
@@ -137,11 +151,10 @@ class Guest:
         for descriptor in (self.control.fileno(), woken):
             polled.register(descriptor, select.POLLIN)
         while True:
-            often = self.processes and self.memory.limit
-            pause = MEMORY_MILLISECONDS if often else IDLE_MILLISECONDS
-            ready = [descriptor for descriptor, _ in polled.poll(pause)]
-            if self.memory.limit:
-                self.memory.enforce()
+            pause = self.pause()
+            ready = [descriptor for descriptor, _ in polled.poll(self.memory.milliseconds_left(pause))]
+            if self.memory.milliseconds_left(pause) == 0:
+                self.memory.look()
             if self.usage.due():
                 self.usage.sample()
             if woken in ready:
@@ -149,6 +162,12 @@ class Guest:
                 self.reap()
             if self.control.fileno() in ready:
                 self.accept()
+
+    def pause(self) -> int:
+        """Milliseconds between two looks at the processes' memory."""
+        if not self.processes or not self.memory.limit:
+            return IDLE_MILLISECONDS
+        return MEMORY_MILLISECONDS if self.memory.is_scarce else AMPLE_MEMORY_MILLISECONDS
 
     def accept(self) -> None:
         try:

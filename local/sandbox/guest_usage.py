@@ -10,12 +10,12 @@ import os
 import resource
 import time
 from collections import deque
-from pathlib import Path
 
 SAMPLE_SECONDS = 5.0
 MAX_SAMPLES = 720
 """An hour of samples."""
 
+PAGE_BYTES = resource.getpagesize()
 _TICKS = os.sysconf("SC_CLK_TCK")
 _CPUS = os.cpu_count() or 1
 
@@ -57,13 +57,22 @@ class Usage:
         )
 
 
+def read_at_once(path: str) -> bytes:
+    """The first page of a file of /proc, without the cost of a file object."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
+
+
 def _processes() -> tuple[float, int]:
     """Processor seconds of all processes, those that ended included, and the bytes of memory of all but pid 1."""
     ticks = memory = 0
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
+    for name in os.listdir("/proc"):  # noqa: PTH208  # a tenth of the time
+        if name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
+                fields = read_at_once(f"/proc/{name}/stat").rpartition(b")")[2].split()
                 ticks += sum(map(int, fields[11:15]))  # utime, stime, and both of the children that it waited for
-                memory += int(fields[21]) * resource.getpagesize() if process.name != "1" else 0
+                memory += int(fields[21]) * PAGE_BYTES if name != "1" else 0
     return ticks / _TICKS, memory

@@ -59,7 +59,10 @@ class ProcessService(Process):
         return pb.ListResponse(processes=[_info(command) for command in running])
 
     async def send_input(self, request: pb.SendInputRequest, ctx: Context) -> pb.SendInputResponse:
-        await _write(_selected(request.process), request.input)
+        command = _selected(request.process)
+        if request.input is not None and isinstance(request.input.input, Oneof):
+            current_sandbox.get().note_input(command, request.input.input.value)
+        await _write(command, request.input)
         return pb.SendInputResponse()
 
     async def stream_input(self, request: AsyncIterator[pb.StreamInputRequest], ctx: Context) -> pb.StreamInputResponse:

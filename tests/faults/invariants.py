@@ -66,7 +66,7 @@ _LARGEST_TURN = 65_536
 """Most bytes of one turn in a history, whatever faults struck it and however many messages its founder sent."""
 
 _NOT_RUN = "This call was not run"
-_STARTED = re.compile(r"\bstart (toolu_\w+)")
+_STARTED = re.compile(r"\bstart\W+(toolu_\w+)")
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import func, select, update
 
-from db.models import AuditEntry, Turn
+from db.models import AuditEntry, Build, Event, ReaperStep, Turn
 from db.transaction import transaction
 from domain.audit import Action
 from domain.names import build_workflow_id
@@ -202,3 +203,55 @@ async def test_reading_is_recorded_once_an_hour(api: RunningApi) -> None:
     async with transaction(api.sessions) as tx:
         entries = await tx.session.scalars(select(AuditEntry).where(AuditEntry.action == Action.FLEET_READ))
         assert [(each.actor, each.how) for each in entries] == [("operator", "operator_token")]
+
+
+async def test_stuck_builds_and_why(api: RunningApi) -> None:
+    silent = (await ask(api, "builds", status="code", sort="created_at", limit=1))["builds"][0]["id"]
+    async with transaction(api.sessions) as tx:
+        long_ago = {"created_at": func.now() - timedelta(hours=1)}
+        await tx.session.execute(update(Event).where(Event.build_id == uuid.UUID(silent)).values(long_ago))
+        old = {"status_at": func.now() - timedelta(hours=1)}
+        await tx.session.execute(update(Build).where(Build.id == uuid.UUID(silent)).values(old))
+        tx.session.add(ReaperStep(step="a step", alert="Two sandboxes can't be ended.", alert_at=func.now()))
+    stuck = await ask(api, "stuck")
+    why = {each["build"]["id"]: [reason["kind"] for reason in each["why"]] for each in stuck["builds"]}
+    assert why[silent] == ["silent"]
+    kinds = [kind for kinds in why.values() for kind in kinds]
+    assert kinds.count("waits_for_operator") == BUILDS // 20
+    assert {"reaper", "no_worker"} <= {each["kind"] for each in stuck["others"]}
+    assert all(reason["remedy"] for each in stuck["builds"] for reason in each["why"])
+
+    whole = await ask(api, f"builds/{silent}")
+    assert [each["kind"] for each in whole["why"]] == ["silent"]
+    assert whole["build"]["id"] == silent
+    assert (whole["workflow"], whole["temporal_answers"]) == (None, True)
+    assert [event["id"] for event in whole["events"]] == [3, 2, 1]
+    [ledger] = whole["ledger"]
+    assert (ledger["calls"], ledger["spent_microdollars"]) == (3, 3006)
+    assert (await api.http.get(f"/v1/ops/builds/{uuid.uuid4()}", headers=AS_OPERATOR)).status_code == 404
+    async with transaction(api.sessions) as tx:
+        read = select(AuditEntry).where(AuditEntry.build_id == uuid.UUID(silent))
+        [entry] = await tx.session.scalars(read)
+        assert (entry.action, entry.user_id) == (Action.USER_READ, whole["build"]["user_id"])
+
+
+async def test_spending_beside_the_week_before(api: RunningApi) -> None:
+    by_user = await ask(api, "spend")
+    assert by_user["by"] == "user"
+    rows = {each["key"]: each for each in by_user["rows"]}
+    assert len(rows) == BUILDS // 4
+    assert [each["spent_microdollars"] for each in by_user["rows"]] == sorted(
+        (each["spent_microdollars"] for each in by_user["rows"]), reverse=True
+    )
+    # Each of a user's four builds has three calls: one today, two on the days before.
+    one = rows["fleet-1"]
+    assert (one["calls"], one["input_tokens"], one["spent_microdollars"]) == (4, 4000, 4 * 1003)
+    assert one["before_microdollars"] == pytest.approx(4 * (1001 + 1002) / 7)
+    for by in ("plan", "model"):
+        summed = await ask(api, "spend", by=by)
+        assert sum(each["calls"] for each in summed["rows"]) == sum(each["calls"] for each in rows.values())
+    day = by_user["from"]
+    days = await ask(api, "spend", by="day", **{"from": str(date.fromisoformat(day) - timedelta(days=5)), "to": day})
+    assert [each["calls"] for each in days["rows"]] == [BUILDS] * 3
+    wrong = {"from": "2026-02-02", "to": "2026-01-01"}
+    assert (await api.http.get("/v1/ops/spend", params=wrong, headers=AS_OPERATOR)).status_code == 422

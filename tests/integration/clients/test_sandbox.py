@@ -51,6 +51,49 @@ async def restart_without_memory(sandboxes: Sandboxes, sandbox_id: str) -> None:
         assert answer.status_code == 201, answer.text
 
 
+async def runners(sandbox: Sandbox) -> list[int]:
+    """The pids of the runners that wait for requests in the sandbox."""
+    listed = await sandbox.run("pgrep -f runner.main.*serve", timeout_seconds=DEADLINE)
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+async def test_one_runner_answers_many_requests(sandboxes: Sandboxes) -> None:
+    made = await sandboxes.create(str(uuid.uuid4()), Role.WORKSPACE)
+    large = "x" * 90_000
+    written = {"file_path": "large", "content": large}
+    calls = [bash(made, f"side-{number}", f"sleep 0.2; echo {number}") for number in range(4)]
+    assert await asyncio.gather(*calls) == ["0\n", "1\n", "2\n", "3\n"]
+    assert (await made.call("large", "write_file", written, timeout_seconds=DEADLINE)).state == "done"
+    assert (await made.read(f"{WORKSPACE}/large")).decode() == large
+    assert "does not exist" in (await made.query("read_file", {"file_path": "missing"})).text
+    assert len(found := await runners(made)) == 1
+    # Without a command that is the runner's own child, nothing of a call is left.
+    assert await bash(made, "zombies", "ps -o stat= --ppid $(ps -o ppid= -p $PPID) | grep -c Z || true") == "0\n"
+    assert await runners(made) == found
+    await sandboxes.kill(made.id)
+
+
+async def test_a_runner_that_is_ended_or_replaced_is_done_without(sandboxes: Sandboxes) -> None:
+    made = await sandboxes.create(str(uuid.uuid4()), Role.WORKSPACE)
+    assert await bash(made, "first", "echo 1") == "1\n"
+    [pid] = await runners(made)
+    running = asyncio.create_task(bash(made, "second", "until [ -e go ]; do sleep 0.1; done; echo once | tee -a times"))
+    await wait_until(lambda: exists(made, f"{JOURNAL}/calls/second/keeper"))
+    await made.run(f"kill -9 {pid}; touch go", timeout_seconds=DEADLINE)
+    assert await running == "once\n"
+    assert await bash(made, "third", "cat times") == "once\n"
+    await made.install_runner()  # as another version of Cofounder would install its own
+    assert await bash(made, "fourth", "echo 4") == "4\n"
+    await sandboxes.pause(made.id)
+    again = await sandboxes.connect(made.id)
+    assert await bash(again, "fifth", "cat times") == "once\n"
+    await sandboxes.kill(made.id)
+
+
+async def exists(sandbox: Sandbox, path: str) -> bool:
+    return (await sandbox.run(f"test -e {path}", timeout_seconds=DEADLINE)).exit_code == 0
+
+
 async def test_find_and_list(sandboxes: Sandboxes) -> None:
     build = str(uuid.uuid4())
     assert await sandboxes.find(build, Role.WORKSPACE) == []
