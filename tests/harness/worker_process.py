@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from local.stack import LocalStack
+from tests.harness.checkout import THIS_VERSION, Checkout
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
-from tests.upgrade.checkout import THIS_VERSION, Checkout
 
 ROOT = Path(__file__).parents[2]
 
