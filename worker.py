@@ -41,6 +41,7 @@ from services.presence import Presence, check_formats
 from services.webhooks import Outbox
 from settings import Settings, load_settings
 from workflows.build import BuildWorkflow
+from workflows.bulk import BulkWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
@@ -48,7 +49,14 @@ from workflows.webhook import WebhookWorkflow
 
 log = structlog.get_logger(__name__)
 
-WORKFLOWS: list[type] = [BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow, WebhookWorkflow]
+WORKFLOWS: list[type] = [
+    BuildWorkflow,
+    PreviewWorkflow,
+    ReaperWorkflow,
+    ProberWorkflow,
+    WebhookWorkflow,
+    BulkWorkflow,
+]
 
 WORKFLOW_TASKS = 20
 """Workflow tasks that a worker takes at once. Python runs one at a time, and each times out ten seconds after it is

@@ -9,6 +9,8 @@ from hashlib import sha256
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
+from temporalio.api.common.v1 import WorkflowExecution as ExecutionOfWorkflow
+from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
 from temporalio.client import (
     Client,
     WorkflowExecution,
@@ -41,9 +43,11 @@ from domain.names import (
     BUILD_STATUS,
     BUILD_USER,
     BUILD_WORKFLOW,
+    BULK_WORKFLOW,
     EXTEND,
     FINISH,
     FINISH_ACTIVITY,
+    GO_ON,
     MESSAGE,
     MONEY,
     PERMIT,
@@ -57,12 +61,14 @@ from domain.names import (
     WEBHOOK_WORKFLOW,
     build_of_workflow,
     build_workflow_id,
+    bulk_workflow_id,
     delivery_workflow_id,
     preview_workflow_id,
 )
 from domain.payload_keys import PayloadKeys
 from domain.payloads import (
     BuildInput,
+    BulkRef,
     DeliveryRef,
     FinishBuild,
     PreviewInput,
@@ -196,6 +202,29 @@ class BuildWorkflows:
             return False
         return True
 
+    async def start_bulk(self, run_id: uuid.UUID, *, is_resumed: bool = False) -> bool:
+        """Start the workflow of an act on many builds. Returns False if it runs already.
+
+        Args:
+            is_resumed: if it runs, tell it that its row says so again: it may be about to end.
+
+        Raises:
+            RPCError: Temporal did not start it.
+        """
+        try:
+            await self._client.start_workflow(
+                BULK_WORKFLOW,
+                BulkRef(run_id=str(run_id)),
+                id=bulk_workflow_id(run_id),
+                task_queue=self._task_queue,
+                start_signal=GO_ON if is_resumed else None,
+                static_summary="an act of an operator on many builds",
+                rpc_timeout=_RPC_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
+
     async def terminate(self, build_id: uuid.UUID, reason: str) -> None:
         """End the build's workflow without its cleanup.
 
@@ -239,23 +268,39 @@ class BuildWorkflows:
             return False
         return True
 
-    async def wake(self, build_id: uuid.UUID) -> None:
-        """Tell the build to check again whether it can continue.
+    async def wake(self, build_id: uuid.UUID, request_id: str | None = None) -> None:
+        """Tell the build to check again whether it can continue. Of several requests with the same id, it gets one.
 
         Raises:
             NotFound: its workflow is closed, or was never started.
         """
-        with _running(build_id):
-            await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(WAKE, rpc_timeout=_RPC_TIMEOUT)
+        await self._signal_once(build_id, WAKE, request_id)
 
-    async def finish(self, build_id: uuid.UUID) -> None:
-        """Tell the build to have its product checked as it is, instead of going on.
+    async def finish(self, build_id: uuid.UUID, request_id: str | None = None) -> None:
+        """Tell the build to have its product checked as it is, instead of going on, as `wake` does.
 
         Raises:
             NotFound: its workflow is closed, or was never started.
         """
+        await self._signal_once(build_id, FINISH, request_id)
+
+    async def _signal_once(self, build_id: uuid.UUID, signal: str, request_id: str | None) -> None:
+        """Send a signal without an argument."""
+        if request_id is None:
+            with _running(build_id):
+                handle = self._client.get_workflow_handle(build_workflow_id(build_id))
+                await handle.signal(signal, rpc_timeout=_RPC_TIMEOUT)
+            return
+        # The SDK's own call takes no request id.
+        request = SignalWorkflowExecutionRequest(
+            namespace=self._client.namespace,
+            workflow_execution=ExecutionOfWorkflow(workflow_id=build_workflow_id(build_id)),
+            signal_name=signal,
+            identity=self._client.identity,
+            request_id=request_id,
+        )
         with _running(build_id):
-            await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(FINISH, rpc_timeout=_RPC_TIMEOUT)
+            await self._client.workflow_service.signal_workflow_execution(request, retry=True, timeout=_RPC_TIMEOUT)
 
     async def signal_budget_changed(self, build_id: uuid.UUID) -> None:
         """Tell the build that its user's budget or standing has changed. This ends no wait for a person's decision.

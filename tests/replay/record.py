@@ -16,6 +16,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from db.migrate import migrate
 from local.stack import LocalStack
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
+from tests.workflows.bulk_scenarios import BULK_SCENARIOS
 from tests.workflows.encrypted_scenarios import ENCRYPTED_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
@@ -43,6 +44,7 @@ EVERY_SCENARIO = [
     *RECOVERY_SCENARIOS,
     *UPGRADE_SCENARIOS,
     *WEBHOOK_SCENARIOS,
+    *BULK_SCENARIOS,
     *ENCRYPTED_SCENARIOS,
 ]
 
