@@ -39,6 +39,7 @@ from services.presence import Presence, check_formats
 from services.webhooks import Outbox
 from settings import Settings, load_settings
 from workflows.build import BuildWorkflow
+from workflows.erasure import ErasureWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
@@ -46,7 +47,10 @@ from workflows.webhook import WebhookWorkflow
 
 log = structlog.get_logger(__name__)
 
-WORKFLOWS: list[type] = [BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow, WebhookWorkflow]
+WORKFLOWS: list[type] = [
+    *(BuildWorkflow, PreviewWorkflow, WebhookWorkflow, ErasureWorkflow),
+    *(ReaperWorkflow, ProberWorkflow),
+]
 
 WORKFLOW_TASKS = 20
 """Workflow tasks that a worker takes at once. Python runs one at a time, and each times out ten seconds after it is

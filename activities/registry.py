@@ -8,6 +8,7 @@ from typing import Any
 from activities.compact import CompactActivities
 from activities.context import ContextActivities
 from activities.dispatch import DispatchActivities
+from activities.erasure import ErasureActivities
 from activities.gate import GateActivities, GatePolicy
 from activities.judge import Judge
 from activities.lifecycle import LifecycleActivities
@@ -197,9 +198,12 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
     }
     sender = WebhookSender(settings.webhook_private_hosts or ())
     webhooks = WebhookActivities(sessions, cipher_of(settings), sender, settings.public_url)
+    erasing = ErasureActivities(sessions, clients.workflows, clients.sandboxes, clients.store)
     prober = ProberActivities(sessions, clients.workflows, probes)
     return [
         *(reaper.reap, reaper.reap_builds, reaper.reap_sandboxes, reaper.sweep_store, reaper.repeat_nudges),
         *(prober.report_outage, prober.read_dependency, prober.probe),
         webhooks.deliver_webhook,
+        *(erasing.stop_builds, erasing.end_sandboxes, erasing.erase_objects, erasing.erase_executions),
+        erasing.erase_rows,
     ]

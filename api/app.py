@@ -11,6 +11,7 @@ from api import (
     change_schemas,
     codec_schemas,
     conversation_schemas,
+    erasure_schemas,
     file_schemas,
     identity_schemas,
     ops_schemas,
@@ -34,6 +35,7 @@ from api.routes import (
     codec,
     conversation,
     docs,
+    erasures,
     events,
     files,
     health,
@@ -67,7 +69,7 @@ _MODELS = {
     name: model
     for module in (
         *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, project_schemas),
-        *(ops_schemas, webhook_schemas, codec_schemas),
+        *(ops_schemas, webhook_schemas, codec_schemas, erasure_schemas),
     )
     for name, model in vars(module).items()
 }
@@ -171,7 +173,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         phases,
         pushes,
     )
-    of_users = (usage, account, organisations, me, keys, sign_ins, webhooks)
+    of_users = (usage, account, organisations, me, keys, sign_ins, webhooks, erasures)
     for module in (*building, *of_users):
         v1.include_router(module.router)
     for module in (audit, codec, ops):

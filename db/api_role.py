@@ -37,6 +37,7 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "sign_ins": _ALL,
     "audit": _ADD,
     "request_buckets": _ALL,
+    "erasures": _CHANGE,
     "projects": _CHANGE,
     "artifacts": _CHANGE,
     "project_secrets": _ALL,

@@ -79,6 +79,9 @@ REAPER_ID = "cofounder-reaper"
 WEBHOOK_WORKFLOW = "WebhookWorkflow"
 """Workflow type of one delivery to a webhook; takes `domain.payloads.DeliveryRef`."""
 
+ERASURE_WORKFLOW = "ErasureWorkflow"
+"""Workflow type of an erasure; takes `domain.payloads.ErasureRef`."""
+
 PROBER_WORKFLOW = "ProberWorkflow"
 
 PROBER_ID = "cofounder-prober"
@@ -93,6 +96,11 @@ def build_workflow_id(build_id: uuid.UUID | str) -> str:
 def preview_workflow_id(build_id: uuid.UUID | str) -> str:
     """Return the id of a build's preview workflow."""
     return f"preview-{build_id}"
+
+
+def erasure_workflow_id(erasure_id: uuid.UUID | str) -> str:
+    """Return the id of the workflow of an erasure."""
+    return f"erase-{erasure_id}"
 
 
 def delivery_workflow_id(delivery_id: uuid.UUID | str) -> str:

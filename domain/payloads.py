@@ -409,6 +409,18 @@ class DeliveryAttempt(Payload):
     retry_in_seconds: int | None = None
 
 
+class ErasureRef(Payload):
+    """An erasure."""
+
+    erasure_id: str
+
+
+class ErasureStep(Payload):
+    """What a step of an erasure has left, to be looked at again after a while."""
+
+    left: int = 0
+
+
 class OpenWorkspace(Payload):
     """Open a build's sandbox: adopt an existing one, or create one and restore the project's last snapshot."""
 

@@ -36,6 +36,13 @@ WEBHOOK: Options = {
 }
 """One attempt to deliver a message. What is retried is our own outage: that a receiver fails is a result."""
 
+ERASURE: Options = {
+    "start_to_close_timeout": timedelta(minutes=30),
+    "heartbeat_timeout": _HEARTBEAT,
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(minutes=1)),
+}
+"""A step of an erasure. Retried for ever: what was asked for is done once the server that is away is back."""
+
 THINK: Options = {
     "start_to_close_timeout": timedelta(minutes=75),
     "heartbeat_timeout": _HEARTBEAT,

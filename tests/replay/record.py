@@ -17,6 +17,7 @@ from db.migrate import migrate
 from local.stack import LocalStack
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.encrypted_scenarios import ENCRYPTED_SCENARIOS
+from tests.workflows.erasure_scenarios import ERASURE_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
@@ -44,6 +45,7 @@ EVERY_SCENARIO = [
     *UPGRADE_SCENARIOS,
     *WEBHOOK_SCENARIOS,
     *ENCRYPTED_SCENARIOS,
+    *ERASURE_SCENARIOS,
 ]
 
 _EARLIER_RUNS: dict[WorkflowExecutionStatus | None, str] = {

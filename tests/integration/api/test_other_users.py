@@ -21,6 +21,7 @@ from db import access
 from db.models import (
     Base,
     Build,
+    Erasure,
     PreviewLink,
     Project,
     ProjectSecret,
@@ -74,7 +75,7 @@ async def ada(api: RunningApi) -> Owner:
     answer = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": MARK}, headers=as_user("ada"))
     assert answer.status_code == 201, answer.text
     build = uuid.UUID(answer.json()["id"])
-    sign_in, link, question, webhook, delivery = (uuid.uuid4() for _ in range(5))
+    sign_in, link, question, webhook, delivery, erasure = (uuid.uuid4() for _ in range(6))
     async with transaction(api.sessions) as tx:
         await tx.session.execute(update(Build).where(Build.id == build).values(status="ready", closed_at=func.now()))
         org_id = (await tx.session.get_one(Project, uuid.UUID(project))).org_id
@@ -110,6 +111,7 @@ async def ada(api: RunningApi) -> Owner:
                 WebhookDelivery(
                     id=delivery, webhook_id=webhook, topic="build.ready", build_id=build, event_id=1, error=MARK
                 ),
+                Erasure(id=erasure, kind="project", user_id="ada", project_id=uuid.uuid4(), requested_by="ada"),
                 Question(id=question, build_id=build, problem=MARK, tried=[], options=[MARK], closed_at=func.now()),
                 Snapshot(
                     id=uuid.uuid4(),
@@ -142,6 +144,7 @@ async def ada(api: RunningApi) -> Owner:
             "screenshot_id": "desktop",
             "webhook_id": str(webhook),
             "delivery_id": str(delivery),
+            "erasure_id": str(erasure),
             "tool_use_id": "toolu_of_ada",
             "sha256": _IMAGE,
         }
