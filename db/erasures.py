@@ -164,7 +164,7 @@ _OF_OTHERS = text(
     where not (build_id = any(:builds))
     """
 )
-"""One scan of the tool calls: an image is stored once, whoever has seen it."""
+"""One scan of the tool calls: an image is stored once, however many builds have seen it."""
 
 
 async def images_of(tx: Transaction, builds: Sequence[uuid.UUID]) -> set[str]:
@@ -215,18 +215,18 @@ _PROJECT_ROWS = (
 
 _USER_ROWS = (
     "insert into users (id, plan, suspended, renewal_day, created_at) "
-    "select :nobody, plan, true, renewal_day, date_trunc('month', created_at) from users where id = :user",
-    "delete from organisations where personal_of = :nobody",
+    "select :stand_in, plan, true, renewal_day, date_trunc('month', created_at) from users where id = :user",
+    "delete from organisations where personal_of = :stand_in",
     "insert into user_days (user_id, day, from_plan, created_at) "
-    "select :nobody, day, from_plan, created_at from user_days where user_id = :user",
-    "update ledger set user_id = :nobody where user_id = :user",
+    "select :stand_in, day, from_plan, created_at from user_days where user_id = :user",
+    "update ledger set user_id = :stand_in where user_id = :user",
     "delete from user_days where user_id = :user",
-    "update top_ups set user_id = :nobody, note = null, idempotency_key = null where user_id = :user",
-    "update projects set user_id = :nobody, idempotency_key = null where user_id = :user",
-    "update builds set user_id = :nobody, idempotency_key = null where user_id = :user",
-    "update project_secrets set set_by = :nobody where set_by = :user",
-    "update webhooks set created_by = :nobody where created_by = :user",
-    "update preview_links set created_by = :nobody where created_by = :user",
+    "update top_ups set user_id = :stand_in, note = null, idempotency_key = null where user_id = :user",
+    "update projects set user_id = :stand_in, idempotency_key = null where user_id = :user",
+    "update builds set user_id = :stand_in, idempotency_key = null where user_id = :user",
+    "update project_secrets set set_by = :stand_in where set_by = :user",
+    "update webhooks set created_by = :stand_in where created_by = :user",
+    "update preview_links set created_by = :stand_in where created_by = :user",
     "delete from preview_visits where user_id = :user",
     "delete from sign_ins where user_id = :user",
     "delete from sign_in_codes where user_id = :user",
@@ -261,7 +261,7 @@ async def erase_rows(tx: Transaction, erasure: Erasure, scope: Scope) -> None:
         names = {name: value for name, value in projects.items() if f":{name})" in statement}
         await tx.session.execute(text(statement), names)
     if erasure.kind == ErasureKind.USER:
-        users = {"user": erasure.user_id, "nobody": f"erased-{uuid.uuid4()}"}
+        users = {"user": erasure.user_id, "stand_in": f"erased-{uuid.uuid4()}"}
         for statement in _USER_ROWS:
             named = {name: value for name, value in users.items() if f":{name}" in statement}
             await tx.session.execute(text(statement), named)

@@ -22,7 +22,7 @@ from services.audit import record
 log = structlog.get_logger(__name__)
 
 _YOUNG = timedelta(seconds=15)
-"""Leave younger rows to whoever has just committed them."""
+"""Leave younger rows alone: the request that made them starts the workflow itself."""
 
 
 async def erase_project(
@@ -31,7 +31,7 @@ async def erase_project(
     """Have a project erased with all that it has. A repeat returns the same erasure.
 
     Args:
-        name: the project's name, as whoever asks has typed it.
+        name: the project's name, as typed by the one who asks.
 
     Raises:
         NotFound, Refused, Conflict: nothing is erased.
