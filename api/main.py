@@ -31,6 +31,7 @@ from clients.temporal import connect_temporal, temporal_config
 from db.session import API_POOL, Access, make_engine, make_sessions, open_sessions, pool_of
 from domain.errors import LostPayloadKey, Misconfigured, NoRowSecurity, WrongNamespace, WrongVersion
 from domain.preview_address import is_related
+from observing.traces import exported_traces
 from services.deployment import check_deployment
 from services.permits import Permits
 from services.presence import check_formats
@@ -58,6 +59,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
         limits = Limits(sessions, settings.request_limits)
         providers = IdentityProviders([IdentityProvider(issuer) for issuer in settings.issuers])
         async with (
+            exported_traces("cofounder-api"),
             ObjectStore(store_config(settings)) as store,
             _open_sandboxes(settings) as sandboxes,
             open_previews(settings, sessions, limits, providers) as previews,
