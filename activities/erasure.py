@@ -12,6 +12,7 @@ from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, ObjectVersion, image_key
 from clients.sandbox import Role, Sandboxes
 from db import builds, erasures
+from db.build_archives import ARCHIVES_PREFIX
 from db.models import Erasure
 from db.phase_diffs import DIFFS_PREFIX
 from db.session import Sessions
@@ -148,5 +149,5 @@ class ErasureActivities:
             await erasures.note_counts(tx, uuid.UUID(request.erasure_id), counts)
 
 
-def _prefixes(build_id: uuid.UUID) -> tuple[str, str]:
-    return f"{SNAPSHOTS_PREFIX}{build_id}/", f"{DIFFS_PREFIX}{build_id}/"
+def _prefixes(build_id: uuid.UUID) -> Sequence[str]:
+    return [f"{prefix}{build_id}/" for prefix in (SNAPSHOTS_PREFIX, DIFFS_PREFIX, ARCHIVES_PREFIX)]

@@ -190,6 +190,7 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
         spare_younger_than=timedelta(seconds=settings.reaper_spares_seconds),
         autonomous_agent=settings.autonomous_agent,
         permits=_permits(settings, sessions, clients),
+        conversation_days=settings.conversation_days,
     )
     probes: dict[Dependency, Probe] = {
         Dependency.STORE: clients.store.probe,

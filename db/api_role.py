@@ -50,6 +50,7 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "tool_calls": _READ,
     "snapshots": _READ,
     "phase_diffs": _READ,
+    "build_archives": _READ,
     "questions": _READ,
     "founder_messages": _CHANGE,
     "restores": _ADD,

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from db import access
 from db.models import (
     Build,
+    BuildArchive,
     Erasure,
     GateRun,
     Membership,
@@ -162,6 +163,9 @@ _OF_OTHERS = text(
     union
     select distinct shot.value from gate_runs, lateral jsonb_each_text(screenshots) as shot
     where not (build_id = any(:builds))
+    union
+    select distinct shown.value from build_archives, lateral jsonb_array_elements_text(images) as shown
+    where not (build_id = any(:builds))
     """
 )
 """One scan of the tool calls: an image is stored once, however many builds have seen it."""
@@ -176,6 +180,8 @@ async def images_of(tx: Transaction, builds: Sequence[uuid.UUID]) -> set[str]:
     hashes = {found for result in results for found in mark.findall(result or "")}
     for shots in await tx.session.scalars(select(GateRun.screenshots).where(GateRun.build_id.in_(builds))):
         hashes |= _hashes(shots.values())
+    for shown in await tx.session.scalars(select(BuildArchive.images).where(BuildArchive.build_id.in_(builds))):
+        hashes |= _hashes(shown)
     if not hashes:
         return hashes
     pattern = re.sub(r"([^\w\s])", r"\\\1", IMAGE_MARK) + "([0-9a-f]{64})"

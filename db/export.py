@@ -1,7 +1,7 @@
 """Reads all rows of a project or a build, page by page, as documents."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ Key = tuple[Any, ...]
 """The primary key of the last row of a page."""
 
 
-async def read_page(tx: Transaction, model: type[Base], of: dict[str, uuid.UUID], after: Key | None) -> Sequence[Base]:
+async def read_page(tx: Transaction, model: type[Base], of: Mapping[str, object], after: Key | None) -> Sequence[Base]:
     """Return the next rows of a table, in the order of their keys. Fewer than `PAGE`: they are the last.
 
     Args:

@@ -861,6 +861,20 @@ class Snapshot(Base):
     )
 
 
+class BuildArchive(Base):
+    """Where the conversation and the feed of a closed build are, once their rows were deleted."""
+
+    __tablename__ = "build_archives"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"), primary_key=True)
+    object_key: Mapped[str]
+    bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(comment="of the object")
+    rows: Mapped[dict[str, Any]] = mapped_column(comment="how many rows of each table are in it")
+    images: Mapped[list[Any]] = mapped_column(comment="hashes of the images that the conversation has")
+    archived_at: Mapped[datetime] = _now()
+
+
 class PhaseDiff(Base):
     """What a phase has changed. The patches are an object in the store; a phase of an earlier version has no row."""
 

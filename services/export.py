@@ -1,4 +1,4 @@
-"""All that a project has, as a zip that is made while it is sent: neither it nor a table is ever whole in memory."""
+"""All that a project or an account has, as a zip that is made while it is sent: no table is ever whole in memory."""
 
 import hashlib
 import io
@@ -11,28 +11,36 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from db.build_archives import find_archive
 from db.export import PAGE, Key, builds_of_project, columns_of, key_of, read_page
 from db.models import (
+    ApiKey,
     Artifact,
     Base,
     Build,
+    Erasure,
     Event,
     FounderMessage,
     GateRun,
     LedgerEntry,
+    Membership,
     Message,
     Project,
     Question,
     Restore,
+    SignIn,
     Snapshot,
     ToolCall,
     Turn,
     UnderstandingSession,
+    User,
+    UserIdentity,
 )
 from db.projects import find_project
 from db.session import Sessions
 from db.snapshots import current_snapshot
 from db.transaction import request_transaction
+from db.users import require_user
 from domain.errors import NotFound
 from services.stored_snapshots import ArchiveSource
 
@@ -50,11 +58,22 @@ _OF_BUILDS: Mapping[str, type[Base]] = {
 }
 """By name of the file, the table whose rows it has, in the order of their keys."""
 
+_OF_USERS: Mapping[str, type[Base]] = {
+    "identities": UserIdentity,
+    "organisations": Membership,
+    "api_keys": ApiKey,
+    "sign_ins": SignIn,
+    "projects": Project,
+    "model_calls": LedgerEntry,
+    "erasures": Erasure,
+}
+"""By name of the file, the table whose rows of a user it has."""
+
 _HIDDEN = frozenset(
     {
         *("claim", "run_id", "judge_claim", "judge_run_id", "counters", "nudged_at", "idempotency_key", "body_hash"),
         *("sandbox_id", "boot", "archive_key", "manifest_key", "request_id", "kept_at", "cost", "settings"),
-        *("known_secrets", "user_id"),
+        *("known_secrets", "user_id", "secret_hash", "token_hash"),
     }
 )
 """Columns with which the program works, and that say nothing of the project. Calls are exported in tokens."""
@@ -64,16 +83,14 @@ _JSON_TEXTS = frozenset({("messages", "content"), ("tool_calls", "result")})
 
 
 @dataclass(frozen=True)
-class ProjectExport:
+class Export:
     """An export that is about to be sent: a name for its file, and its bytes."""
 
     file_name: str
     content: AsyncGenerator[bytes, None]
 
 
-async def export_project(
-    sessions: Sessions, store: ArchiveSource, user_id: str, project_id: uuid.UUID
-) -> ProjectExport:
+async def export_project(sessions: Sessions, store: ArchiveSource, user_id: str, project_id: uuid.UUID) -> Export:
     """Begin the export of a project: its documents, and each build with its conversation, feed and last workspace.
 
     Raises:
@@ -84,7 +101,18 @@ async def export_project(
         if project is None:
             raise NotFound(f"There is no project {project_id}.")
     name = f"project-{project_id}-{datetime.now(UTC):%Y%m%d}.zip"
-    return ProjectExport(name, _write(sessions, store, project))
+    return Export(name, _write(sessions, store, project))
+
+
+async def export_account(sessions: Sessions, user_id: str) -> Export:
+    """Begin the export of an account: what is known of its user, and the tokens of all calls that they paid for.
+
+    Raises:
+        NotFound: there is no such user.
+    """
+    async with request_transaction(sessions) as tx:
+        user = await require_user(tx, user_id)
+    return Export(f"account-{datetime.now(UTC):%Y%m%d}.zip", _write_account(sessions, user))
 
 
 class _Zip:
@@ -100,6 +128,12 @@ class _Zip:
         with self.open(name) as file:
             begun = file.write(content)
         return begun + self.drain()
+
+    def add_manifest(self, **of: str) -> bytes:
+        """Write the list of the files with their hashes, and whose they are."""
+        files = [{"path": path, "sha256": sha256} for path, sha256 in sorted(self.hashes.items())]
+        manifest = {**of, "exported_at": datetime.now(UTC).isoformat(), "files": files}
+        return self.add("manifest.json", json.dumps(manifest, indent=1).encode())
 
     def open(self, name: str, *, is_compressed: bool = False) -> "_File":
         """Begin a file. One at a time."""
@@ -156,6 +190,17 @@ class _Drain(io.RawIOBase):
         return drained
 
 
+async def _write_account(sessions: Sessions, user: User) -> AsyncGenerator[bytes, None]:
+    out = _Zip()
+    yield out.add("account.json", _document(user))
+    for name, model in _OF_USERS.items():
+        async with aclosing(_rows(sessions, out, f"{name}.jsonl", model, user_id=user.id)) as pieces:
+            async for piece in pieces:
+                yield piece
+    yield out.add_manifest(user_id=user.id)
+    yield out.close()
+
+
 async def _write(sessions: Sessions, store: ArchiveSource, project: Project) -> AsyncGenerator[bytes, None]:
     out = _Zip()
     yield out.add("project.json", _document(project))
@@ -173,20 +218,15 @@ async def _write(sessions: Sessions, store: ArchiveSource, project: Project) -> 
             async with aclosing(_rows(sessions, out, f"{folder}/{name}.jsonl", model, build_id=build.id)) as pieces:
                 async for piece in pieces:
                     yield piece
-        async with aclosing(_workspace(sessions, store, out, build)) as pieces:
+        async with aclosing(_objects(sessions, store, out, build)) as pieces:
             async for piece in pieces:
                 yield piece
-    manifest = {
-        "project_id": str(project.id),
-        "exported_at": datetime.now(UTC).isoformat(),
-        "files": [{"path": path, "sha256": sha256} for path, sha256 in sorted(out.hashes.items())],
-    }
-    yield out.add("manifest.json", json.dumps(manifest, indent=1).encode())
+    yield out.add_manifest(project_id=str(project.id))
     yield out.close()
 
 
 async def _rows(
-    sessions: Sessions, out: _Zip, path: str, model: type[Base], **of: uuid.UUID
+    sessions: Sessions, out: _Zip, path: str, model: type[Base], **of: object
 ) -> AsyncGenerator[bytes, None]:
     """Write a table's rows as a line of JSON each, page by page."""
     with out.open(path) as file:
@@ -201,17 +241,23 @@ async def _rows(
     yield out.drain()
 
 
-async def _workspace(sessions: Sessions, store: ArchiveSource, out: _Zip, build: Build) -> AsyncGenerator[bytes, None]:
-    """Write the archive of the build's last workspace, if it is stored."""
+async def _objects(sessions: Sessions, store: ArchiveSource, out: _Zip, build: Build) -> AsyncGenerator[bytes, None]:
+    """Write the archive of the build's last workspace, and that of its conversation if its rows were archived."""
     async with request_transaction(sessions) as tx:
         snapshot = await current_snapshot(tx, build.id)
-    if snapshot is None:
-        return
-    with out.open(f"builds/{build.id}/workspace.tar.gz", is_compressed=True) as file:
-        async with aclosing(store.stream(snapshot.archive_key)) as archive:
-            async for piece in archive:
-                yield file.write(piece)
-    yield out.drain()
+        archive = await find_archive(tx, build.id)
+    keys = {
+        "workspace.tar.gz": None if snapshot is None else snapshot.archive_key,
+        "archive.jsonl.gz": None if archive is None else archive.object_key,
+    }
+    for name, key in keys.items():
+        if key is None:
+            continue
+        with out.open(f"builds/{build.id}/{name}", is_compressed=True) as file:
+            async with aclosing(store.stream(key)) as content:
+                async for piece in content:
+                    yield file.write(piece)
+        yield out.drain()
 
 
 def _document(row: Base) -> bytes:

@@ -27,7 +27,8 @@ ADA, BOB = "ada", "bob"
 @pytest.fixture(scope="module")
 async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
     async with running_api(settings_for(await new_database(stack), stack.environment), stack.environment) as running:
-        await running.http.get("/v1/projects", headers=as_user(ADA))
+        for user in (ADA, BOB):
+            await running.http.get("/v1/projects", headers=as_user(user))
         yield running
 
 
@@ -82,3 +83,18 @@ async def test_a_project_is_exported_with_all_that_its_founder_wrote(
 async def test_another_user_gets_nothing(api: RunningApi) -> None:
     project, _ = await plant_rows(api.sessions, ADA, f"zq{uuid.uuid4().hex[:12]}")
     assert (await api.http.get(f"/v1/projects/{project}/export", headers=as_user(BOB))).status_code == 404
+
+
+async def test_an_account_is_exported_without_what_is_secret_in_it(api: RunningApi) -> None:
+    word = f"zq{uuid.uuid4().hex[:12]}"
+    await plant_rows(api.sessions, ADA, word)
+    await plant_rows(api.sessions, BOB, f"{word}-of-bob")
+    answer = await api.http.get("/v1/account/export", headers=as_user(ADA))
+    assert answer.status_code == 200, answer.text
+    exported = zipfile.ZipFile(io.BytesIO(answer.content))
+    assert json.loads(exported.read("account.json"))["id"] == ADA
+    assert word in exported.read("projects.jsonl").decode()
+    assert json.loads(exported.read("model_calls.jsonl").splitlines()[0])["model"] == "claude-sonnet-5-5"
+    [key] = [json.loads(line) for line in exported.read("api_keys.jsonl").splitlines()]
+    assert (key["name"], "secret_hash" in key) == ("tests", False)
+    assert not any(f"{word}-of-bob" in exported.read(name).decode() for name in exported.namelist())
