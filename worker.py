@@ -41,6 +41,7 @@ from services.presence import Presence, check_formats
 from services.webhooks import Outbox
 from settings import Settings, load_settings
 from workflows.build import BuildWorkflow
+from workflows.bulk import BulkWorkflow
 from workflows.erasure import ErasureWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.prober import ProberWorkflow
@@ -50,8 +51,13 @@ from workflows.webhook import WebhookWorkflow
 log = structlog.get_logger(__name__)
 
 WORKFLOWS: list[type] = [
-    *(BuildWorkflow, PreviewWorkflow, WebhookWorkflow, ErasureWorkflow),
-    *(ReaperWorkflow, ProberWorkflow),
+    BuildWorkflow,
+    PreviewWorkflow,
+    ReaperWorkflow,
+    ProberWorkflow,
+    WebhookWorkflow,
+    BulkWorkflow,
+    ErasureWorkflow,
 ]
 
 WORKFLOW_TASKS = 20

@@ -5,6 +5,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from activities.bulk import BulkActivities
 from activities.compact import CompactActivities
 from activities.context import ContextActivities
 from activities.dispatch import DispatchActivities
@@ -205,6 +206,7 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
         *(reaper.reap, reaper.reap_builds, reaper.reap_sandboxes, reaper.sweep_store, reaper.repeat_nudges),
         *(prober.report_outage, prober.read_dependency, prober.probe),
         webhooks.deliver_webhook,
+        BulkActivities(sessions, clients.workflows).carry_out_batch,
         *(erasing.stop_builds, erasing.end_sandboxes, erasing.erase_objects, erasing.erase_executions),
         erasing.erase_rows,
     ]

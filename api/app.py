@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
 from api import (
+    bulk_schemas,
     change_schemas,
     codec_schemas,
     conversation_schemas,
@@ -17,6 +18,7 @@ from api import (
     ops_schemas,
     project_schemas,
     schemas,
+    switch_schemas,
     webhook_schemas,
 )
 from api.access_log import AccessLog
@@ -43,6 +45,8 @@ from api.routes import (
     keys,
     me,
     ops,
+    ops_bulk,
+    ops_switches,
     organisations,
     pages,
     phases,
@@ -69,7 +73,7 @@ _MODELS = {
     name: model
     for module in (
         *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, project_schemas),
-        *(ops_schemas, webhook_schemas, codec_schemas, erasure_schemas),
+        *(ops_schemas, bulk_schemas, switch_schemas, webhook_schemas, codec_schemas, erasure_schemas),
     )
     for name, model in vars(module).items()
 }
@@ -176,7 +180,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     of_users = (usage, account, organisations, me, keys, sign_ins, webhooks, erasures)
     for module in (*building, *of_users):
         v1.include_router(module.router)
-    for module in (audit, codec, ops):
+    for module in (audit, codec, ops, ops_bulk, ops_switches):
         v1.include_router(module.router, dependencies=[for_operators], responses=problems(404))
     app.include_router(v1)
     app.router.default = pages.UnknownAddress(app.router.default)

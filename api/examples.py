@@ -181,6 +181,16 @@ WHOLE_BUILD: dict[str, Any] = {
     "events": [{"id": 41, "type": "status", "turn": 12, "data": {"status": "waiting"}, "created_at": _BEFORE}],
     "wake_command": f"temporal workflow signal --workflow-id build-{_BUILD_ID} --name wake",
 }
+CHECKS: dict[str, Any] = {
+    "checks": [
+        {
+            "name": "model",
+            "state": "fail",
+            "detail": "https://api.anthropic.com does not accept the key (status 401)",
+            "remedy": "Set ANTHROPIC_API_KEY to a valid key.",
+        }
+    ]
+}
 FLEET_BUILDS: dict[str, Any] = {
     "builds": [FLEET_BUILD],
     "next_cursor": None,
@@ -286,6 +296,53 @@ BUILD: dict[str, Any] = {
     "started_at": _BEFORE,
     "cancel_requested_at": None,
     "closed_at": None,
+}
+BULK_RUN: dict[str, Any] = {
+    "id": "5b0e8a52-3f0c-4d55-9a31-6a2f4b1c7d10",
+    "act": "wake",
+    "where": "status=sleeping and plan=partner",
+    "rate_per_second": 20,
+    "reason": "The model answers again.",
+    "by": "operator",
+    "state": "running",
+    "stopped_by": None,
+    "total": 480,
+    "pending": 300,
+    "done": 178,
+    "skipped": 2,
+    "failed": 0,
+    "created_at": _BEFORE,
+    "ended_at": None,
+}
+BULK_BUILD: dict[str, Any] = {
+    "build_id": _BUILD_ID,
+    "user_id": "ada",
+    "status": "code",
+    "state": "skipped",
+    "why": "The build does not wait: it is code.",
+    "at": _LATER,
+}
+EXPECTED: dict[str, Any] = {
+    "build_id": _BUILD_ID,
+    "user_id": "ada",
+    "status": "sleeping",
+    "why_not": None,
+}
+SWITCH: dict[str, Any] = {
+    "scope": "plan",
+    "key": "partner",
+    "off_since": _BEFORE,
+    "reason": "The model is too slow today.",
+    "by": "operator",
+}
+LIMIT: dict[str, Any] = {
+    "name": "fleet_day",
+    "value_microdollars": 200_000_000,
+    "spent_microdollars": 31_400_000,
+    "reserved_microdollars": 650_000,
+    "reached_on": None,
+    "set_by": "operator",
+    "set_at": _BEFORE,
 }
 AUDIT_ENTRY: dict[str, Any] = {
     "id": 41,

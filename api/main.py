@@ -22,6 +22,8 @@ from api.limits import Limits
 from api.nudges import FeedNudges
 from api.origins import host_of
 from api.web import read_bundle
+from checks.check import CheckContext, RunningApi
+from checks.run import RecentChecks
 from clients.build_workflows import BuildWorkflows
 from clients.fleet_workflows import FleetWorkflows
 from clients.object_store import ObjectStore, store_config
@@ -81,6 +83,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),
                 previews=previews,
                 limits=limits,
+                checks=RecentChecks(CheckContext(settings, api=RunningApi(sessions, client))),
                 providers=providers,
                 bundle=read_bundle(settings),
             )

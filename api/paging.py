@@ -12,7 +12,7 @@ from typing import Annotated
 from fastapi import Depends, Query
 
 from api.deps import Resources, ResourcesDep
-from db.models import Build, Project, WebhookDelivery
+from db.models import Build, BulkRun, Project, WebhookDelivery
 from db.paging import Position
 from domain.errors import InvalidInput
 
@@ -79,7 +79,7 @@ class Page:
     after: Position | None
     cursors: Cursors
 
-    def next_cursor(self, last: Build | Project | WebhookDelivery | None) -> str | None:
+    def next_cursor(self, last: Build | Project | WebhookDelivery | BulkRun | None) -> str | None:
         """The cursor of the page after this one. `last`: this page's last row, or None if no more follow."""
         return None if last is None else self.cursors.encode(Position(last.created_at, last.id))
 
@@ -112,4 +112,5 @@ def page_of(name: str) -> Callable[..., Page]:
 
 BuildsPage = Annotated[Page, Depends(page_of("builds"))]
 ProjectsPage = Annotated[Page, Depends(page_of("projects"))]
+BulkRunsPage = Annotated[Page, Depends(page_of("bulk runs"))]
 DeliveriesPage = Annotated[Page, Depends(page_of("deliveries"))]

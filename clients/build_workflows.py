@@ -9,8 +9,8 @@ from hashlib import sha256
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
-from temporalio.api.common.v1 import WorkflowExecution as TemporalExecution
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.api.common.v1 import WorkflowExecution as ExecutionOfWorkflow
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, SignalWorkflowExecutionRequest
 from temporalio.client import (
     Client,
     WorkflowExecution,
@@ -43,10 +43,12 @@ from domain.names import (
     BUILD_STATUS,
     BUILD_USER,
     BUILD_WORKFLOW,
+    BULK_WORKFLOW,
     ERASURE_WORKFLOW,
     EXTEND,
     FINISH,
     FINISH_ACTIVITY,
+    GO_ON,
     MESSAGE,
     MONEY,
     PERMIT,
@@ -60,6 +62,7 @@ from domain.names import (
     WEBHOOK_WORKFLOW,
     build_of_workflow,
     build_workflow_id,
+    bulk_workflow_id,
     delivery_workflow_id,
     erasure_workflow_id,
     preview_workflow_id,
@@ -67,6 +70,7 @@ from domain.names import (
 from domain.payload_keys import PayloadKeys
 from domain.payloads import (
     BuildInput,
+    BulkRef,
     DeliveryRef,
     ErasureRef,
     FinishBuild,
@@ -201,6 +205,29 @@ class BuildWorkflows:
             return False
         return True
 
+    async def start_bulk(self, run_id: uuid.UUID, *, is_resumed: bool = False) -> bool:
+        """Start the workflow of an act on many builds. Returns False if it runs already.
+
+        Args:
+            is_resumed: if it runs, tell it that its row says so again: it may be about to end.
+
+        Raises:
+            RPCError: Temporal did not start it.
+        """
+        try:
+            await self._client.start_workflow(
+                BULK_WORKFLOW,
+                BulkRef(run_id=str(run_id)),
+                id=bulk_workflow_id(run_id),
+                task_queue=self._task_queue,
+                start_signal=GO_ON if is_resumed else None,
+                static_summary="an act of an operator on many builds",
+                rpc_timeout=_RPC_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
+
     async def start_erasure(self, erasure_id: uuid.UUID) -> None:
         """Start the workflow of an erasure, unless it runs already.
 
@@ -245,7 +272,7 @@ class BuildWorkflows:
         for run_id in runs:
             request = DeleteWorkflowExecutionRequest(
                 namespace=self._client.namespace,
-                workflow_execution=TemporalExecution(workflow_id=workflow_id, run_id=run_id),
+                workflow_execution=ExecutionOfWorkflow(workflow_id=workflow_id, run_id=run_id),
             )
             with _ignoring_missing():
                 await self._client.workflow_service.delete_workflow_execution(request, timeout=_RPC_TIMEOUT)
@@ -294,23 +321,39 @@ class BuildWorkflows:
             return False
         return True
 
-    async def wake(self, build_id: uuid.UUID) -> None:
-        """Tell the build to check again whether it can continue.
+    async def wake(self, build_id: uuid.UUID, request_id: str | None = None) -> None:
+        """Tell the build to check again whether it can continue. Of several requests with the same id, it gets one.
 
         Raises:
             NotFound: its workflow is closed, or was never started.
         """
-        with _running(build_id):
-            await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(WAKE, rpc_timeout=_RPC_TIMEOUT)
+        await self._signal_once(build_id, WAKE, request_id)
 
-    async def finish(self, build_id: uuid.UUID) -> None:
-        """Tell the build to have its product checked as it is, instead of going on.
+    async def finish(self, build_id: uuid.UUID, request_id: str | None = None) -> None:
+        """Tell the build to have its product checked as it is, instead of going on, as `wake` does.
 
         Raises:
             NotFound: its workflow is closed, or was never started.
         """
+        await self._signal_once(build_id, FINISH, request_id)
+
+    async def _signal_once(self, build_id: uuid.UUID, signal: str, request_id: str | None) -> None:
+        """Send a signal without an argument."""
+        if request_id is None:
+            with _running(build_id):
+                handle = self._client.get_workflow_handle(build_workflow_id(build_id))
+                await handle.signal(signal, rpc_timeout=_RPC_TIMEOUT)
+            return
+        # The SDK's own call takes no request id.
+        request = SignalWorkflowExecutionRequest(
+            namespace=self._client.namespace,
+            workflow_execution=ExecutionOfWorkflow(workflow_id=build_workflow_id(build_id)),
+            signal_name=signal,
+            identity=self._client.identity,
+            request_id=request_id,
+        )
         with _running(build_id):
-            await self._client.get_workflow_handle(build_workflow_id(build_id)).signal(FINISH, rpc_timeout=_RPC_TIMEOUT)
+            await self._client.workflow_service.signal_workflow_execution(request, retry=True, timeout=_RPC_TIMEOUT)
 
     async def signal_budget_changed(self, build_id: uuid.UUID) -> None:
         """Tell the build that its user's budget or standing has changed. This ends no wait for a person's decision.

@@ -25,8 +25,8 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "users": _CHANGE,
     "user_days": _CHANGE,
     "fleet_days": _CHANGE,  # a trigger of `user_days` counts in it
-    "limits": _READ,
-    "switches": _READ,
+    "limits": _CHANGE,
+    "switches": _ALL,
     "top_ups": _ADD,
     "organisations": _ALL,
     "memberships": _ALL,
@@ -64,11 +64,15 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "events": _ADD,
     "webhooks": _ALL,
     "webhook_deliveries": _CHANGE,
+    "bulk_runs": _CHANGE,
+    "bulk_run_builds": _CHANGE,
     "deployment": _CHANGE,
-    "payload_keys": _CHANGE,
     "reaper_steps": ("SELECT", "DELETE"),  # deleted when the database is bound to its namespace
+    "doomed_objects": _READ,
+    "payload_keys": _CHANGE,
     "dependencies": _READ,
     "model_buckets": _READ,
+    "alembic_version": _READ,
     "formats": _READ,
     "processes": _ALL,
 }

@@ -33,6 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from domain.bulk import BulkAct, BulkState, ItemState
 from domain.erasure import ErasureKind
 from domain.identity import How, Role
 from domain.status import CLOSED, MAX_NIGHTS, Dependency, SleepPolicy, Status, WaitingFor
@@ -1197,6 +1198,60 @@ class WebhookDelivery(Base):
         Index("ix_webhook_deliveries_due_at", "due_at", postgresql_where=text("state in ('queued', 'sending')")),
         Index("ix_webhook_deliveries_webhook_id_created_at", "webhook_id", "created_at"),
         Index("ix_webhook_deliveries_ended_at", "ended_at", postgresql_where=text("ended_at is not null")),
+    )
+
+
+class BulkRun(Base):
+    """An act on many builds, by an operator. Its builds are rows of `bulk_run_builds`; a workflow carries them out."""
+
+    __tablename__ = "bulk_runs"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    act: Mapped[str]
+    filter: Mapped[str] = mapped_column(comment="as text; which builds were chosen when the run was made")
+    rate: Mapped[int] = mapped_column(Integer(), comment="builds a second")
+    reason: Mapped[str] = mapped_column(comment="for operators")
+    actor: Mapped[str] = mapped_column(comment="who made it, as in the audit")
+    how: Mapped[str]
+    credential_id: Mapped[str | None]
+    idempotency_key: Mapped[str | None]
+    body_hash: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=BulkState.RUNNING)
+    total: Mapped[int] = mapped_column(Integer())
+    created_at: Mapped[datetime] = _now()
+    stopped_by: Mapped[str | None]
+    ended_at: Mapped[datetime | None] = mapped_column(comment="stopped, or finished")
+
+    __table_args__ = (
+        CheckConstraint(_one_of("act", BulkAct), name="act"),
+        CheckConstraint(_one_of("how", How), name="how"),
+        CheckConstraint(_one_of("state", BulkState), name="state"),
+        CheckConstraint("rate > 0", name="rate"),
+        UniqueConstraint("actor", "idempotency_key"),
+        Index("ix_bulk_runs_running", "created_at", postgresql_where=text("state = 'running'")),
+        Index("ix_bulk_runs_created_at", "created_at", "id"),
+    )
+
+
+class BulkRunBuild(Base):
+    """A build of a bulk run. It stays pending until the act has reached it; a claim comes before the act."""
+
+    __tablename__ = "bulk_run_builds"
+
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("bulk_runs.id", ondelete="CASCADE"))
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"), index=True)
+    position: Mapped[int] = mapped_column(Integer())
+    state: Mapped[str] = mapped_column(server_default=ItemState.PENDING)
+    attempts: Mapped[int] = mapped_column(Integer(), server_default="0")
+    decided_at: Mapped[datetime | None] = mapped_column(comment="the act was found to fit, and is in the audit")
+    why: Mapped[str | None] = mapped_column(comment="it was skipped or has failed")
+    at: Mapped[datetime | None] = mapped_column(comment="of the last attempt")
+
+    __table_args__ = (
+        PrimaryKeyConstraint("run_id", "build_id"),
+        CheckConstraint(_one_of("state", ItemState), name="state"),
+        Index("ix_bulk_run_builds_run_id_position", "run_id", "position", unique=True),
+        Index("ix_bulk_run_builds_pending", "run_id", "position", postgresql_where=text("state = 'pending'")),
     )
 
 

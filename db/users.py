@@ -46,9 +46,12 @@ async def require_user(tx: Transaction, user_id: str) -> User:
     return user
 
 
-async def find_user(tx: Transaction, user_id: str) -> User | None:
-    """Return the user's row, if it exists."""
-    return (await tx.session.scalars(select(User).where(User.id == user_id))).one_or_none()
+async def find_user(tx: Transaction, user_id: str, *, locked: bool = False) -> User | None:
+    """Return the user's row, if it exists. `locked`: until the transaction ends."""
+    query = select(User).where(User.id == user_id)
+    if locked:
+        query = query.with_for_update(key_share=True).execution_options(populate_existing=True)
+    return (await tx.session.scalars(query)).one_or_none()
 
 
 async def list_plans(tx: Transaction) -> list[PlanTier]:

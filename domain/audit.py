@@ -19,6 +19,10 @@ class Action(StrEnum):
     BUILD_RESTORE = "build.restore"
     BUILD_START = "build.start"
     BUILD_WAKE = "build.wake"
+    BULK_CREATE = "bulk.create"
+    """An act on many builds begins. Each build that it reaches has an entry of its own."""
+    BULK_RESUME = "bulk.resume"
+    BULK_STOP = "bulk.stop"
     BUILD_SETTINGS = "build.settings"
     DEPLOYMENT_CHANGE = "deployment.change"
     """Another version of the workers gets the builds, or a part of them."""
@@ -50,6 +54,8 @@ class Action(StrEnum):
     PROJECT_ERASE = "project.erase"
     PROJECT_MOVE = "project.move"
     QUESTION_ANSWER = "question.answer"
+    REAPER_PAUSE = "reaper.pause"
+    REAPER_RESUME = "reaper.resume"
     RECOVER = "recover"
     SECRET_REMOVE = "secret.remove"
     SECRET_SET = "secret.set"
@@ -108,6 +114,11 @@ class Author:
     credential_id: str | None = None
     request_id: str | None = None
     ip: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Whom to name to other operators: on the command line the name of the operating system's user."""
+        return self.credential_id or self.actor if self.how is How.COMMAND_LINE else self.actor
 
     @property
     def acts_for_another(self) -> bool:

@@ -79,6 +79,12 @@ REAPER_ID = "cofounder-reaper"
 WEBHOOK_WORKFLOW = "WebhookWorkflow"
 """Workflow type of one delivery to a webhook; takes `domain.payloads.DeliveryRef`."""
 
+BULK_WORKFLOW = "BulkWorkflow"
+"""Workflow type of an act on many builds; takes `domain.payloads.BulkRef`."""
+
+GO_ON = "go_on"
+"""Signal to a bulk run, without an argument: its row says that it runs, so look for builds again."""
+
 ERASURE_WORKFLOW = "ErasureWorkflow"
 """Workflow type of an erasure; takes `domain.payloads.ErasureRef`."""
 
@@ -106,6 +112,11 @@ def erasure_workflow_id(erasure_id: uuid.UUID | str) -> str:
 def delivery_workflow_id(delivery_id: uuid.UUID | str) -> str:
     """Return the id of the workflow of a delivery to a webhook."""
     return f"webhook-{delivery_id}"
+
+
+def bulk_workflow_id(run_id: uuid.UUID | str) -> str:
+    """Return the id of the workflow of an act on many builds."""
+    return f"bulk-{run_id}"
 
 
 def build_of_workflow(workflow_id: str) -> uuid.UUID | None:

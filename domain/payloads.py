@@ -409,6 +409,20 @@ class DeliveryAttempt(Payload):
     retry_in_seconds: int | None = None
 
 
+class BulkRef(Payload):
+    """An act on many builds. `batches`: after so many, its workflow continues as new."""
+
+    run_id: str
+    batches: int = 200
+
+
+class BulkBatch(Payload):
+    """What a batch did. `is_over`: no build is left, or an operator has stopped the run."""
+
+    tried: int = 0
+    is_over: bool = False
+
+
 class ErasureRef(Payload):
     """An erasure."""
 

@@ -53,8 +53,10 @@ async def read_account(tx: Transaction, user_id: str, day: date) -> Account:
     )
 
 
-async def change_account(tx: Transaction, user_id: str, change: UserChange, day: date) -> Account:
-    """Change the user; make the row if there is none.
+async def change_account(
+    tx: Transaction, user_id: str, change: UserChange, day: date, bulk_run: uuid.UUID | None = None
+) -> Account:
+    """Change the user; make the row if there is none. `bulk_run`: the act on many builds of which this is a part.
 
     Raises:
         InvalidInput: there is no such plan.
@@ -63,7 +65,7 @@ async def change_account(tx: Transaction, user_id: str, change: UserChange, day:
     if change.plan is not None and change.plan not in plans:
         raise InvalidInput(f"There is no plan {change.plan}. The plans are: {', '.join(plans)}.", "plan")
     await change_user(tx, user_id, change, day)
-    await record(tx, Action.ACCOUNT_CHANGE, user_id=user_id, changed=change.fields)
+    await record(tx, Action.ACCOUNT_CHANGE, user_id=user_id, changed=change.fields, bulk_run=bulk_run)
     return await read_account(tx, user_id, day)
 
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from temporalio.service import RPCError
@@ -245,19 +246,8 @@ async def cancel_build(sessions: Sessions, workflows: BuildWorkflows, user_id: s
     """
     async with request_transaction(sessions) as tx:
         build = await require_build(tx, user_id, build_id, Right.CHANGE)
-        if not await builds.request_cancel(tx, build_id):
-            raise _closed(build)
-        await record(tx, Action.BUILD_CANCEL, project_id=build.project_id, build_id=build_id)
+        await note_cancel(tx, build)
     await signal_cancel(sessions, workflows, build)
-
-
-async def signal_cancel(sessions: Sessions, workflows: BuildWorkflows, build: Build) -> None:
-    """Ask the workflow of a build whose cancel is committed to end.
-
-    Raises:
-        TemporalUnavailable: the reaper asks again.
-    """
-    await _signal(sessions, workflows, build, workflows.cancel)
 
 
 async def wake_build(sessions: Sessions, workflows: BuildWorkflows, user_id: str, build_id: uuid.UUID) -> None:
@@ -268,10 +258,8 @@ async def wake_build(sessions: Sessions, workflows: BuildWorkflows, user_id: str
     """
     async with request_transaction(sessions) as tx:
         build = await require_build(tx, user_id, build_id, Right.CHANGE)
-        if build.closed_at is not None:
-            raise _closed(build)
-        await record(tx, Action.BUILD_WAKE, project_id=build.project_id, build_id=build_id)
-    await _signal(sessions, workflows, build, workflows.wake)
+        await note_wake(tx, build)
+    await signal_wake(sessions, workflows, build)
 
 
 async def finish_build(sessions: Sessions, workflows: BuildWorkflows, user_id: str, build_id: uuid.UUID) -> None:
@@ -282,23 +270,101 @@ async def finish_build(sessions: Sessions, workflows: BuildWorkflows, user_id: s
     """
     async with request_transaction(sessions) as tx:
         build = await require_build(tx, user_id, build_id, Right.CHANGE)
-        if build.closed_at is not None:
-            raise _closed(build)
-        await record(tx, Action.BUILD_FINISH, project_id=build.project_id, build_id=build_id)
-    await _signal(sessions, workflows, build, workflows.finish)
+        await note_finish(tx, build)
+    await signal_finish(sessions, workflows, build)
+
+
+# ---- the parts of these acts: in a transaction, and after it
+
+
+async def note_cancel(tx: Transaction, build: Build, bulk_run: uuid.UUID | None = None) -> None:
+    """Write down that a build is to end. Signal it once this is committed.
+
+    Args:
+        bulk_run: the act on many builds of which this is a part.
+
+    Raises:
+        BuildClosed: it has ended.
+    """
+    if not await builds.request_cancel(tx, build.id):
+        raise _closed(build)
+    await _record(tx, Action.BUILD_CANCEL, build, bulk_run)
+
+
+async def note_wake(tx: Transaction, build: Build, bulk_run: uuid.UUID | None = None) -> None:
+    """Write down that a build is woken, as `note_cancel` does.
+
+    Raises:
+        BuildClosed: it has ended.
+    """
+    if build.closed_at is not None:
+        raise _closed(build)
+    await _record(tx, Action.BUILD_WAKE, build, bulk_run)
+
+
+async def note_finish(tx: Transaction, build: Build, bulk_run: uuid.UUID | None = None) -> None:
+    """Write down that a build's product is to be checked as it is, as `note_cancel` does.
+
+    Raises:
+        BuildClosed: it has ended.
+    """
+    if build.closed_at is not None:
+        raise _closed(build)
+    await _record(tx, Action.BUILD_FINISH, build, bulk_run)
+
+
+async def _record(tx: Transaction, action: Action, build: Build, bulk_run: uuid.UUID | None) -> None:
+    user_id = None if bulk_run is None else build.user_id
+    await record(tx, action, user_id=user_id, project_id=build.project_id, build_id=build.id, bulk_run=bulk_run)
+
+
+async def signal_cancel(sessions: Sessions, workflows: BuildWorkflows, build: Build) -> bool:
+    """Ask the workflow of a build whose cancel is committed to end. Return False if there is no running workflow.
+
+    Raises:
+        TemporalUnavailable: the reaper asks again.
+    """
+    return await _signal(sessions, workflows, build, workflows.cancel)
+
+
+async def signal_wake(
+    sessions: Sessions, workflows: BuildWorkflows, build: Build, request_id: str | None = None
+) -> bool:
+    """Have the workflow of a build check whether it can continue. Return False if there is no running workflow.
+
+    Args:
+        request_id: Temporal takes the signal once, however often it is sent with this id.
+
+    Raises:
+        TemporalUnavailable: it may not have received it.
+    """
+    return await _signal(sessions, workflows, build, partial(workflows.wake, request_id=request_id))
+
+
+async def signal_finish(
+    sessions: Sessions, workflows: BuildWorkflows, build: Build, request_id: str | None = None
+) -> bool:
+    """Have the workflow of a build check the product as it is, as `signal_wake` does.
+
+    Raises:
+        TemporalUnavailable: it may not have received it.
+    """
+    return await _signal(sessions, workflows, build, partial(workflows.finish, request_id=request_id))
 
 
 async def _signal(
     sessions: Sessions, workflows: BuildWorkflows, build: Build, send: Callable[[uuid.UUID], Awaitable[None]]
-) -> None:
+) -> bool:
     await start_if_unstarted(sessions, workflows, build)
     try:
         await send(build.id)
     except NotFound:
         # The workflow ends just now, or was terminated. The row follows by itself.
         log.info("there is no running workflow to signal", build_id=str(build.id))
+        return False
     except (RPCError, RuntimeError) as error:
         raise TemporalUnavailable from error
+    return True
 
 
 def _no_build(build_id: uuid.UUID) -> NotFound:

@@ -36,6 +36,14 @@ WEBHOOK: Options = {
 }
 """One attempt to deliver a message. What is retried is our own outage: that a receiver fails is a result."""
 
+BULK: Options = {
+    "start_to_close_timeout": timedelta(minutes=5),
+    "heartbeat_timeout": _HEARTBEAT,
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30)),
+}
+"""A batch of an act on many builds, which takes `domain.bulk.BATCH_SECONDS`. Retried for ever: a build that can't be
+reached is given up by its row."""
+
 ERASURE: Options = {
     "start_to_close_timeout": timedelta(minutes=30),
     "heartbeat_timeout": _HEARTBEAT,

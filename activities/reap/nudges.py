@@ -12,12 +12,14 @@ from temporalio.service import RPCError
 from activities.reap.look import Budget, attempt, log
 from clients.build_workflows import BuildWorkflows
 from db import builds, money, reaper, steering
+from db.bulk_runs import running_runs
 from db.models import Build
 from db.session import Sessions
 from db.transaction import transaction
 from domain.errors import NotFound
 from domain.payloads import PendingInput, ReapResult
 from services.builds import start_workflow
+from services.bulk import start_run
 from services.erasure import start_unstarted
 from services.notifications import repeat_budget_notification, repeat_input_notification
 from services.slots import nudge_queued_builds
@@ -42,7 +44,9 @@ class Nudges:
     async def look(self, budget: Budget) -> ReapResult:
         """Look at each kind of row once."""
         return ReapResult(
-            started=await self._start_unstarted(budget) + await self._start_erasures(),
+            started=await self._start_unstarted(budget)
+            + await self._start_bulk_runs(budget)
+            + await self._start_erasures(),
             cancelled=await self._repeat_cancels(budget),
             admitted=await self._nudge_queues(budget),
             nudged=await self._repeat_budget_notifications(budget) + await self._repeat_input_notifications(budget),
@@ -62,6 +66,17 @@ class Nudges:
             if budget.is_spent:
                 break
             started += await attempt("start a build", build.id, start(build, plan))
+        return started
+
+    async def _start_bulk_runs(self, budget: Budget) -> int:
+        """Start the workflows of bulk runs that are to be carried out and have none."""
+        async with transaction(self._sessions) as tx:
+            running = await running_runs(tx)
+        started = 0
+        for run_id in running:
+            if budget.is_spent:
+                break
+            started += await start_run(self._sessions, self._workflows, run_id)
         return started
 
     async def _start_erasures(self) -> int:

@@ -25,13 +25,10 @@ def set_(
     """Set a limit. It holds at once; builds that sleep because of it are notified."""
     from cli.accounts import in_database, today
     from cli.operations import limit_json, notify_waiting_builds, outcome, parse_limit, print_limit
-    from cli.operator import operator
     from cli.output import Output
-    from db.limits import fleet_spending, set_limit
-    from domain.audit import Action
     from domain.errors import InvalidInput
     from domain.limits import LimitName
-    from services.audit import record
+    from services.switches import set_limit
     from settings import load_settings
 
     if name not in set(LimitName):
@@ -39,9 +36,7 @@ def set_(
     amount, settings = parse_limit(value), load_settings()
 
     async def run(tx: "Transaction") -> "tuple[Limit, FleetSpending]":
-        limit = await set_limit(tx, LimitName(name), amount, by=operator(), today=today())
-        await record(tx, Action.LIMIT_SET, changed=[limit.name])
-        return limit, await fleet_spending(tx, today())
+        return await set_limit(tx, LimitName(name), amount, today())
 
     limit, spending = in_database(settings, run)
     notified, trouble = notify_waiting_builds(settings)

@@ -28,19 +28,14 @@ def off(
     """Let builds make no more model calls, and start no new ones. Their work is kept, and they wait."""
     from cli.accounts import in_database
     from cli.operations import parse_scope, switch_json, what
-    from cli.operator import operator
     from cli.output import Output
-    from db.switches import switch_off
-    from domain.audit import Action
-    from services.audit import record
+    from services.switches import switch_off
     from settings import load_settings
 
     scope, key = parse_scope(user, plan, model)
 
     async def run(tx: "Transaction") -> "Switch":
-        switch = await switch_off(tx, scope, key, reason=reason, by=operator())
-        await record(tx, Action.SWITCH_OFF, user_id=user, scope=scope, key=plan or model)
-        return switch
+        return await switch_off(tx, scope, key, reason)
 
     switch = in_database(load_settings(), run)
     note = f"Off: {what(scope, key)}. Builds stop before their next model call; a call in progress ends first."
@@ -53,18 +48,14 @@ def on(user: _User = None, plan: _Plan = None, model: _Model = None, as_json: As
     from cli.accounts import in_database
     from cli.operations import notify_waiting_builds, outcome, parse_scope, what
     from cli.output import Output
-    from db.switches import switch_on
-    from domain.audit import Action
-    from services.audit import record
+    from services.switches import switch_on
     from settings import load_settings
 
     scope, key = parse_scope(user, plan, model)
     settings = load_settings()
 
     async def run(tx: "Transaction") -> bool:
-        was_off = await switch_on(tx, scope, key)
-        await record(tx, Action.SWITCH_ON, user_id=user, scope=scope, key=plan or model)
-        return was_off
+        return await switch_on(tx, scope, key)
 
     was_off = in_database(settings, run)
     notified, trouble = notify_waiting_builds(settings)

@@ -16,6 +16,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from db.migrate import migrate
 from local.stack import LocalStack
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
+from tests.workflows.bulk_scenarios import BULK_SCENARIOS
 from tests.workflows.encrypted_scenarios import ENCRYPTED_SCENARIOS
 from tests.workflows.erasure_scenarios import ERASURE_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
@@ -44,6 +45,7 @@ EVERY_SCENARIO = [
     *RECOVERY_SCENARIOS,
     *UPGRADE_SCENARIOS,
     *WEBHOOK_SCENARIOS,
+    *BULK_SCENARIOS,
     *ENCRYPTED_SCENARIOS,
     *ERASURE_SCENARIOS,
 ]

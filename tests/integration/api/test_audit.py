@@ -38,6 +38,12 @@ PLANTED = "zinnober-elephant"
 
 AUDITED: Mapping[str, Action] = {
     "GET /v1/ops/audit": Action.AUDIT_READ,
+    "POST /v1/ops/bulk": Action.BULK_CREATE,
+    "POST /v1/ops/bulk/{run_id}/stop": Action.BULK_STOP,
+    "POST /v1/ops/bulk/{run_id}/resume": Action.BULK_RESUME,
+    "PUT /v1/ops/switches": Action.SWITCH_OFF,
+    "DELETE /v1/ops/switches": Action.SWITCH_ON,
+    "PUT /v1/ops/limits/{name}": Action.LIMIT_SET,
     "POST /v1/ops/codec/decode": Action.PAYLOADS_DECODE,
     "PATCH /v1/account": Action.ACCOUNT_CHANGE,
     "POST /v1/account/top-ups": Action.ACCOUNT_TOP_UP,
@@ -80,6 +86,10 @@ AUDITED: Mapping[str, Action] = {
 """The act that each operation records. Those in `HARMLESS` do so only if an operator acts for a user."""
 
 NOT_AUDITED: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("GET /v1/ops/bulk", "GET /v1/ops/bulk/{run_id}", "GET /v1/ops/switches", "GET /v1/ops/limits"),
+        "shows what operators did themselves",
+    ),
     **dict.fromkeys(
         [f"GET /v1/ops/{what}" for what in ("fleet", "builds", "builds/{build_id}", "stuck", "spend", "checks")],
         "pages ask for it every few seconds; tests/integration/api/test_ops.py shows what is recorded",
@@ -321,6 +331,36 @@ async def _rename_project(api: RunningApi) -> Request:
     return f"/v1/projects/{await _project(api)}", {"name": f"{PLANTED} again", "archived": True}
 
 
+async def _bulk(_: RunningApi) -> Request:
+    return "/v1/ops/bulk", {"act": "wake", "where": f"user={ADA} and open=true", "reason": PLANTED}
+
+
+def _on_bulk_run(what: str) -> Callable[[RunningApi], Awaitable[Request]]:
+    async def run(api: RunningApi) -> Request:
+        await _build(api)
+        path, body = await _bulk(api)
+        made = await api.http.post(path, json=body, headers=AS_OPERATOR)
+        assert made.status_code == 201, made.text
+        run = f"{path}/{made.json()['id']}"
+        if what == "resume":
+            assert (await api.http.post(f"{run}/stop", headers=AS_OPERATOR)).status_code == 200
+        return f"{run}/{what}", None
+
+    return run
+
+
+async def _switch_off(_: RunningApi) -> Request:
+    return "/v1/ops/switches", {"scope": "model", "key": "of-no-one", "reason": PLANTED}
+
+
+async def _switch_on(_: RunningApi) -> Request:
+    return "/v1/ops/switches?scope=model&key=of-no-one", None
+
+
+async def _limit(_: RunningApi) -> Request:
+    return "/v1/ops/limits/fleet_day", {"value_microdollars": None}
+
+
 INTERVIEW = {"questions": [{"id": PLANTED, "text": PLANTED}], "answers": {PLANTED: PLANTED}}
 
 
@@ -335,6 +375,12 @@ async def _decode(_: RunningApi) -> Request:
 
 CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "GET /v1/ops/audit": _read_audit,
+    "POST /v1/ops/bulk": _bulk,
+    "POST /v1/ops/bulk/{run_id}/stop": _on_bulk_run("stop"),
+    "POST /v1/ops/bulk/{run_id}/resume": _on_bulk_run("resume"),
+    "PUT /v1/ops/switches": _switch_off,
+    "DELETE /v1/ops/switches": _switch_on,
+    "PUT /v1/ops/limits/{name}": _limit,
     "DELETE /v1/projects/{project_id}": _erase,
     "POST /v1/ops/codec/decode": _decode,
     "PATCH /v1/account": _of_account,

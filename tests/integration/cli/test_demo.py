@@ -91,7 +91,7 @@ async def test_up_serves_until_ctrl_c_and_keeps_its_data(directory: Path, monkey
             name, _, value = line.removeprefix("export ").partition("=")
             monkeypatch.setenv(name, *shlex.split(value))
         monkeypatch.setattr("cli.doctor.checklist.DEADLINE_SECONDS", DEADLINE)  # the machine may be busy
-        monkeypatch.setattr("cli.doctor.services._REQUEST_SECONDS", DEADLINE)
+        monkeypatch.setattr("checks.services._REQUEST_SECONDS", DEADLINE)
         results = await run_checks([name for name, _ in CHECKS], None, lambda _: None)
         assert [each for each in results if each.state != "ok" and each.name not in ("disk", "tools")] == []
         assert any("rehearsal model" in each.detail for each in results)

@@ -1,0 +1,211 @@
+"""Acts on many builds: runs, and the state of each of their builds."""
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import UUID, bindparam, exists, func, insert, select, text, tuple_, update
+
+from db.fleet_builds import matches
+from db.models import Build, BulkRun, BulkRunBuild, User
+from db.transaction import Transaction
+from domain.bulk import BulkState, Candidate, ItemState
+from domain.fleet_filter import FleetFilter
+from domain.status import Status
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many builds of a run are in each state."""
+
+    pending: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+
+async def add_run(tx: Transaction, run: BulkRun, build_ids: Sequence[uuid.UUID]) -> BulkRun:
+    """Insert a run and the rows of its builds, in this order."""
+    tx.session.add(run)
+    await tx.session.flush()
+    rows = [
+        {"run_id": run.id, "build_id": build_id, "position": position} for position, build_id in enumerate(build_ids)
+    ]
+    for start in range(0, len(rows), _ROWS):
+        await tx.session.execute(insert(BulkRunBuild), rows[start : start + _ROWS])
+    await tx.session.refresh(run)
+    return run
+
+
+_ROWS = 5_000
+"""Rows inserted in one statement."""
+
+
+async def matching(
+    tx: Transaction, where: FleetFilter, limit: int, of_versions: Collection[uuid.UUID] | None = None
+) -> list[uuid.UUID]:
+    """Return the builds that a filter matches, the oldest first. `of_versions`: as in `db.fleet_builds.matches`."""
+    query = select(Build.id).where(matches(where, of_versions)).order_by(Build.created_at, Build.id)
+    return list(await tx.session.scalars(query.limit(limit)))
+
+
+async def find_by_key(tx: Transaction, actor: str, idempotency_key: str) -> BulkRun | None:
+    """Return the run that a request with this key made."""
+    query = select(BulkRun).where(BulkRun.actor == actor, BulkRun.idempotency_key == idempotency_key)
+    return (await tx.session.scalars(query)).one_or_none()
+
+
+async def find_run(tx: Transaction, run_id: uuid.UUID) -> BulkRun | None:
+    """Return a run."""
+    return await tx.session.get(BulkRun, run_id, populate_existing=True)
+
+
+async def lock_run(tx: Transaction, run_id: uuid.UUID) -> BulkRun | None:
+    """Return a run, locked until the transaction ends."""
+    return await tx.session.get(BulkRun, run_id, populate_existing=True, with_for_update={"key_share": True})
+
+
+async def list_runs(tx: Transaction, limit: int, after: tuple[datetime, uuid.UUID] | None = None) -> list[BulkRun]:
+    """Return runs, the newest first; those after the given one."""
+    query = select(BulkRun).order_by(BulkRun.created_at.desc(), BulkRun.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(tuple_(BulkRun.created_at, BulkRun.id) < after)
+    return list(await tx.session.scalars(query))
+
+
+async def running_runs(tx: Transaction) -> list[uuid.UUID]:
+    """Return the runs that are to be carried out, the oldest first."""
+    query = select(BulkRun.id).where(text("bulk_runs.state = 'running'")).order_by(BulkRun.created_at)
+    return list(await tx.session.scalars(query))
+
+
+async def count_states(tx: Transaction, run_ids: Collection[uuid.UUID]) -> Mapping[uuid.UUID, Counts]:
+    """Count the builds of runs by state."""
+    query = (
+        select(BulkRunBuild.run_id, BulkRunBuild.state, func.count())
+        .where(BulkRunBuild.run_id.in_(run_ids))
+        .group_by(BulkRunBuild.run_id, BulkRunBuild.state)
+    )
+    found: dict[uuid.UUID, dict[str, int]] = {run_id: {} for run_id in run_ids}
+    for run_id, state, number in await tx.session.execute(query):
+        found[run_id][state] = number
+    return {run_id: Counts(**states) for run_id, states in found.items()}
+
+
+@dataclass(frozen=True)
+class RunBuild:
+    """A build of a run, with what the build is now."""
+
+    item: BulkRunBuild
+    user_id: str
+    status: str
+
+
+async def list_builds(
+    tx: Transaction, run_id: uuid.UUID, limit: int, after: int | None = None, state: ItemState | None = None
+) -> list[RunBuild]:
+    """Return builds of a run in its order; those after the position, and only those in the state."""
+    query = (
+        select(BulkRunBuild, Build.user_id, Build.status)
+        .join(Build, Build.id == BulkRunBuild.build_id)
+        .where(BulkRunBuild.run_id == run_id)
+        .order_by(BulkRunBuild.position)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(BulkRunBuild.position > after)
+    if state is not None:
+        query = query.where(BulkRunBuild.state == state)
+    return [RunBuild(*row) for row in await tx.session.execute(query)]
+
+
+async def stop(tx: Transaction, run: BulkRun, by: str) -> None:
+    """Let a run do no more."""
+    run.state, run.stopped_by, run.ended_at = BulkState.STOPPED, by, datetime.now(UTC)
+    await tx.session.flush()
+
+
+async def resume(tx: Transaction, run: BulkRun) -> None:
+    """Let a run go on, and try again what has failed."""
+    await tx.session.execute(
+        update(BulkRunBuild)
+        .where(BulkRunBuild.run_id == run.id, BulkRunBuild.state == ItemState.FAILED)
+        .values(state=ItemState.PENDING, attempts=0, why=None)
+    )
+    run.state, run.stopped_by, run.ended_at = BulkState.RUNNING, None, None
+    await tx.session.flush()
+
+
+# ---- carrying out
+
+_CLAIM = text(
+    """
+    update bulk_run_builds set attempts = attempts + 1, at = now()
+    where run_id = :run and build_id in (
+        select pending.build_id from bulk_run_builds as pending
+        where pending.run_id = :run and pending.state = 'pending'
+            and exists (select from bulk_runs where bulk_runs.id = :run and bulk_runs.state = 'running')
+        order by pending.attempts, pending.position limit :limit
+    )
+    returning build_id
+    """
+).bindparams(bindparam("run", type_=UUID(as_uuid=True)))
+
+
+async def claim(tx: Transaction, run_id: uuid.UUID, limit: int) -> list[uuid.UUID]:
+    """Count an attempt for the next builds of a run, and return them; none if the run does not run."""
+    rows = await tx.execute(_CLAIM, {"run": run_id, "limit": limit})
+    return [build_id for (build_id,) in rows]
+
+
+async def lock_item(tx: Transaction, run_id: uuid.UUID, build_id: uuid.UUID) -> BulkRunBuild:
+    """Return the row of a build of a run, locked until the transaction ends."""
+    return await tx.session.get_one(
+        BulkRunBuild, (run_id, build_id), populate_existing=True, with_for_update={"key_share": True}
+    )
+
+
+async def settle(
+    tx: Transaction, run_id: uuid.UUID, build_id: uuid.UUID, state: ItemState, why: str | None = None
+) -> None:
+    """Write what has become of a build, unless that is written."""
+    await tx.session.execute(
+        update(BulkRunBuild)
+        .where(
+            BulkRunBuild.run_id == run_id,
+            BulkRunBuild.build_id == build_id,
+            BulkRunBuild.state == ItemState.PENDING,
+        )
+        .values(state=state, why=why, at=func.now())
+    )
+
+
+async def finish(tx: Transaction, run_id: uuid.UUID) -> bool:
+    """Write that a run is finished if none of its builds is pending. Return whether it does not run any more."""
+    is_pending = exists().where(BulkRunBuild.run_id == run_id, BulkRunBuild.state == ItemState.PENDING)
+    await tx.session.execute(
+        update(BulkRun)
+        .where(BulkRun.id == run_id, BulkRun.state == BulkState.RUNNING, ~is_pending)
+        .values(state=BulkState.FINISHED, ended_at=func.now())
+    )
+    state = await tx.session.scalar(select(BulkRun.state).where(BulkRun.id == run_id))
+    return state != BulkState.RUNNING
+
+
+async def candidates(tx: Transaction, build_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Candidate]:
+    """Return what decides whether an act fits these builds."""
+    query = select(Build, User.suspended).join(User, User.id == Build.user_id).where(Build.id.in_(build_ids))
+    return {build.id: candidate_of(build, suspended) for build, suspended in await tx.session.execute(query)}
+
+
+def candidate_of(build: Build, suspended: bool) -> Candidate:
+    """What decides whether an act fits the build. `suspended`: its user is."""
+    return Candidate(
+        status=Status(build.status),
+        is_closed=build.closed_at is not None,
+        is_cancelled=build.cancel_requested_at is not None,
+        has_passed=build.gate_passed_at is not None,
+        user_id=build.user_id,
+        is_user_suspended=suspended,
+    )
