@@ -133,6 +133,7 @@ class DispatchActivities:
             begun = await tool_calls.begin_call(tx, build_id, request.tool_use_id, claim, request.sandbox)
         if begun is not None:
             call, answer = begun
+            note_tool_call(call.name, call.tool_use_id, call.turn)
             checked = read_input(call, answer)
             if isinstance(checked, ToolOutcome):
                 async with autocommit(self._sessions) as tx:

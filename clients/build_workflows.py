@@ -568,7 +568,7 @@ class BuildWorkflows:
         Raises:
             RPCError: Temporal does not answer, or refuses.
         """
-        kinds = f"'{BUILD_WORKFLOW}', '{PREVIEW_WORKFLOW}', '{WEBHOOK_WORKFLOW}'"
+        kinds = f"'{BUILD_WORKFLOW}', '{PREVIEW_WORKFLOW}', '{WEBHOOK_WORKFLOW}', '{BULK_WORKFLOW}'"
         query = f"WorkflowType IN ({kinds}) AND ExecutionStatus = 'Running'"
         listed = self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_LIST_TIMEOUT)
         return [

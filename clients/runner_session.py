@@ -6,8 +6,12 @@ in the other way, so whatever goes wrong ends the session.
 
 import asyncio
 import json
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+
+MOST_UNREAD = 8_000_000
+"""Characters of output without an answer after which a session ends. Any program in the sandbox may write there."""
 
 
 class SessionEnded(Exception):
@@ -18,9 +22,9 @@ class RunnerSession:
     """The requests of one session. `receive` gets the runner's output, and `send` writes its input."""
 
     def __init__(self) -> None:
-        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._last_number = 0
+        self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._received: list[str] = []
+        self._unread = 0
         self._sending = asyncio.Lock()
         self.has_ended = False
 
@@ -36,8 +40,7 @@ class RunnerSession:
         Raises:
             SessionEnded: there is no answer.
         """
-        self._last_number += 1
-        number = self._last_number
+        number = secrets.token_hex(8)  # so that no program can write an answer to a later request in advance
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         request = {"number": number, "words": list(words), "input": envelope, "env": dict(env)}
@@ -52,6 +55,12 @@ class RunnerSession:
 
     def receive(self, text: str) -> None:
         """Take a piece of the runner's output."""
+        self._unread += len(text)
+        if self._unread > MOST_UNREAD:
+            self._received.clear()
+            self.end()
+        if self.has_ended:
+            return
         self._received.append(text)
         if "\n" not in text:
             return
@@ -66,6 +75,7 @@ class RunnerSession:
             answer = self._answers.get(number)
             if answer is not None and not answer.done():
                 answer.set_result(value)
+                self._unread = len(rest)
 
     def end(self) -> None:
         """Let all requests fail that have no answer."""

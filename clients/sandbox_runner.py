@@ -508,9 +508,9 @@ class Server:
         self.source = _file_version()
         self.polled = select.poll()
         self.received = b""
-        self.calls: dict[int, tuple[int, str, float]] = {}
+        self.calls: dict[int, tuple[str, str, float]] = {}
         """By the end of its keeper's pipe: the request's number, the call's id, and until when it is waited for."""
-        self.others: dict[int, tuple[int, list[bytes]]] = {}
+        self.others: dict[int, tuple[str, list[bytes]]] = {}
         """By the end of a pipe from the process that answers: the request's number, and what it has written."""
         self.used_at = time.monotonic()
 
@@ -567,7 +567,7 @@ class Server:
         else:
             self._fork(number, words, request["input"])
 
-    def _fork(self, number: int, words: list[str], input_text: str) -> None:
+    def _fork(self, number: str, words: list[str], input_text: str) -> None:
         """Let a process of its own answer."""
         reading, writing = os.pipe()
         if os.fork() == 0:
@@ -615,7 +615,7 @@ class Server:
         self.polled.unregister(descriptor)
         os.close(descriptor)
 
-    def _send(self, number: int, answer: dict[str, Any]) -> None:
+    def _send(self, number: str, answer: dict[str, Any]) -> None:
         _write_all(1, render_json({"number": number, "answer": answer}).encode() + b"\n")
 
     def _reap(self) -> None:

@@ -4,13 +4,14 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import UUID, bindparam, exists, func, insert, select, text, tuple_, update
 
 from db.fleet_builds import matches
 from db.models import Build, BulkRun, BulkRunBuild, User
 from db.transaction import Transaction
-from domain.bulk import BulkState, Candidate, ItemState
+from domain.bulk import BulkAct, BulkState, Candidate, ItemState
 from domain.fleet_filter import FleetFilter
 from domain.status import Status
 
@@ -59,6 +60,12 @@ async def find_by_key(tx: Transaction, actor: str, idempotency_key: str) -> Bulk
 async def find_run(tx: Transaction, run_id: uuid.UUID) -> BulkRun | None:
     """Return a run."""
     return await tx.session.get(BulkRun, run_id, populate_existing=True)
+
+
+async def is_running(tx: Transaction, run_id: uuid.UUID) -> bool:
+    """Whether the row says that the run goes on. Until the transaction ends, nobody can stop it."""
+    state = select(BulkRun.state).where(BulkRun.id == run_id).with_for_update(read=True, key_share=True)
+    return await tx.session.scalar(state) == BulkState.RUNNING
 
 
 async def lock_run(tx: Transaction, run_id: uuid.UUID) -> BulkRun | None:
@@ -127,11 +134,15 @@ async def stop(tx: Transaction, run: BulkRun, by: str) -> None:
 
 
 async def resume(tx: Transaction, run: BulkRun) -> None:
-    """Let a run go on, and try again what has failed."""
+    """Let a run go on, and try again what has failed. Whether to wake or finish a build is decided anew: it may have
+    gone on since. A cancel stays decided, since its row says so."""
+    values: dict[str, Any] = {"state": ItemState.PENDING, "attempts": 0, "why": None}
+    if run.act in (BulkAct.WAKE, BulkAct.FINISH):
+        values["decided_at"] = None
     await tx.session.execute(
         update(BulkRunBuild)
         .where(BulkRunBuild.run_id == run.id, BulkRunBuild.state == ItemState.FAILED)
-        .values(state=ItemState.PENDING, attempts=0, why=None)
+        .values(**values)
     )
     run.state, run.stopped_by, run.ended_at = BulkState.RUNNING, None, None
     await tx.session.flush()

@@ -166,7 +166,8 @@ def matches(only: FleetFilter, of_versions: Collection[uuid.UUID] | None = None)
     if only.plan:
         conditions.append(Build.user_id.in_(select(User.id).where(User.plan.in_(only.plan))))
     if only.version:
-        conditions.append(Build.id.in_(of_versions or ()))
+        # One parameter, however many there are: a statement has room for 32,767.
+        conditions.append(Build.id == func.any(literal(list(of_versions or ()), ARRAY(UUID()))))
     if only.older_than_seconds is not None:
         conditions.append(Build.status_at <= func.now() - timedelta(seconds=only.older_than_seconds))
     if only.implies_open:  # so that partial indexes of open builds serve

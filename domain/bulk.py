@@ -69,10 +69,10 @@ class Candidate:
 
 def why_not(act: BulkAct, build: Candidate) -> str | None:
     """Say why an act does not fit a build, for operators; None if it fits."""
-    if act is BulkAct.SUSPEND:
-        return f"The user {build.user_id} is suspended already." if build.is_user_suspended else None
     if build.is_closed:
         return f"The build has ended: it is {build.status}."
+    if act is BulkAct.SUSPEND:
+        return f"The user {build.user_id} is suspended already." if build.is_user_suspended else None
     if build.is_cancelled:
         return "The build is being cancelled."
     if act is BulkAct.WAKE and build.status not in WAITS:

@@ -372,6 +372,8 @@ class BulkRuns:
             item = await bulk_runs.lock_item(tx, run.id, build_id)
             if build is None or item.state != ItemState.PENDING:
                 return None
+            if not await bulk_runs.is_running(tx, run.id):
+                return None  # it was stopped after this worker had taken the build
             if item.decided_at is not None:
                 return build  # an earlier attempt may have died before the workflow got it
             user = await self._user(tx, run, build)

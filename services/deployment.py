@@ -43,6 +43,8 @@ async def _check_payload_keys(sessions: Sessions, ours: PayloadKeys) -> None:
         problem = lost_key(ours, await key_rows.used_keys(tx))
         if problem is None and ours.writes is not None:
             await key_rows.note_key(tx, ours.writes, ours.check_values[ours.writes])
+            # Another process may have noted another key of this id meanwhile.
+            problem = lost_key(ours, await key_rows.used_keys(tx))
     if problem is not None:
         raise LostPayloadKey(problem)
 

@@ -9,7 +9,7 @@ from time import monotonic
 from clients.build_workflows import BuildWorkflows
 from clients.deployments import Deployments
 from domain.errors import NotFound, Refused
-from domain.names import PREVIEW_WORKFLOW
+from domain.names import BULK_WORKFLOW, PREVIEW_WORKFLOW
 from domain.versions import UNVERSIONED, to_delete
 
 _ASK_AGAIN_SECONDS = 60.0
@@ -75,14 +75,14 @@ async def settle(
     began = monotonic()
     while True:
         elsewhere = await workflows.elsewhere(target)
-        movable = [each.id for each in elsewhere if each.kind != PREVIEW_WORKFLOW]
+        movable = [each for each in elsewhere if each.kind != PREVIEW_WORKFLOW]
         by_version = Counter(each.version for each in elsewhere)
         left = Progress(len(movable), len(elsewhere) - len(movable), dict(sorted(by_version.items())))
         report(left)
         is_late = at_most_seconds is not None and monotonic() - began > at_most_seconds
         if is_late or not (left.builds or (previews and left.previews)):
             break
-        for workflow_id in movable:
+        for workflow_id in [each.id for each in movable if each.kind != BULK_WORKFLOW]:  # those move unasked
             if monotonic() - asked.get(workflow_id, -_ASK_AGAIN_SECONDS) < _ASK_AGAIN_SECONDS:
                 continue
             asked[workflow_id] = monotonic()

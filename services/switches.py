@@ -3,13 +3,14 @@
 In the caller's transaction. After it, notify the builds that wait: `services.notifications.notify_released`.
 """
 
+from collections.abc import Collection
 from datetime import date
 
 from db import limits, switches
 from db.limits import FleetSpending
 from db.models import Limit, Switch
 from db.transaction import Transaction
-from db.users import plan_names
+from db.users import find_user, plan_names
 from domain.audit import Action
 from domain.errors import InvalidInput
 from domain.limits import LimitName
@@ -17,20 +18,27 @@ from domain.switches import SwitchScope
 from services.audit import record
 
 
-async def switch_off(tx: Transaction, scope: SwitchScope, key: str, reason: str) -> Switch:
+async def switch_off(tx: Transaction, scope: SwitchScope, key: str, reason: str, models: Collection[str]) -> Switch:
     """Let builds make no more model calls, and start no new ones. Their work is kept, and they wait.
 
     Args:
         scope: whose builds.
         key: the user's id, or the name of the plan or model; empty for the whole fleet.
         reason: for other operators.
+        models: the names of all models that have a price.
 
     Raises:
-        InvalidInput: the key does not fit the scope, or there is no such plan.
+        InvalidInput: the key does not fit the scope, or there is no such plan, user or model.
     """
     _check_key(scope, key)
     if scope is SwitchScope.PLAN and key not in (plans := await plan_names(tx)):
         raise InvalidInput(f"There is no plan {key}. The plans are: {', '.join(plans)}.", "key")
+    if scope is SwitchScope.USER and await find_user(tx, key) is None:
+        raise InvalidInput(
+            f"There is no user {key}. Check the id: `cofounder ops builds` shows those of builds.", "key"
+        )
+    if scope is SwitchScope.MODEL and key not in models:
+        raise InvalidInput(f"There is no model {key}. Those with a price are: {', '.join(sorted(models))}.", "key")
     switch = await switches.switch_off(tx, scope, key, reason=reason, by=_by(tx))
     await _record(tx, Action.SWITCH_OFF, scope, key)
     return switch

@@ -7,7 +7,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.names import BULK_WORKFLOW, GO_ON
     from domain.payloads import BulkRef
 
-from workflows import policies
+from workflows import policies, upgrade
 
 
 @workflow.defn(name=BULK_WORKFLOW)
@@ -30,4 +30,6 @@ class BulkWorkflow:
             batch = await workflow.execute_activity_method(BulkActivities.carry_out_batch, request, **policies.BULK)
             if batch.is_over and not self._is_resumed:
                 return
-        workflow.continue_as_new(request)
+            if upgrade.is_upgrade_due():
+                break
+        upgrade.continue_as_new(request)

@@ -49,10 +49,11 @@ async def switches(resources: ResourcesDep, tx: TransactionDep) -> SwitchList:
 @router.put(
     "/switches", summary="Switch builds off", dependencies=[needs(Scope.OPS_WRITE)], responses=problems(*TAKES_BODY)
 )
-async def off(new: NewSwitch, tx: TransactionDep) -> SwitchOut:
+async def off(new: NewSwitch, resources: ResourcesDep, tx: TransactionDep) -> SwitchOut:
     """Let builds make no more model calls, and start no new ones. A call in progress ends first. Their work is kept,
     and they wait. If they are off, only the reason changes."""
-    return SwitchOut.of(await switch_off(tx, new.scope, new.key or "", new.reason))
+    models = resources.settings.model_prices
+    return SwitchOut.of(await switch_off(tx, new.scope, new.key or "", new.reason, models))
 
 
 @router.delete(

@@ -33,11 +33,12 @@ def off(
     from settings import load_settings
 
     scope, key = parse_scope(user, plan, model)
+    settings = load_settings()
 
     async def run(tx: "Transaction") -> "Switch":
-        return await switch_off(tx, scope, key, reason)
+        return await switch_off(tx, scope, key, reason, settings.model_prices)
 
-    switch = in_database(load_settings(), run)
+    switch = in_database(settings, run)
     note = f"Off: {what(scope, key)}. Builds stop before their next model call; a call in progress ends first."
     Output(as_json).print_result(switch_json(switch), note)
 

@@ -350,7 +350,7 @@ def _on_bulk_run(what: str) -> Callable[[RunningApi], Awaitable[Request]]:
 
 
 async def _switch_off(_: RunningApi) -> Request:
-    return "/v1/ops/switches", {"scope": "model", "key": "of-no-one", "reason": PLANTED}
+    return "/v1/ops/switches", {"scope": "model", "key": "claude-haiku-5-5", "reason": PLANTED}
 
 
 async def _switch_on(_: RunningApi) -> Request:

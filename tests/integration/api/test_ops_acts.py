@@ -81,9 +81,9 @@ async def test_a_run_is_tried_made_read_stopped_and_resumed(api: RunningApi) -> 
 
 async def test_switches_and_limits_hold_at_once(api: RunningApi) -> None:
     off = {"scope": "user", "key": "switched", "reason": "a test"}
+    project = await api.project("switched")
     switched = await api.http.put("/v1/ops/switches", json=off, headers=AS_OPERATOR)
     assert (switched.status_code, switched.json()["by"]) == (200, "operator")
-    project = await api.project("switched")
     start: dict[str, Any] = {
         "url": f"/v1/projects/{project}/builds",
         "json": {"goal": "Build it."},
@@ -97,7 +97,11 @@ async def test_switches_and_limits_hold_at_once(api: RunningApi) -> None:
         answer = await api.http.delete("/v1/ops/switches", params=which, headers=AS_OPERATOR)
         assert answer.json() == {"was_off": was_off}
     assert (await api.http.post(**start)).status_code == 201
-    for body in ({**off, "scope": "fleet"}, {"scope": "plan", "reason": "r"}, {**off, "scope": "plan"}):
+    for body in (
+        {**off, "scope": "fleet"},
+        {"scope": "plan", "reason": "r"},
+        *(off | {"scope": each, "key": "no-such"} for each in ("user", "plan", "model")),
+    ):
         assert (await api.http.put("/v1/ops/switches", json=body, headers=AS_OPERATOR)).status_code == 422
 
     set_to = {"value_microdollars": 5_000_000}

@@ -13,6 +13,7 @@ import tarfile
 import uuid
 import zipfile
 from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from clients.cipher import cipher_of
 from clients.object_store import ObjectStore, image_key
+from clients.temporal import connect_temporal
 from db.feed import append_events
 from db.identities import find_user_of
-from db.models import Build, GateRun, Message, Project, Question, Snapshot, ToolCall, Turn
+from db.models import Build, GateRun, Message, PayloadKey, Project, Question, Snapshot, ToolCall, Turn
+from db.payload_keys import note_key
 from db.project_secrets import list_secrets
 from db.steering import add_agent_question, close_question
 from db.transaction import transaction
@@ -663,7 +666,27 @@ async def test_versions_of_workers_are_shown_and_chosen(run: Run, monkeypatch: p
     assert "places" in (await run("deploy", "patches")).output
 
 
+async def test_a_payload_key_that_may_be_needed_stays(
+    run: Run, api: RunningApi, stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {name: f"{name}:{base64.b64encode(name.encode() * 8).decode()}" for name in ("old1", "new1")}
+    monkeypatch.setenv("PAYLOAD_KEY", f"{keys['new1']},{keys['old1']}")
+    client = await connect_temporal(stack.environment)
+    open_one = await client.start_workflow("NoOne", id=f"open-{uuid.uuid4()}", task_queue="no-one")
+    async with transaction(api.sessions) as tx:
+        for name in keys:
+            await note_key(tx, name, "check")
+        await tx.session.execute(update(PayloadKey).values(used_since=func.now() + timedelta(minutes=1)))
+    assert "encrypts" in told(await run("payload-keys", "retire", "new1"))
+    assert "open workflows may have been written with old1" in told(await run("payload-keys", "retire", "old1"))
+    await open_one.terminate()
+    async with transaction(api.sessions) as tx:
+        await tx.session.execute(update(PayloadKey).values(used_since=func.now() - timedelta(days=9)))
+    assert (await run("payload-keys", "retire", "old1")).exit_code == 0
+
+
 async def test_builds_are_switched_off_and_on(run: Run, api: RunningApi) -> None:
+    project = await api.project("ulla")
     assert "Everything is on." in (await run("switch", "list")).output
     assert "Name one of" in told(await run("switch", "off", "--user", "a", "--plan", "b", "--reason", "x"))
     off = await run("switch", "off", "--user", "ulla", "--reason", "a runaway", "--json")
@@ -672,7 +695,6 @@ async def test_builds_are_switched_off_and_on(run: Run, api: RunningApi) -> None
     listed = (await run("switch", "list")).output
     for words in ("user ulla", "a runaway", "plan partner", "no money"):
         assert words in listed
-    project = await api.project("ulla")
     refused = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": "x"}, headers=as_user("ulla"))
     assert (refused.status_code, "Builds of your account" in refused.json()["detail"]) == (503, True)
     assert (await run("switch", "on", "--plan", "partner")).exit_code == 0

@@ -13,12 +13,15 @@ interface Props {
   total: number;
   /** The text of the filter that is shown. */
   where: string;
+  /** The builds shown are those of the last filter: nothing can be done to them. */
+  isOld: boolean;
   onClear: () => void;
 }
 
 /** Acts on the builds that are selected; or, if none is, on all that match. */
-export function BulkBar({ selected, total, where, onClear }: Props) {
-  const [act, setAct] = useState<BulkAct>();
+export function BulkBar({ selected, total, where, isOld, onClear }: Props) {
+  // What the dialog is about, as it was when it was opened: the selection and the filter may change behind it.
+  const [asked, setAsked] = useState<{ act: BulkAct; on: string; where: string }>();
   const text = words.bulk;
   if (total === 0) return null;
   const what = selected.size > 0 ? text.selected(selected.size) : text.matching(total);
@@ -29,8 +32,9 @@ export function BulkBar({ selected, total, where, onClear }: Props) {
         <Button
           key={each}
           small
+          disabled={isOld}
           kind={each === "cancel" || each === "suspend" ? "danger" : "plain"}
-          onClick={() => setAct(each)}
+          onClick={() => setAsked({ act: each, on: what, where: selected.size > 0 ? whereOf([...selected]) : where })}
         >
           {text.acts[each]}
         </Button>
@@ -40,14 +44,12 @@ export function BulkBar({ selected, total, where, onClear }: Props) {
           {text.clear}
         </Button>
       )}
-      {act !== undefined && (
+      {asked !== undefined && (
         <BulkDialog
-          act={act}
-          on={what}
-          where={selected.size > 0 ? whereOf([...selected]) : where}
-          onClose={() => setAct(undefined)}
+          {...asked}
+          onClose={() => setAsked(undefined)}
           onBegun={() => {
-            setAct(undefined);
+            setAsked(undefined);
             onClear();
           }}
         />
