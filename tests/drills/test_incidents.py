@@ -25,7 +25,7 @@ from local.stack import LocalStack
 from tests.harness.api_server import OPERATORS, TOKEN, running_api
 from tests.harness.away import Away, away_harness
 from tests.harness.scripts import SMALL, bash, hold, steps
-from tests.harness.wait import DEADLINE, wait_until
+from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness, worker_harness
 from tests.workflows.scenarios import release_command
 from worker import wired_worker
@@ -92,7 +92,6 @@ async def check_of(command: Ops, name: str, state: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.fast
 async def test_key_revoked(away: Away, command: Ops, figure: Figure) -> None:
     """The model's API does not accept the key any more: builds wait for an operator."""
     away.proxies[Dependency.MODEL].refuse(401)
@@ -127,8 +126,9 @@ async def test_sandbox_service_down(away: Away, command: Ops, figure: Figure) ->
     assert (sandbox["state"], sandbox["builds"]) == ("down", 3)
     listed = await command("ops", "builds", "--where", "dependency=sandbox")
     assert {each["id"] for each in listed["builds"]} == set(map(str, builds))
-    assert (await check_of(command, "sandboxes", "fail"))["detail"]
-    assert not any(reasons(await command("ops", "stuck"), build_id) for build_id in builds), "they heal by themselves"
+    assert "is busy" in (await check_of(command, "sandboxes", "warn"))["detail"]
+    stuck = await command("ops", "stuck")
+    assert not any(reasons(stuck, build_id) for build_id in builds), "they heal by themselves"
 
     away.give_back(Dependency.SANDBOX)
     for build_id in builds:  # the prober does it by itself; an operator need not wait for it
@@ -163,7 +163,7 @@ async def test_stuck_task(away: Away, command: Ops, figure: Figure) -> None:
         async def is_found() -> bool:
             return "task_failing" in reasons(await command("ops", "stuck"), build_id)
 
-        await wait_until(is_found, DEADLINE)
+        await wait_until(is_found)
         shown = await command("ops", "show", str(build_id))
         assert shown["workflow"]["task_attempt"] > 1
         assert "category=WorkflowTaskFailed" in shown["workflow"]["problems"]
