@@ -51,7 +51,7 @@ _THOROUGH = frozenset(
         *("cancelled_while_away", "cancelled_without_store", "cancelled_without_database", "finished_early"),
         *("finished_in_vain", "encrypted", "erased"),
         # Two versions of the workers; the drills of upgrades have the same.
-        *("moved",),
+        *("moved", "moved_while_away"),
         # `make test` has these as fast drills.
         *("fleet_limit", "reset_ready"),
     }
