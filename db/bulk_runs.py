@@ -63,7 +63,7 @@ async def find_run(tx: Transaction, run_id: uuid.UUID) -> BulkRun | None:
 
 
 async def is_running(tx: Transaction, run_id: uuid.UUID) -> bool:
-    """Whether the row says that the run goes on. Until the transaction ends, nobody can stop it."""
+    """Whether the row says that the run goes on. No one can stop it until the transaction ends."""
     state = select(BulkRun.state).where(BulkRun.id == run_id).with_for_update(read=True, key_share=True)
     return await tx.session.scalar(state) == BulkState.RUNNING
 
@@ -134,7 +134,7 @@ async def stop(tx: Transaction, run: BulkRun, by: str) -> None:
 
 
 async def resume(tx: Transaction, run: BulkRun) -> None:
-    """Let a run go on, and try again what has failed. Whether to wake or finish a build is decided anew: it may have
+    """Let a run go on, and try again what has failed. Whether to wake or finish a build is decided again: it may have
     gone on since. A cancel stays decided, since its row says so."""
     values: dict[str, Any] = {"state": ItemState.PENDING, "attempts": 0, "why": None}
     if run.act in (BulkAct.WAKE, BulkAct.FINISH):
