@@ -3,14 +3,14 @@
 import uuid
 from datetime import UTC, datetime, timedelta
 
-from activities.reap.look import Budget, attempt, log
+from activities.reap.look import Budget, PlannedAct, attempt, log
 from activities.sandbox.phase_diffs import sweep_diffs
 from activities.sandbox.snapshot_store import sweep_snapshots
 from clients.object_store import ObjectStore
 from db import money, reaper
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
-from db.tombstones import lock_due, spare
+from db.tombstones import list_due, lock_due, spare
 from db.transaction import transaction
 from domain.payloads import ReapResult
 from domain.verdicts import ObjectEvidence, may_delete_object
@@ -29,6 +29,9 @@ _GIVEN_UP = timedelta(hours=6)
 
 _OLD = timedelta(days=1)
 """Only an object older than this may be superfluous without a row of its number."""
+
+_PLANNED = 1000
+"""Objects in a plan, at most."""
 
 _BATCH = 200
 """Objects deleted, or builds read, in one transaction."""
@@ -107,6 +110,22 @@ class StoreReaper:
             if len(due) < _BATCH:
                 break
         return deleted
+
+
+async def plan_deletions(sessions: Sessions) -> list[PlannedAct]:
+    """Which objects a look would delete, if the rows were the latest when it was last checked. Nothing is changed.
+
+    Tombstones that a look would write are left out: what they name stays for a week.
+    """
+    async with transaction(sessions) as tx:
+        if alert := await reaper.find_alert(tx, STEP):
+            return [PlannedAct("stop", "", alert)]
+        due = await list_due(tx, _PLANNED, datetime.now(UTC))
+    return [
+        PlannedAct("delete object", each.key, f"Build {each.build_id} does not need it; its week is over.")
+        for each in due
+        if may_delete_object(_evidence(each.is_named), is_due=True)
+    ]
 
 
 def _evidence(is_named: bool) -> ObjectEvidence:
