@@ -6,13 +6,13 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from activities.reap.plan import StepPlan
 from api import examples
 from api.bulk_schemas import REASON_MAX_CHARACTERS
 from api.ops_schemas import ReaperStateOut, ReaperStepOut
 from api.schemas import Body
 from clients.fleet_workflows import ReaperSchedule
 from db.models import ReaperStep
+from services.reap.plan import StepPlan
 
 SHOWN = 100
 """Acts of a step that a plan shows."""

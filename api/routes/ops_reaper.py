@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter
 
-from activities.reap.plan import plan_reap
 from api.deps import Resources, ResourcesDep, expensive, needs
 from api.reaper_schemas import ReaperOut, ReaperPause, ReaperPlan
 from api.responses import TAKES_BODY, problems
@@ -13,6 +12,7 @@ from db.transaction import request_transaction
 from domain.identity import Scope
 from services import reaper
 from services.fleet import read_reaper
+from services.reap.plan import plan_reap
 
 router = APIRouter(prefix="/ops/reaper", tags=["operators"])
 

@@ -7,16 +7,16 @@ from functools import partial
 
 from temporalio.service import RPCError
 
-from activities.reap.builds import BuildReaper
-from activities.reap.look import PlannedAct
-from activities.reap.nudges import Nudges
-from activities.reap.sandboxes import SandboxReaper
-from activities.reap.store import plan_deletions
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox import Sandboxes
 from db.session import Sessions
 from domain.errors import CofounderError, Misconfigured
 from services.deployment import is_bound_here
+from services.reap.builds import BuildReaper
+from services.reap.deletions import plan_deletions
+from services.reap.look import PlannedAct
+from services.reap.nudges import Nudges
+from services.reap.sandboxes import SandboxReaper
 
 
 @dataclass(frozen=True)

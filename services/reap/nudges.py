@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from activities.reap.look import Budget, PlannedAct, attempt, log
 from clients.build_workflows import BuildWorkflows
 from db import builds, money, reaper, steering
 from db.bulk_runs import running_runs
@@ -19,6 +18,7 @@ from domain.payloads import PendingInput, ReapResult
 from services.builds import start_workflow
 from services.bulk import start_run
 from services.notifications import repeat_budget_notification, repeat_input_notification
+from services.reap.look import Budget, PlannedAct, attempt, log
 from services.slots import nudge_queued_builds
 
 _YOUNG = timedelta(seconds=15)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from activities.reap.look import AT_ONCE, PlannedAct, attempt, log
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
 from db import previews, reaper
@@ -38,6 +37,7 @@ from domain.verdicts import (
     most_closed,
 )
 from services.completion import close_stopped, project_ready
+from services.reap.look import AT_ONCE, PlannedAct, attempt, log
 
 STEP = "builds"
 COMPARED = "builds, compared"

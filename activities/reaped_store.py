@@ -3,20 +3,19 @@
 import uuid
 from datetime import UTC, datetime, timedelta
 
-from activities.reap.look import Budget, PlannedAct, attempt, log
 from activities.sandbox.phase_diffs import sweep_diffs
 from activities.sandbox.snapshot_store import sweep_snapshots
 from clients.object_store import ObjectStore
 from db import money, reaper
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
-from db.tombstones import list_due, lock_due, spare
+from db.tombstones import lock_due, spare
 from db.transaction import transaction
 from domain.payloads import ReapResult
-from domain.verdicts import ObjectEvidence, may_delete_object
+from domain.verdicts import may_delete_object
 from services.generation import count_generation
-
-STEP = "store"
+from services.reap.deletions import STEP, evidence_of
+from services.reap.look import Budget, attempt, log
 
 _ABANDONED = timedelta(hours=2)
 """Abort uploads older than this. A snapshot takes a quarter of an hour at most, so no one finishes them."""
@@ -29,9 +28,6 @@ _GIVEN_UP = timedelta(hours=6)
 
 _OLD = timedelta(days=1)
 """Only an object older than this may be superfluous without a row of its number."""
-
-_PLANNED = 1000
-"""Objects in a plan, at most."""
 
 _BATCH = 200
 """Objects deleted, or builds read, in one transaction."""
@@ -103,30 +99,10 @@ class StoreReaper:
         while is_trusted and not budget.is_spent:
             async with transaction(self._sessions) as tx:
                 due = await lock_due(tx, _BATCH, datetime.now(UTC))
-                keys = [each.key for each in due if may_delete_object(_evidence(each.is_named), is_due=True)]
+                keys = [each.key for each in due if may_delete_object(evidence_of(each), is_due=True)]
                 await self._store.delete(keys)
                 await spare(tx, [each.key for each in due])
             deleted += len(keys)
             if len(due) < _BATCH:
                 break
         return deleted
-
-
-async def plan_deletions(sessions: Sessions) -> list[PlannedAct]:
-    """Which objects a look would delete, if the rows were the latest when it was last checked. Nothing is changed.
-
-    Tombstones that a look would write are left out: what they name stays for a week.
-    """
-    async with transaction(sessions) as tx:
-        if alert := await reaper.find_alert(tx, STEP):
-            return [PlannedAct("stop", "", alert)]
-        due = await list_due(tx, _PLANNED, datetime.now(UTC))
-    return [
-        PlannedAct("delete object", each.key, f"Build {each.build_id} does not need it; its week is over.")
-        for each in due
-        if may_delete_object(_evidence(each.is_named), is_due=True)
-    ]
-
-
-def _evidence(is_named: bool) -> ObjectEvidence:
-    return ObjectEvidence(is_ours=True, has_row=True, is_named=is_named, is_old=True, is_trusted=True)

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from activities.reap.look import Budget, PlannedAct, attempt, log
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox import ListedSandbox, Role, Sandboxes
 from db.reaper import SandboxOwner, ended_before_recovery, sandbox_owners
@@ -15,6 +14,7 @@ from db.transaction import transaction
 from domain.names import build_workflow_id, preview_workflow_id
 from domain.push import LONGEST_PUSH
 from domain.verdicts import SandboxEvidence, WorkflowFate, may_end_sandbox, needs_fates
+from services.reap.look import Budget, PlannedAct, attempt, log
 
 _PAGE_ROWS = 1000
 """Builds read in one query."""
