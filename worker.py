@@ -16,7 +16,7 @@ from datetime import timedelta
 import structlog
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig, WorkflowRunner
+from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig, WorkflowRunner
 
 from activities.registry import all_activities
 from activities.runtime.shutdown import Shutdown
@@ -28,7 +28,9 @@ from clients.worker_clients import WorkerClients, open_worker_clients
 from db.session import WORKER_POOL, Sessions, open_sessions, pool_of
 from domain.errors import CofounderError, WrongVersion
 from logs import configure_logs
+from observing import traces
 from observing.activities import ActivityLogs, ActivityMetrics
+from observing.activity_traces import ActivityTraces
 from observing.fleet import FleetGauges
 from observing.health import health_port
 from observing.model_calls import observed
@@ -93,7 +95,7 @@ async def wired_worker(
             await schedule_reaper(client, settings.temporal_task_queue, timedelta(seconds=settings.reaper_seconds))
             await schedule_prober(client, settings.temporal_task_queue, timedelta(seconds=settings.prober_seconds))
             is_measured = settings.metrics_address is not None
-            if is_measured:
+            if is_measured or traces.are_wanted():
                 clients = replace(clients, providers=observed(clients.providers))
             outbox = asyncio.create_task(Outbox(sessions, clients.workflows).keep())
             worker = Worker(
@@ -104,7 +106,7 @@ async def wired_worker(
                 max_concurrent_workflow_tasks=WORKFLOW_TASKS,
                 max_concurrent_activities=settings.max_activities,
                 activities=all_activities(settings, sessions, clients),
-                interceptors=[ActivityLogs(), *([ActivityMetrics()] if is_measured else []), shutdown or Shutdown()],
+                interceptors=[*_observers(is_measured), shutdown or Shutdown()],
                 deployment_config=_deployment_of(settings),
                 graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
             )
@@ -113,6 +115,13 @@ async def wired_worker(
                     yield worker
             finally:
                 await cancel_and_wait(outbox)
+
+
+def _observers(is_measured: bool) -> list[Interceptor]:
+    observers: list[Interceptor] = [ActivityLogs()]
+    observers += [ActivityMetrics()] if is_measured else []
+    observers += [ActivityTraces()] if traces.are_wanted() else []
+    return observers
 
 
 def _deployment_of(settings: Settings) -> WorkerDeploymentConfig | None:
@@ -176,6 +185,7 @@ async def main() -> None:
     sdk_metrics = None if settings.metrics_address is None else SdkMetrics.open()
     client = await connect_temporal(runtime=None if sdk_metrics is None else sdk_metrics.runtime)
     async with (
+        traces.exported_traces("cofounder-worker"),
         wired_worker(settings, client, shutdown=shutdown, sdk_metrics=sdk_metrics) as worker,
         _present(settings, stopping) as problems,
     ):

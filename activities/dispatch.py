@@ -46,6 +46,7 @@ from domain.payloads import DispatchInput, DispatchResult
 from domain.product_secrets import stand_ins
 from domain.tool_output import displayable, render_result
 from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, TOOLS, AskFounderInput, RunsIn, Tool, ToolInput, is_mutating
+from observing.activity_traces import note_tool_call
 
 FILE_SECONDS = 60
 """How long write_file and edit_file may take."""
@@ -130,6 +131,7 @@ class DispatchActivities:
         build_id, claim = uuid.UUID(request.build_id), uuid.uuid4()
         async with transaction(self._sessions) as tx:
             call, answer = await tool_calls.call_to_run(tx, build_id, request.tool_use_id)
+            note_tool_call(call.name, call.tool_use_id, call.turn)
             if call.state == "done":
                 # If it was lost with another sandbox, the workflow knows: it has opened this one since.
                 return stored_result(call, lost=call.lost and is_same_boot(call, request.sandbox))

@@ -4,10 +4,12 @@ import time
 from hashlib import sha256
 
 import structlog
+from opentelemetry.trace import Span, SpanKind
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from observing import metrics
+from observing import metrics, traces
+from observing.trace_ids import request_ids
 
 _UNLOGGED = frozenset({"/healthz", "/readyz"})
 """Probes ask every few seconds."""
@@ -40,15 +42,34 @@ class AccessLog:
                 status, answered = message["status"], time.monotonic()
             await send(message)
 
-        with bound_contextvars(request_id=scope["state"]["request_id"]):
+        request_id: str = scope["state"]["request_id"]
+        made = traces.first_span(scope["method"], request_ids(request_id), kind=SpanKind.SERVER)
+        with bound_contextvars(request_id=request_id), traces.current(made):
             try:
                 await self._app(scope, receive, send_and_note)
             finally:
-                _note(scope, status, (answered or time.monotonic()) - began, time.monotonic() - began)
+                ended = answered or time.monotonic()
+                _end_span(made, scope, status, time.monotonic() - ended)
+                _note(scope, status, ended - began, time.monotonic() - began)
+
+
+def _route(scope: Scope) -> str:
+    """The template of the request's address, with what its routers put before it."""
+    route = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+    return getattr(route, "path", None) or _OTHER
+
+
+def _end_span(made: Span, scope: Scope, status: int, ago: float) -> None:
+    """End the span, which ended so many seconds ago: a live feed lasts as long as someone looks at it."""
+    route = _route(scope)
+    method = scope["method"] if scope["method"] in _METHODS else _OTHER
+    made.update_name(f"{method} {route}")
+    made.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": status})
+    made.end(end_time=time.time_ns() - int(ago * 1e9))
 
 
 def _note(scope: Scope, status: int, to_response: float, whole: float) -> None:
-    route = getattr(scope.get("route"), "path", _OTHER)
+    route = _route(scope)
     method = scope["method"] if scope["method"] in _METHODS else _OTHER
     metrics.API_REQUESTS.labels(method, route, str(status)).inc()
     metrics.API_SECONDS.labels(method, route).observe(to_response)

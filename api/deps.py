@@ -18,6 +18,7 @@ from api.limits import Limits
 from api.origins import check_own_page, has_body, is_json
 from api.temporal_ui import is_of_temporal_ui
 from api.web import Bundle
+from checks.run import RecentChecks
 from clients.build_workflows import BuildWorkflows
 from clients.fleet_workflows import FleetWorkflows
 from clients.oidc.provider import IdentityProviders
@@ -68,6 +69,8 @@ class Resources:
     previews: Previews
     limits: Limits
     providers: IdentityProviders
+    checks: RecentChecks
+    """What the API finds out about the servers behind it, for operators."""
     bundle: Bundle | None
     """The web console; None if it has not been built."""
     archive_searches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ARCHIVE_SEARCHES))

@@ -181,6 +181,16 @@ WHOLE_BUILD: dict[str, Any] = {
     "events": [{"id": 41, "type": "status", "turn": 12, "data": {"status": "waiting"}, "created_at": _BEFORE}],
     "wake_command": f"temporal workflow signal --workflow-id build-{_BUILD_ID} --name wake",
 }
+CHECKS: dict[str, Any] = {
+    "checks": [
+        {
+            "name": "model",
+            "state": "fail",
+            "detail": "https://api.anthropic.com does not accept the key (status 401)",
+            "remedy": "Set ANTHROPIC_API_KEY to a valid key.",
+        }
+    ]
+}
 FLEET_BUILDS: dict[str, Any] = {
     "builds": [FLEET_BUILD],
     "next_cursor": None,

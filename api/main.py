@@ -22,6 +22,8 @@ from api.limits import Limits
 from api.nudges import FeedNudges
 from api.origins import host_of
 from api.web import read_bundle
+from checks.check import CheckContext, RunningApi
+from checks.run import RecentChecks
 from clients.build_workflows import BuildWorkflows
 from clients.fleet_workflows import FleetWorkflows
 from clients.object_store import ObjectStore, store_config
@@ -31,6 +33,7 @@ from clients.temporal import connect_temporal, temporal_config
 from db.session import API_POOL, Access, make_engine, make_sessions, open_sessions, pool_of
 from domain.errors import LostPayloadKey, Misconfigured, NoRowSecurity, WrongNamespace, WrongVersion
 from domain.preview_address import is_related
+from observing.traces import exported_traces
 from services.deployment import check_deployment
 from services.permits import Permits
 from services.presence import check_formats
@@ -58,6 +61,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
         limits = Limits(sessions, settings.request_limits)
         providers = IdentityProviders([IdentityProvider(issuer) for issuer in settings.issuers])
         async with (
+            exported_traces("cofounder-api"),
             ObjectStore(store_config(settings)) as store,
             _open_sandboxes(settings) as sandboxes,
             open_previews(settings, sessions, limits, providers) as previews,
@@ -79,6 +83,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 pushes=Pushes(sessions, store, sandboxes, permits, _push_policy(settings)),
                 previews=previews,
                 limits=limits,
+                checks=RecentChecks(CheckContext(settings, api=RunningApi(sessions, client))),
                 providers=providers,
                 bundle=read_bundle(settings),
             )

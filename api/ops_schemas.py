@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import examples
+from checks.check import CheckResult
 from clients.fleet_workflows import ReaperSchedule, WorkflowView
 from db.fleet_build import WholeBuild
 from db.fleet_builds import FleetBuild
@@ -493,4 +494,30 @@ class WholeBuildOut(BaseModel):
                 for each in whole.events
             ],
             wake_command=wake_command(whole.build.id),
+        )
+
+
+class CheckOut(BaseModel):
+    """The result of a check of a server, made on the API's machine."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    detail: str
+    remedy: str | None
+
+
+class CheckList(BaseModel):
+    """What `cofounder doctor` checks of servers."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.CHECKS]})
+
+    checks: list[CheckOut]
+
+    @classmethod
+    def of(cls, results: Sequence[CheckResult]) -> Self:
+        """The results."""
+        return cls(
+            checks=[
+                CheckOut(name=each.name, state=each.state, detail=each.detail, remedy=each.remedy) for each in results
+            ]
         )

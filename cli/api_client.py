@@ -283,6 +283,10 @@ class ApiClient:
         """Read who makes the requests."""
         return await self._json("GET", "/v1/me")
 
+    async def read_ops(self, what: str, **query: Any) -> Json:
+        """Read what operators see: `what` is the path after `/v1/ops/`."""
+        return await self._json("GET", f"/v1/ops/{what}", query=query)
+
     async def list_keys(self) -> Json:
         """List the user's API keys, without their secrets."""
         return await self._json("GET", "/v1/keys")

@@ -15,11 +15,17 @@ T = TypeVar("T")
 
 
 def with_api(
-    run: "Callable[[ApiClient, Output], Awaitable[T]]", *, as_json: bool, api_url: str | None, user: str | None
+    run: "Callable[[ApiClient, Output], Awaitable[T]]",
+    *,
+    as_json: bool,
+    api_url: str | None,
+    user: str | None,
+    operator: bool = False,
 ) -> T:
     """Run a command with an open connection to the API.
 
-    The token or API key comes from API_TOKEN only, since every user of a machine can see command lines.
+    The token or API key comes from API_TOKEN only, since every user of a machine can see command lines; with
+    `operator` from API_OPERATOR_TOKEN if that is set.
 
     Raises:
         Misconfigured: a setting is wrong or missing; the message names it.
@@ -29,12 +35,14 @@ def with_api(
     from settings import load_settings
 
     settings = load_settings()
-    if settings.api_token is None:
+    secret = settings.api_operator_token if operator else None
+    secret = secret or settings.api_token
+    if secret is None:
         raise Misconfigured(
             "API_TOKEN is not set. Set it to an API key (`cofounder keys create`) or to the token that the API was "
             "started with; for `cofounder up`: . .cofounder/up/env.sh"
         )
-    token = settings.api_token.get_secret_value()
+    token = secret.get_secret_value()
 
     async def connected() -> T:
         async with ApiClient(api_url or settings.cofounder_api_url, token, user) as api:

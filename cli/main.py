@@ -25,6 +25,7 @@ from cli.commands import (
     me,
     messages,
     migrate,
+    ops,
     orgs,
     payload_keys,
     preview,
@@ -54,8 +55,8 @@ from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
 
-# In the order of the help. `projects`, `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `secrets`, `switch`, `limits`,
-# `deploy`, `payload-keys` and `local` are groups.
+# In the order of the help. `projects`, `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `ops`, `secrets`, `switch`,
+# `limits`, `deploy`, `payload-keys` and `local` are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
@@ -96,6 +97,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(sign_ins.app, name="sign-ins")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(users.app, name="users")
+app.add_typer(ops.app, name="ops")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(switch.app, name="switch")
 app.add_typer(limits.app, name="limits")

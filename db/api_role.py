@@ -70,6 +70,7 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "payload_keys": _CHANGE,
     "dependencies": _READ,
     "model_buckets": _READ,
+    "alembic_version": _READ,
     "formats": _READ,
     "processes": _ALL,
 }

@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from opentelemetry.trace import SpanKind
+
 from clients.model.protocol import (
     BrokenStream,
     FrozenSettings,
@@ -23,8 +25,13 @@ from domain.errors import ConversationRefused, ModelCallFailed, NeedsPerson, Rat
 from domain.model_choice import ModelChoice
 from domain.pricing import Iteration, ModelPrice, Tokens
 from domain.rates import RateKind, Reading
-from observing import metrics
+from observing import genai, metrics
 from observing.activities import MODEL_SECONDS, CallTime
+from observing.traces import Attributes, span
+
+_STOP_REASONS = frozenset(
+    {"end_turn", "tool_use", "max_tokens", "stop_sequence", "pause_turn", "refusal", "model_context_window_exceeded"}
+)
 
 _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (  # the first that fits
     (RateLimited, "rate_limited"),
@@ -77,7 +84,9 @@ class ObservedProvider:
             on_usage(tokens, request_id, parts)
 
         try:
-            answer = await self._provider.stream(request, on_text, note_usage, note_limits)
+            with span(f"{genai.CHAT} {request.model}", SpanKind.CLIENT, _request_attributes(request)) as made:
+                answer = await self._provider.stream(request, on_text, note_usage, note_limits)
+                made.set_attributes(_answer_attributes(answer))
             outcome, call.tokens = "answered", answer.tokens
             return answer
         except BaseException as error:
@@ -120,3 +129,27 @@ class _Call:
         metrics.MODEL_SECONDS.labels(self._model).observe(seconds)
         for kind, count in self.tokens.model_dump(exclude_defaults=True).items():
             metrics.MODEL_TOKENS.labels(self._model, kind).inc(count)
+
+
+def _request_attributes(request: ModelRequest) -> Attributes:
+    return {
+        genai.OPERATION: genai.CHAT,
+        genai.PROVIDER: "anthropic",
+        genai.REQUEST_MODEL: request.model,
+        genai.REQUEST_MAX_TOKENS: request.max_tokens,
+    }
+
+
+def _answer_attributes(answer: Answer) -> Attributes:
+    tokens = answer.tokens
+    attributes: dict[str, str | int | list[str]] = {
+        genai.INPUT_TOKENS: tokens.input,
+        genai.OUTPUT_TOKENS: tokens.output,
+        genai.CACHE_READ_TOKENS: tokens.cache_read,
+        genai.CACHE_WRITE_TOKENS: tokens.cache_write_5m + tokens.cache_write_1h,
+    }
+    if answer.stop_reason in _STOP_REASONS:  # an unknown one is text of another program
+        attributes[genai.RESPONSE_FINISH_REASONS] = [str(answer.stop_reason)]
+    if answer.request_id is not None:
+        attributes[genai.RESPONSE_ID] = answer.request_id
+    return attributes

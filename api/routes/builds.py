@@ -28,6 +28,7 @@ from domain.build_options import BuildOptions
 from domain.errors import NotFound
 from domain.identity import Scope
 from domain.status import Status
+from observing.traces import note_build_start
 from services.builds import cancel_build, finish_build, start_build, wake_build
 
 router = APIRouter(tags=["builds"])
@@ -56,6 +57,8 @@ async def start(
     started = await start_build(
         resources.sessions, resources.workflows, request, autonomous_agent=resources.settings.autonomous_agent
     )
+    if started.is_new:
+        note_build_start(started.build_id)
     response.headers["Location"] = f"/v1/builds/{started.build_id}"
     if not started.is_new:
         response.status_code = 200

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query
 
 from api.deps import Resources, ResourcesDep, TransactionDep, needs
 from api.ops_schemas import (
+    CheckList,
     FleetBuildList,
     FleetBuildOut,
     FleetOut,
@@ -196,3 +197,10 @@ async def spend(
         raise InvalidInput("`from` is before the year 2000. Name a later day.", "from")
     await record_once_an_hour(tx, Action.FLEET_READ)
     return SpendOut.of(by, first, last, await spending(tx, by, first, last, limit))
+
+
+@router.get("/checks", summary="Check the servers", dependencies=[needs(Scope.OPS_READ)], responses=problems(422))
+async def checks(resources: ResourcesDep) -> CheckList:
+    """The checks that `cofounder doctor` makes of servers, made on the API's machine and kept for ten seconds. What
+    they find out of the machine of a command or a worker, only that machine can check."""
+    return CheckList.of(await resources.checks.results())

@@ -9,7 +9,7 @@ from cli.exit_codes import DONE, NOT_DONE
 from cli.parameters import ApiUrl, AsJson
 
 if TYPE_CHECKING:
-    from cli.doctor.check import CheckResult
+    from checks.check import CheckResult
     from cli.doctor.paid import Verdict
 
 _MOST_DOLLARS = 20

@@ -21,6 +21,9 @@ def up(
         int | None,
         typer.Option("--port", min=1, max=65535, help="The API's port. Default: last time's, 8000 or a free one."),
     ] = None,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Show metrics of API and worker, and run Prometheus beside them.")
+    ] = False,
     real: Real = False,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -32,5 +35,5 @@ def up(
     from cli.stack.up import DATA, UpOptions, run_up
 
     keys = RealKeys.of(os.environ) if real else RealKeys()
-    options = UpOptions(data=data or DATA, port=port, keys=keys, confirmed=yes, as_json=as_json)
+    options = UpOptions(data=data or DATA, port=port, keys=keys, confirmed=yes, as_json=as_json, observe=observe)
     asyncio.run(run_up(console_for_people(stderr=as_json), options))

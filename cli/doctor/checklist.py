@@ -1,19 +1,15 @@
-"""The checks of `cofounder doctor`. They run concurrently, each with its own deadline, and print one line each."""
+"""The checks of `cofounder doctor`: those of servers, which the cockpit makes too, and those of this machine."""
 
-import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from rich.console import Console
 from rich.text import Text
 
-from cli.doctor.check import Check, CheckResult, CheckSkipped, DoctorContext, fail, warn
-from cli.doctor.connections import check_connections
-from cli.doctor.database import check_database, check_outages
+from checks.check import CheckContext, CheckResult
+from checks.run import SERVER_CHECKS, NamedCheck
+from checks.run import run_checks as run
+from cli.doctor.api import check_api
 from cli.doctor.machine import check_bubblewrap, check_chromium, check_disk
-from cli.doctor.permits import check_permits
-from cli.doctor.services import check_api, check_model, check_object_store, check_previews, check_sandboxes
-from cli.doctor.temporal import check_reaper, check_search_attributes, check_temporal, check_worker
 from cli.doctor.tools import check_tools
 from cli.feed_state import printable
 from domain.errors import CofounderError
@@ -22,26 +18,16 @@ from settings import Settings, load_settings
 DEADLINE_SECONDS = 15.0
 """Fail a check after this many seconds."""
 
-CHECKS: tuple[tuple[str, Check], ...] = (
-    ("settings", DoctorContext.check_settings),
-    ("database", check_database),
-    ("connections", check_connections),
-    ("temporal", check_temporal),
-    ("attributes", check_search_attributes),
-    ("reaper", check_reaper),
-    ("worker", check_worker),
-    ("store", check_object_store),
-    ("outages", check_outages),
-    ("model", check_model),
-    ("sandboxes", check_sandboxes),
-    ("tools", check_tools),
-    ("permits", check_permits),
+MACHINE_CHECKS: Sequence[NamedCheck] = (
     ("api", check_api),
-    ("previews", check_previews),
+    ("tools", check_tools),
     ("chromium", check_chromium),
     ("bubblewrap", check_bubblewrap),
     ("disk", check_disk),
 )
+"""The checks of the machine on which the command runs, and whether it reaches the API."""
+
+CHECKS: Sequence[NamedCheck] = (*SERVER_CHECKS, *MACHINE_CHECKS)
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -50,13 +36,8 @@ async def run_checks(
     names: Sequence[str], api_url: str | None, report: Callable[[CheckResult], object]
 ) -> list[CheckResult]:
     """Run these checks. Calls `report` with each result in the order of `CHECKS`, as early as possible."""
-    context = DoctorContext(_load_settings_or_error(), api_url)
-    tasks = [asyncio.create_task(_run_check(name, check, context)) for name, check in CHECKS if name in names]
-    results = []
-    for task in tasks:
-        results.append(await task)
-        report(results[-1])
-    return results
+    context = CheckContext(_load_settings_or_error(), api_url)
+    return await run(context, [each for each in CHECKS if each[0] in names], report, DEADLINE_SECONDS)
 
 
 def print_check_result(console: Console, result: CheckResult) -> None:
@@ -66,23 +47,6 @@ def print_check_result(console: Console, result: CheckResult) -> None:
     if result.remedy:
         line.append(f" → {printable(result.remedy)}", "bold")
     console.print(line)
-
-
-async def _run_check(name: str, check: Check, context: DoctorContext) -> CheckResult:
-    try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            result = await check(context)
-    except TimeoutError:
-        result = fail(
-            f"no answer within {DEADLINE_SECONDS:.0f} seconds", "Check whether the server hangs, and the network."
-        )
-    except CheckSkipped as reason:
-        result = warn(str(reason))
-    except CofounderError as error:
-        result = fail(str(error))
-    except Exception as error:  # a check that crashes must not end the others
-        result = fail(f"the check failed ({type(error).__name__}: {error})")
-    return replace(result, name=name)
 
 
 def _load_settings_or_error() -> Settings | CofounderError:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
+from checks.check import CheckContext, CheckResult, fail, ok, warn
 from clients.browser import find_chromium
 from clients.loopback import is_loopback
 from local.sandbox.confinement import probe
@@ -15,7 +15,7 @@ _GIB = 1024**3
 _WARN_BYTES, _FAIL_BYTES = 2 * _GIB, _GIB // 4
 
 
-async def check_chromium(context: DoctorContext) -> CheckResult:
+async def check_chromium(context: CheckContext) -> CheckResult:
     """Check the browser that takes screenshots of products."""
     path = find_chromium(context.settings.chromium_path)
     version = await _version_of(str(path))
@@ -24,7 +24,7 @@ async def check_chromium(context: DoctorContext) -> CheckResult:
     return ok(f"{version} at {path}")
 
 
-async def check_bubblewrap(context: DoctorContext) -> CheckResult:
+async def check_bubblewrap(context: CheckContext) -> CheckResult:
     """Check the program that confines sandboxes on this machine; cloud sandboxes do not need it."""
     confinement = await asyncio.to_thread(probe)  # takes at most 3 seconds
     if confinement.ok:
@@ -36,7 +36,7 @@ async def check_bubblewrap(context: DoctorContext) -> CheckResult:
     return warn(f"{detail} Only sandboxes on this machine need it.", remedy)
 
 
-async def check_disk(context: DoctorContext) -> CheckResult:
+async def check_disk(context: CheckContext) -> CheckResult:
     """Check the disk space for the embedded stack's data and for temporary files."""
     free = {path: shutil.disk_usage(path).free for path in (str(Path.cwd()), tempfile.gettempdir())}
     path, least = min(free.items(), key=lambda each: each[1])

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from cli.doctor.check import CheckResult, CheckSkipped, DoctorContext, fail, ok, warn
+from checks.check import CheckContext, CheckResult, CheckSkipped, fail, ok, warn
 from clients.cancellation import run_to_completion
 from clients.loopback import is_loopback
 from clients.sandbox import Role, Sandbox, Sandboxes, sandbox_config
@@ -21,7 +21,7 @@ _LEFT_AFTER = timedelta(minutes=10)
 """A sandbox of a check that is older than this was left by one that was killed."""
 
 
-async def check_tools(context: DoctorContext) -> CheckResult:
+async def check_tools(context: CheckContext) -> CheckResult:
     """Check what sandboxes on this machine have, also if no server runs.
 
     One in E2B's cloud costs money, and is asked by `doctor --paid`.

@@ -137,11 +137,21 @@ def stack_for(console: Console, keys: RealKeys, data: Path | None = None) -> Loc
 
 @asynccontextmanager
 async def running_programs(
-    console: Console, stack: LocalStack, environment: Mapping[str, str], *, port: int, token: str, logs: Path
+    console: Console,
+    stack: LocalStack,
+    environment: Mapping[str, str],
+    *,
+    port: int,
+    token: str,
+    logs: Path,
+    metrics: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Programs]:
     """Run an API on the port and a worker as processes of their own until the end of the block.
 
     Both serve when the block begins, so that `cofounder doctor` sees them from then on.
+
+    Args:
+        metrics: METRICS_ADDRESS of `api` and `worker`.
 
     Raises:
         StartFailed: one of them did not start.
@@ -157,6 +167,8 @@ async def running_programs(
         closing.callback(watchers[0].cancel)
         for name, arguments in commands.items():
             own = {"DATABASE_URL": api_database_url(environment["DATABASE_URL"])} if name == "api" else {}
+            if metrics:
+                own["METRICS_ADDRESS"] = metrics[name]
             # -P: do not import modules from the working directory
             command = Command([sys.executable, "-P", *arguments], {**environment, **own}, grace=20.0)
             log = (logs / f"{name}.log").absolute()

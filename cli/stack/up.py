@@ -8,7 +8,8 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from cli.stack.programs import (
 )
 from db.migrate import migrate
 from domain.product_secrets import KEY_BYTES
-from local.ports import Ports
+from local.ports import LOOPBACK, Ports
+from local.prometheus import INSTALL, find_prometheus, prometheus
 from local.stack import LocalStack
 
 DATA = Path(".cofounder") / "up"
@@ -51,6 +53,7 @@ class UpOptions:
     keys: RealKeys = field(default_factory=RealKeys)
     confirmed: bool = False
     as_json: bool = False
+    observe: bool = False
 
 
 async def run_up(console: Console, options: UpOptions) -> None:
@@ -84,12 +87,16 @@ async def _run(console: Console, options: UpOptions) -> bool:
                 await confirm_spending(
                     console, options.keys, environment["DATABASE_URL"], confirmed=options.confirmed or options.as_json
                 )
-            async with running_programs(
-                console, stack, environment, port=port, token=token, logs=stack.data / "logs"
-            ) as programs:
+            metrics = _metrics_addresses(ports) if options.observe else {}
+            async with (
+                running_programs(
+                    console, stack, environment, port=port, token=token, logs=stack.data / "logs", metrics=metrics
+                ) as programs,
+                _prometheus(console, stack, ports, metrics) as prometheus_url,
+            ):
                 variables = {**environment, "COFOUNDER_API_URL": programs.api_url}
                 link = await programs.api.make_sign_in_link()
-                _print_environment(console, stack, variables, link["url"], options.as_json)
+                _print_environment(console, stack, variables, link["url"], options.as_json, prometheus_url)
                 try:
                     await wait_for_first(asyncio.create_task(asyncio.Event().wait()), *programs.watchers)
                 finally:
@@ -97,6 +104,33 @@ async def _run(console: Console, options: UpOptions) -> bool:
     finally:
         ports.release()
     return True
+
+
+def _metrics_addresses(ports: Ports) -> dict[str, str]:
+    return {name: f"{LOOPBACK}:{ports.choose(set())}" for name in ("api", "worker")}
+
+
+@asynccontextmanager
+async def _prometheus(
+    console: Console, stack: LocalStack, ports: Ports, metrics: Mapping[str, str]
+) -> AsyncIterator[str | None]:
+    """Run Prometheus during the block if there are metrics to look at and it is installed; yields its address."""
+    if not metrics:
+        yield None
+        return
+    program = find_prometheus()
+    if program is None:
+        console.print(f"\nPrometheus is not installed, so nothing looks at the metrics. Install it:\n  {INSTALL}")
+        yield None
+        return
+    port = ports.choose(set())
+    targets = {f"cofounder-{name}": [address] for name, address in metrics.items()}
+    command = prometheus(program, stack.data / "prometheus", port, targets)
+    process = await stack.start_beside(command, log=(stack.data / "logs" / "prometheus.log").absolute())
+    try:
+        yield f"http://{LOOPBACK}:{port}"
+    finally:
+        await process.stop()
 
 
 def _port(ports: Ports, port_option: int | None, port_file: Path) -> int:
@@ -135,7 +169,12 @@ def _write_privately(file: Path, text: str) -> None:
 
 
 def _print_environment(
-    console: Console, stack: LocalStack, environment: Mapping[str, str], sign_in_url: str, as_json: bool
+    console: Console,
+    stack: LocalStack,
+    environment: Mapping[str, str],
+    sign_in_url: str,
+    as_json: bool,
+    prometheus_url: str | None = None,
 ) -> None:
     variables = {name: value for name, value in environment.items() if name not in _PROGRAMS_ONLY}
     file = stack.data / "env.sh"
@@ -150,10 +189,13 @@ def _print_environment(
             "environment_file": str(file),
             "environment": variables,
         }
+        if prometheus_url is not None:
+            document["prometheus_url"] = prometheus_url
         write_json(document)
         return
     console.print()
     addresses = [("API", variables["COFOUNDER_API_URL"]), ("Temporal UI", f"{stack.temporal_ui_url}{_BUILDS_QUERY}")]
+    addresses += [] if prometheus_url is None else [("Prometheus", f"{prometheus_url}/alerts")]
     print_rows(console, [*addresses, ("data, logs", str(stack.data))])
     source = os.path.relpath(file)
     console.print(

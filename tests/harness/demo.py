@@ -4,7 +4,7 @@ import asyncio
 import os
 import pty
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -54,7 +54,12 @@ class Demo:
 
 @asynccontextmanager
 async def demo(
-    directory: Path, *, command: str = "demo", terminal: bool = False, **environment: str
+    directory: Path,
+    *,
+    command: str = "demo",
+    options: Sequence[str] = (),
+    terminal: bool = False,
+    **environment: str,
 ) -> AsyncIterator[Demo]:
     """Start a demo in a terminal or with a pipe, and kill it at the end if it still runs."""
     (directory / "tmp").mkdir(parents=True, exist_ok=True)
@@ -71,7 +76,7 @@ async def demo(
     }
     theirs, ours = pty.openpty()[::-1] if terminal else os.pipe()[::-1]
     process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-P", "-c", _PROGRAM, command],
+        *[sys.executable, "-P", "-c", _PROGRAM, command, *options],
         env=variables,
         cwd=directory,
         stdin=theirs if terminal else asyncio.subprocess.DEVNULL,

@@ -27,9 +27,41 @@ class ObservedProgram:
     """A program in a process of its own, with its port for metrics."""
 
     name: str
-    process: asyncio.subprocess.Process
-    metrics_url: str
+    arguments: list[str]
+    environment: dict[str, str]
     log: Path
+    _process: asyncio.subprocess.Process | None = None
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        """Its process, which may have ended."""
+        assert self._process is not None, "it has not been started"
+        return self._process
+
+    @property
+    def metrics_address(self) -> str:
+        """Where it shows its metrics."""
+        return self.environment["METRICS_ADDRESS"]
+
+    @property
+    def metrics_url(self) -> str:
+        """The URL of that."""
+        return f"http://{self.metrics_address}"
+
+    async def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        with self.log.open("ab") as file:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, *self.arguments, cwd=ROOT, env=self.environment, stderr=file
+            )
+        await wait_until(self.is_ready, look_seconds=0.2)
+
+    async def kill(self) -> None:
+        """End it at once, if it runs."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
 
     async def scrape(self) -> str:
         """Its metrics, in Prometheus's text format."""
@@ -118,24 +150,8 @@ async def observed_stack(
     async with AsyncExitStack() as closing:
         closing.callback(ports.release)
         for name in own:
-            address = f"127.0.0.1:{ports.choose(set())}"
-            log = directory / f"{name}.log"
-            with log.open("wb") as file:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    *arguments[name],
-                    cwd=ROOT,
-                    env={**shared, **own[name], "METRICS_ADDRESS": address},
-                    stderr=file,
-                )
-            programs[name] = ObservedProgram(name, process, f"http://{address}", log)
-            closing.push_async_callback(_kill, process)
-        for program in programs.values():
-            await wait_until(program.is_ready, look_seconds=0.2)
+            variables = {**shared, **own[name], "METRICS_ADDRESS": f"127.0.0.1:{ports.choose(set())}"}
+            programs[name] = ObservedProgram(name, arguments[name], variables, directory / f"{name}.log")
+            closing.push_async_callback(programs[name].kill)
+        await asyncio.gather(*(program.start() for program in programs.values()))
         yield ObservedStack(programs["api"], programs["worker"], f"http://127.0.0.1:{api_port}", shared)
-
-
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()

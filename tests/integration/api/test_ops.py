@@ -1,5 +1,6 @@
 """What operators see of all builds, and that no one else finds anything there."""
 
+import json
 import uuid
 from collections.abc import AsyncIterator
 from datetime import date, timedelta
@@ -9,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import func, select, update
 
+from checks.run import SERVER_CHECKS
 from db.models import AuditEntry, Build, Event, ReaperStep, Turn
 from db.transaction import transaction
 from domain.audit import Action
@@ -255,3 +257,14 @@ async def test_spending_beside_the_week_before(api: RunningApi) -> None:
     assert [each["calls"] for each in days["rows"]] == [BUILDS] * 3
     wrong = {"from": "2026-02-02", "to": "2026-01-01"}
     assert (await api.http.get("/v1/ops/spend", params=wrong, headers=AS_OPERATOR)).status_code == 422
+
+
+async def test_checks_quote_no_secret_and_are_kept(api: RunningApi) -> None:
+    found = await ask(api, "checks")
+    names = {each["name"]: each for each in found["checks"]}
+    assert set(names) == {name for name, _ in SERVER_CHECKS}
+    assert names["database"]["state"] == "ok", names["database"]
+    assert names["outages"]["state"] == "warn"
+    whole = json.dumps(found)
+    assert not [secret for secret in api.settings.secret_values() if secret in whole]
+    assert await ask(api, "checks") == found, "the same results for ten seconds"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shlex
 import signal
 import tarfile
@@ -16,8 +17,10 @@ from PIL import Image
 
 from cli.doctor.checklist import CHECKS, run_checks
 from cli.stack.demo import EXAMPLES
+from local.prometheus import INSTALL, find_prometheus
 from tests.harness.demo import demo
 from tests.harness.processes import command_line, processes_naming
+from tests.harness.prometheus import until_targets_are_up
 from tests.harness.wait import DEADLINE
 
 
@@ -80,14 +83,15 @@ async def test_stopped_in_the_middle(directory: Path, moment: str, number: signa
 
 async def test_up_serves_until_ctrl_c_and_keeps_its_data(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = directory / ".cofounder" / "up"
-    async with demo(directory, command="up") as running:
+    async with demo(directory, command="up", options=["--observe"]) as running:
         await running.until("Everything stays up until Ctrl-C")
         assert ". .cofounder/up/env.sh" in running.text
+        await _prometheus_looks_at_both(running.text)
         for line in environment_of(data):
             name, _, value = line.removeprefix("export ").partition("=")
             monkeypatch.setenv(name, *shlex.split(value))
         monkeypatch.setattr("cli.doctor.checklist.DEADLINE_SECONDS", DEADLINE)  # the machine may be busy
-        monkeypatch.setattr("cli.doctor.services._REQUEST_SECONDS", DEADLINE)
+        monkeypatch.setattr("checks.services._REQUEST_SECONDS", DEADLINE)
         results = await run_checks([name for name, _ in CHECKS], None, lambda _: None)
         assert [each for each in results if each.state != "ok" and each.name not in ("disk", "tools")] == []
         assert any("rehearsal model" in each.detail for each in results)
@@ -100,6 +104,18 @@ async def test_up_serves_until_ctrl_c_and_keeps_its_data(directory: Path, monkey
     assert (data / "env.sh").stat().st_mode & 0o777 == 0o600
     names = ["database", "temporal", "api", "previews"]
     assert [each.state for each in await run_checks(names, None, lambda _: None)] == ["fail"] * 4
+
+
+async def _prometheus_looks_at_both(text: str) -> None:
+    found = re.search(r"http://127\.0\.0\.1:\d+(?=/alerts)", text)
+    if found is None:
+        assert find_prometheus() is None
+        assert INSTALL in text
+        return
+    await until_targets_are_up(found[0])
+    async with httpx2.AsyncClient(base_url=found[0], timeout=DEADLINE, trust_env=False) as http:
+        rules = (await http.get("/api/v1/rules")).json()["data"]["groups"]
+        assert all(rule["health"] != "err" for group in rules for rule in group["rules"])
 
 
 @pytest.mark.thorough

@@ -2,8 +2,8 @@
 
 import uuid
 
-from cli.doctor.check import DoctorContext
-from cli.doctor.connections import check_connections
+from checks.check import CheckContext
+from checks.connections import check_connections
 from db.formats import ThisProcess, announce
 from db.session import open_sessions
 from db.transaction import transaction
@@ -14,7 +14,7 @@ from tests.harness.worker import settings_of
 
 async def test_more_connections_than_the_server_gives(stack: LocalStack) -> None:
     url = await new_database(stack)
-    context = DoctorContext(settings_of(stack, database_url=url), None)
+    context = CheckContext(settings_of(stack, database_url=url), None)
     assert (await check_connections(context)).state == "ok"
     async with open_sessions(url, pool_size=1) as sessions, transaction(sessions) as tx:
         for _ in range(5):

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from cli.doctor.check import DoctorContext
-from cli.doctor.database import check_outages
+from checks.check import CheckContext
+from checks.database import check_outages
 from db.builds import BuildRequest, insert_build
 from db.dependencies import report_down
 from db.projects import create_project
@@ -18,7 +18,7 @@ from tests.harness.worker import settings_of
 
 async def test_what_is_down_and_how_many_builds_wait(stack: LocalStack) -> None:
     url = await new_database(stack)
-    context = DoctorContext(settings_of(stack, database_url=url), None)
+    context = CheckContext(settings_of(stack, database_url=url), None)
     assert (await check_outages(context)).state == "ok"
     engine = make_engine(url, pool_size=1)
     async with transaction(make_sessions(engine)) as tx:

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from cli.doctor.check import DoctorContext
-from cli.doctor.services import check_previews
+from checks.check import CheckContext
+from checks.services import check_previews
 from settings import Settings
 
 
@@ -18,7 +18,7 @@ async def test_an_address_that_leads_elsewhere_is_reported() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    context = DoctorContext(Settings(preview_url=f"http://*.localhost:{port}"), None)
+    context = CheckContext(Settings(preview_url=f"http://*.localhost:{port}"), None)
     async with server:
         elsewhere = await check_previews(context)
     assert (elsewhere.state, "status 401, not as the API does" in elsewhere.detail) == ("fail", True)

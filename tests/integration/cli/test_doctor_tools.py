@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from checks.check import CheckContext, CheckSkipped
 from cli.doctor import tools
-from cli.doctor.check import CheckSkipped, DoctorContext
 from cli.doctor.tools import check_tools
 from clients.sandbox import Role, Sandboxes, sandbox_config
 from domain import sandbox_tools
@@ -34,7 +34,7 @@ async def _left(sandboxes: Sandboxes) -> list[str]:
 
 
 async def test_it_says_what_the_machine_has_and_leaves_nothing(settings: Settings, sandboxes: Sandboxes) -> None:
-    result = await check_tools(DoctorContext(settings, None))
+    result = await check_tools(CheckContext(settings, None))
     assert result.state in ("ok", "warn"), result
     for name in ("bash", "git", "python3"):
         assert f"{name} is missing" not in result.detail
@@ -47,8 +47,8 @@ async def test_it_says_what_the_machine_has_and_leaves_nothing(settings: Setting
 async def test_without_a_server_it_says_the_same(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (sandbox_tools, tools):
         monkeypatch.setattr(module, "PROBE_SECONDS", 60)  # the machine may be busy
-    alone = DoctorContext(settings.model_copy(update={"e2b_api_key": None}), None)
-    assert await check_tools(alone) == await check_tools(DoctorContext(settings, None))
+    alone = CheckContext(settings.model_copy(update={"e2b_api_key": None}), None)
+    assert await check_tools(alone) == await check_tools(CheckContext(settings, None))
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(CheckSkipped, match="no sandbox runs on this machine"):
         await check_tools(alone)
@@ -66,7 +66,7 @@ async def test_what_no_build_works_without_is_a_failure(
     monkeypatch.setattr(sandbox_tools, "PROBE_SECONDS", 1)
     monkeypatch.setattr(tools, "probe_command", lambda: sandbox_tools.probe_command(wanted))
     monkeypatch.setattr(tools, "lacks", lambda found: sandbox_tools.lacks(found, wanted))
-    result = await check_tools(DoctorContext(settings, None))
+    result = await check_tools(CheckContext(settings, None))
     assert result.state == "fail"
     for phrase in (
         "bash is missing (every command)",
@@ -84,22 +84,22 @@ async def test_sandboxes_of_a_check_that_was_killed_are_ended(
     settings: Settings, sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await sandboxes.create("left", Role.DOCTOR)
-    await check_tools(DoctorContext(settings, None))
+    await check_tools(CheckContext(settings, None))
     assert len(await _left(sandboxes)) == 1  # it may be at work
     monkeypatch.setattr(tools, "_LEFT_AFTER", timedelta())
-    await check_tools(DoctorContext(settings, None))
+    await check_tools(CheckContext(settings, None))
     assert await _left(sandboxes) == []
 
 
 async def test_nothing_is_started_that_costs_money(settings: Settings) -> None:
     cloud = settings.model_copy(update={"e2b_api_url": None, "e2b_sandbox_url": None, "e2b_template": "mine"})
-    result = await check_tools(DoctorContext(cloud, None))
+    result = await check_tools(CheckContext(cloud, None))
     assert (result.state, "the template mine lacks" in result.detail) == ("warn", True)
     assert "--paid" in (result.remedy or "")
 
 
 async def test_a_template_that_is_not_there_is_named(settings: Settings) -> None:
-    result = await check_tools(DoctorContext(settings.model_copy(update={"e2b_template": "other"}), None))
+    result = await check_tools(CheckContext(settings.model_copy(update={"e2b_template": "other"}), None))
     assert (result.state, "E2B_TEMPLATE" in result.detail) == ("fail", True)
 
 

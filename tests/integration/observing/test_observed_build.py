@@ -10,12 +10,21 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from local.stack import LocalStack
+from observing import genai
+from observing.trace_ids import TraceIds, build_ids, request_ids, turn_ids
 from tests.harness.observed_run import ObservedStack, observed_stack
 from tests.harness.promql import metric_names
+from tests.harness.trace_receiver import ReceivedSpan, trace_receiver
 from tests.harness.worker import sample_brief
 
 AFTER_A_FAILURE = {"temporal_workflow_task_execution_failed_total"}
 """Temporal's SDK shows a counter once it has counted. `tests/drills/test_alerts.py` has these."""
+
+NAMES_IN_SPANS = {
+    *(value for name, value in vars(genai).items() if name.isupper() and value.startswith("gen_ai.")),
+    *("cofounder.build_id", "cofounder.turn", "cofounder.attempt", "cofounder.outcome", "cofounder.tool_calls"),
+    *("http.request.method", "http.response.status_code", "http.route", "server.address", "server.port", "error.type"),
+}
 
 
 @dataclass
@@ -26,9 +35,10 @@ class ObservedBuild:
     metrics: dict[str, str]
     health: dict[str, int]
     lines: dict[str, list[dict[str, Any]]]
+    spans: list[ReceivedSpan]
 
 
-async def _look(running: ObservedStack) -> ObservedBuild:
+async def _look(running: ObservedStack, spans: list[ReceivedSpan]) -> ObservedBuild:
     build = await running.build(sample_brief())
     programs = {"api": running.api, "worker": running.worker}
     metrics = {name: await program.scrape() for name, program in programs.items()}
@@ -40,14 +50,17 @@ async def _look(running: ObservedStack) -> ObservedBuild:
         health["api"] = (await http.get(f"{running.api_url}/metrics")).status_code
     for program in programs.values():
         assert await program.stop() == 0
-    return ObservedBuild(build, metrics, health, {name: each.lines() for name, each in programs.items()})
+    return ObservedBuild(build, metrics, health, {name: each.lines() for name, each in programs.items()}, spans)
 
 
 @pytest.fixture(scope="module")
 async def observed(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ObservedBuild]:
     directory = tmp_path_factory.mktemp("observed")
-    async with observed_stack(stack, directory, f"test-{uuid.uuid4()}") as running:
-        yield await _look(running)
+    async with (
+        trace_receiver() as (endpoint, spans),
+        observed_stack(stack, directory, f"test-{uuid.uuid4()}", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as running,
+    ):
+        yield await _look(running, spans)
 
 
 def _samples(text: str) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
@@ -108,3 +121,57 @@ async def test_requests_and_activities_have_their_ids_in_the_log(observed: Obser
     assert (started["method"], started["status"]) == ("POST", 201)
     assert started["user"] not in (None, "founder")
     assert not [line for line in observed.lines["worker"] if line["level"] == "error"]
+
+
+async def test_a_turn_is_a_trace_that_leads_back_to_the_request(observed: ObservedBuild) -> None:
+    build_id = uuid.UUID(observed.build["id"])
+    request, build, turn = (
+        _by_ids(observed, ids)
+        for ids in (request_ids(observed.build["request_id"]), build_ids(build_id), turn_ids(build_id, 1))
+    )
+    assert request.name == "POST /v1/projects/{project_id}/builds"
+    assert (build.name, turn.name) == ("build", "turn 1")
+    assert turn.links == [build.ids]
+    assert build.links == [request.ids]
+    assert request.links == [build.ids]
+    [think] = _below(observed, turn, "think")
+    [chat] = _below(observed, think, "chat claude-sonnet-5-5")
+    [http] = _below(observed, chat, "POST")
+    assert http.attributes["http.response.status_code"] == 200
+    assert chat.attributes["gen_ai.usage.output_tokens"] > 0
+    tools = [
+        each for each in observed.spans if each.parent_id == turn.span_id and each.name.startswith("execute_tool ")
+    ]
+    assert len(tools) == turn.attributes["cofounder.tool_calls"] > 0
+    assert {each.trace_id for each in tools} == {turn.trace_id}
+    assert _below(observed, build, "open_workspace")
+
+
+async def test_no_span_is_made_twice(observed: ObservedBuild) -> None:
+    assert len({span.ids for span in observed.spans}) == len(observed.spans)
+
+
+async def test_spans_have_no_content(observed: ObservedBuild) -> None:
+    assert {key for span in observed.spans for key in span.attributes} <= NAMES_IN_SPANS
+    values = " ".join(str(value) for span in observed.spans for value in [span.name, *span.attributes.values()])
+    brief = sample_brief()
+    for said in ("Build the first version", brief["problem"], str(brief["name"]).rsplit(" ", 1)[0], "/home/user"):
+        assert said not in values
+
+
+async def test_log_lines_of_activities_name_their_trace(observed: ObservedBuild) -> None:
+    lines = [line for line in observed.lines["worker"] if "activity" in line]
+    assert all("trace_id" in line for line in lines if "build_id" in line)
+
+
+def _by_ids(observed: ObservedBuild, ids: TraceIds) -> ReceivedSpan:
+    [span] = [each for each in observed.spans if each.ids == (ids.trace_id, ids.span_id)]
+    return span
+
+
+def _below(observed: ObservedBuild, parent: ReceivedSpan, name: str) -> list[ReceivedSpan]:
+    return [
+        each
+        for each in observed.spans
+        if each.trace_id == parent.trace_id and each.parent_id == parent.span_id and each.name == name
+    ]

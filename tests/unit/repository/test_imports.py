@@ -14,12 +14,13 @@ ALLOWED = {
     "clients": {"domain", "settings"},
     "db": {"domain", "settings"},
     "observing": {"domain", "clients", "db"},
+    "checks": {"domain", "clients", "db", "settings"},
     "services": {"domain", "clients", "db"},
     "activities": {"domain", "clients", "db", "services", "settings", "observing"},
     "workflows": {"domain", "activities"},
-    "api": {"domain", "clients", "db", "services", "settings", "logs", "observing"},
+    "api": {"domain", "clients", "db", "checks", "services", "settings", "logs", "observing"},
     "local": {"domain", "settings"},
-    "cli": {"domain", "clients", "db", "services", "workflows", "local", "settings"},
+    "cli": {"domain", "clients", "db", "checks", "services", "workflows", "local", "settings"},
 }
 FIRST_PARTY = {*ALLOWED, "worker", "settings", "logs", "tests", "bench"}
 

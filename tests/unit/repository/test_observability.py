@@ -41,6 +41,21 @@ def test_prometheus_reads_its_configuration() -> None:
     _promtool("check", "config", "prometheus.yml")
 
 
+def test_alertmanager_reads_its_configuration() -> None:
+    amtool = shutil.which("amtool")
+    if amtool is None:
+        pytest.skip("amtool is not on PATH: apt-get install --no-install-recommends prometheus-alertmanager")
+    done = subprocess.run([amtool, "check-config", "alertmanager.yml"], cwd=FILES, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alertmanager_names_only_alerts_that_exist() -> None:
+    text = (FILES / "alertmanager.yml").read_text()
+    named = {name for names in re.findall(r"alertname [!=]~? ?\"?([\w|]+)", text) for name in names.split("|")}
+    assert len(named) > 10
+    assert named <= _alerts()
+
+
 def test_each_alert_has_a_test() -> None:
     tests = load_yaml(FILES / "rules/tests/alerts.yml")["tests"]
     fires = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case.get("exp_alerts")}

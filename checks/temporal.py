@@ -8,21 +8,19 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSyste
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
+from checks.check import CheckContext, CheckResult, fail, ok, warn
 from clients.search_attributes import find_search_attributes
-from clients.temporal import temporal_config, workers_on
+from clients.temporal import workers_on
 from db.reaper import read_alerts
-from db.session import open_sessions
-from db.transaction import transaction
 from domain.names import REAPER_ID, SEARCH_ATTRIBUTES
 
 _RPC_TIMEOUT = timedelta(seconds=8)
 
 
-async def check_temporal(context: DoctorContext) -> CheckResult:
+async def check_temporal(context: CheckContext) -> CheckResult:
     """Check the server and its namespace."""
     client = await context.connect()
-    address = temporal_config().get("target_host")
+    address = client.service_client.config.target_host
     namespace = client.namespace
     try:
         await client.workflow_service.describe_namespace(
@@ -54,7 +52,7 @@ async def _check_use(client: Client, address: str) -> CheckResult:
     return ok(f"Temporal at {address}, namespace {client.namespace}")
 
 
-async def check_search_attributes(context: DoctorContext) -> CheckResult:
+async def check_search_attributes(context: CheckContext) -> CheckResult:
     """Check the search attributes. Builds can't start without them; workers register them if permitted."""
     attributes = await find_search_attributes(await context.temporal())
     problem = attributes.problem()
@@ -68,7 +66,7 @@ async def check_search_attributes(context: DoctorContext) -> CheckResult:
     )
 
 
-async def check_reaper(context: DoctorContext) -> CheckResult:
+async def check_reaper(context: CheckContext) -> CheckResult:
     """Check the schedule of the reaper, which repairs what a crash left between the database and Temporal."""
     client = await context.temporal()
     try:
@@ -96,16 +94,16 @@ async def check_reaper(context: DoctorContext) -> CheckResult:
     return ok(f"runs every {every} seconds, last {max(0, age.total_seconds()):.0f} seconds ago")
 
 
-async def _alerts(context: DoctorContext) -> Sequence[str]:
+async def _alerts(context: CheckContext) -> Sequence[str]:
     """What an operator must look at; nothing if the database cannot be read, which is a check of its own."""
     try:
-        async with open_sessions(context.settings.database_url, pool_size=1) as sessions, transaction(sessions) as tx:
+        async with context.database() as tx:
             return await read_alerts(tx)
     except (OSError, SQLAlchemyError):
         return []
 
 
-async def check_worker(context: DoctorContext) -> CheckResult:
+async def check_worker(context: CheckContext) -> CheckResult:
     """Check that a worker polls the builds' task queue."""
     client, queue = await context.temporal(), context.settings.temporal_task_queue
     workers = await workers_on(client, queue)

@@ -1,24 +1,14 @@
 """Checks how many permits to have sandboxes running are held, and how many builds wait for one."""
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from cli.doctor.check import CheckResult, CheckSkipped, DoctorContext, ok, warn
+from checks.check import CheckContext, CheckResult, ok, warn
 from db.permits import count_permits
-from db.session import make_engine, make_sessions
-from db.transaction import transaction
 
 
-async def check_permits(context: DoctorContext) -> CheckResult:
+async def check_permits(context: CheckContext) -> CheckResult:
     """Count the permits in the database, and compare them with SANDBOX_QUOTA."""
     settings = context.settings
-    engine = make_engine(settings.database_url, pool_size=1)
-    try:
-        async with transaction(make_sessions(engine)) as tx:
-            counts = await count_permits(tx)
-    except (OSError, SQLAlchemyError):
-        raise CheckSkipped("skipped, since the database can't be used") from None
-    finally:
-        await engine.dispose()
+    async with context.rows() as tx:
+        counts = await count_permits(tx)
     limit = f"of {settings.sandbox_quota} permits" if settings.sandbox_quota else "permits, without a limit,"
     detail = f"{counts.held} {limit} are held ({counts.previews} by previews), and {counts.queued} are waited for"
     if settings.sandbox_quota and counts.queued and counts.held >= settings.sandbox_quota:

@@ -1,13 +1,11 @@
-"""Checks that the object store, model, sandbox service and our API answer and accept their keys. Costs nothing."""
+"""Checks that object store, model, sandbox service and previews answer and accept their keys. Costs nothing."""
 
 import uuid
 from typing import Any
 
 import httpx2
 
-from cli.api_client import ApiClient, ApiProblem, ApiUnreachable
-from cli.doctor.check import CheckResult, DoctorContext, fail, ok, warn
-from cli.exit_codes import Unreachable
+from checks.check import CheckContext, CheckResult, fail, ok, warn
 from clients.loopback import is_loopback, with_address
 from clients.model.providers import check_providers
 from clients.object_store import ObjectStore, store_config
@@ -21,7 +19,7 @@ _ANTHROPIC = "https://api.anthropic.com"
 _REQUEST_SECONDS = 8.0
 
 
-async def check_object_store(context: DoctorContext) -> CheckResult:
+async def check_object_store(context: CheckContext) -> CheckResult:
     """Check the bucket of snapshots and images."""
     config = store_config(context.settings)
     async with ObjectStore(config) as store:
@@ -29,9 +27,10 @@ async def check_object_store(context: DoctorContext) -> CheckResult:
     return ok(f"the bucket {config.bucket} at {config.endpoint_url or f'AWS, {config.region}'} answers")
 
 
-async def check_model(context: DoctorContext) -> CheckResult:
+async def check_model(context: CheckContext) -> CheckResult:
     """Check Anthropic's API by listing its models, which costs nothing."""
     settings = context.settings
+    context.needs_key("ANTHROPIC_API_KEY", settings.anthropic_api_key)
     check_providers(settings.model_prices)
     base = settings.anthropic_base_url or _ANTHROPIC
     if settings.anthropic_api_key is None:
@@ -107,9 +106,10 @@ def _look_for_models(response: httpx2.Response, settings: Settings, base: str) -
     return ok(f"{base} accepts the key and serves {model}")
 
 
-async def check_sandboxes(context: DoctorContext) -> CheckResult:
+async def check_sandboxes(context: CheckContext) -> CheckResult:
     """Check the sandbox service."""
     settings = context.settings
+    context.needs_key("E2B_API_KEY", settings.e2b_api_key)
     if settings.e2b_api_key is None:
         return fail(
             "E2B_API_KEY is not set",
@@ -126,36 +126,7 @@ async def check_sandboxes(context: DoctorContext) -> CheckResult:
     return ok(f"{config.api_url or 'E2B'} answers and accepts the key")
 
 
-_ACCEPTED = ("urn:cofounder:problem:not-found", "urn:cofounder:problem:insufficient-scope")
-"""The problems with which the API answers someone it knows."""
-
-
-async def check_api(context: DoctorContext) -> CheckResult:
-    """Check the API and its token."""
-    settings = context.settings
-    url = context.api_url or settings.cofounder_api_url
-    if settings.api_token is None:
-        return fail(
-            "API_TOKEN is not set",
-            "Set it to an API key, or to the token that the API was started with; for `cofounder up`: "
-            ". .cofounder/up/env.sh",
-        )
-    async with ApiClient(url, settings.api_token.get_secret_value()) as api:
-        try:
-            await api.read_build(str(uuid.UUID(int=0)))
-        except ApiUnreachable as error:
-            return fail(str(error))
-        except Unreachable as error:
-            return fail(f"{url} answers, but does not work: {error}")
-        except ApiProblem as error:
-            if error.status == 401:
-                return fail(str(error))
-            if error.body.get("type") not in _ACCEPTED:
-                return fail(f"{url} answers with status {error.status}: {error}", "Check that this is Cofounder's API.")
-    return ok(f"{url} answers and accepts the token")
-
-
-async def check_previews(context: DoctorContext) -> CheckResult:
+async def check_previews(context: CheckContext) -> CheckResult:
     """Check that the addresses of previews lead to the API, which answers that this one is private."""
     pattern = context.settings.preview_url
     url, headers = with_address(preview_address(pattern, uuid.UUID(int=0)))

@@ -4,33 +4,28 @@ from pathlib import Path
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.exc import SQLAlchemyError
 
 import db
-from cli.doctor.check import CheckResult, CheckSkipped, DoctorContext, fail, ok, warn
+from checks.check import CheckContext, CheckResult, fail, ok, warn
 from db.dependencies import count_waiting_builds, dependencies_not_up
-from db.models import PlanTier
-from db.session import make_engine, make_sessions
-from db.transaction import transaction
+from db.schema import models_of_plans, read_schema
 from domain.errors import UnknownModel
 from domain.model_choice import ModelChoice, check_choice
 
 _MIGRATE = "Run: cofounder migrate"
 
 
-async def check_database(context: DoctorContext) -> CheckResult:
+async def check_database(context: CheckContext) -> CheckResult:
     """Check the PostgreSQL at DATABASE_URL."""
     settings = context.settings
     url = make_url(settings.database_url)
     where = f"{url.host or 'localhost'}:{url.port or 5432}/{url.database}"
-    engine = make_engine(settings.database_url, pool_size=1)
     try:
-        async with engine.connect() as connection:
-            version = await connection.scalar(text("show server_version"))
-            revision = await _revision(connection)
+        async with context.database() as tx:
+            schema = await read_schema(tx)
+            revision = schema.revision
             head, known = _revisions()
             if revision is None:
                 return fail(f"the database {where} has no tables yet", _MIGRATE)
@@ -41,47 +36,31 @@ async def check_database(context: DoctorContext) -> CheckResult:
                 )
             if revision != head:
                 return fail(f"the database {where} is at migration {revision}, but this version needs {head}", _MIGRATE)
-            plans = (await connection.execute(select(PlanTier.name, PlanTier.default_models))).all()
+            plans = await models_of_plans(tx)
     except (OSError, SQLAlchemyError) as error:
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         remedy = "Start one (`cofounder up` or `cofounder local postgres`), or correct DATABASE_URL."
         return fail(f"can't use a PostgreSQL at {where} ({cause})", remedy)
-    finally:
-        await engine.dispose()
     for plan, models in plans:
         for model in models.values():
             try:
                 check_choice(ModelChoice.parse(model), settings.model_prices, "the default")
             except UnknownModel as error:
                 return fail(f"the plan {plan} names a model without a price", str(error))
-    return ok(f"PostgreSQL {version} at {where}, at migration {revision}, {len(plans)} plans")
+    return ok(f"PostgreSQL {schema.server_version} at {where}, at migration {revision}, {len(plans)} plans")
 
 
-async def check_outages(context: DoctorContext) -> CheckResult:
+async def check_outages(context: CheckContext) -> CheckResult:
     """Check which dependencies are down as far as the workers know, and how many builds wait for one."""
-    engine = make_engine(context.settings.database_url, pool_size=1)
-    try:
-        async with transaction(make_sessions(engine)) as tx:
-            rows = await dependencies_not_up(tx)
-            waiting = {each.dependency: each.builds for each in await count_waiting_builds(tx)}
-    except (OSError, SQLAlchemyError):
-        raise CheckSkipped("skipped, since the database can't be used") from None
-    finally:
-        await engine.dispose()
+    async with context.rows() as tx:
+        rows = await dependencies_not_up(tx)
+        waiting = {each.dependency: each.builds for each in await count_waiting_builds(tx)}
     away = [f"the {row.name} is {row.state.replace('_', ' ')} since {row.since:%Y-%m-%d %H:%M} UTC" for row in rows]
     waits = [f"{count} waiting for the {name}" for name, count in waiting.items()]
     if not away and not waits:
         return ok("every dependency answers, and no build waits for one")
     builds = f"builds: {', '.join(waits)}" if waits else "no build waits"
-    return warn("; ".join([*away, builds]), "The builds continue by themselves. Errors: select * from dependencies")
-
-
-async def _revision(connection: AsyncConnection) -> str | None:
-    try:
-        revision = await connection.scalar(text("select version_num from alembic_version"))
-    except ProgrammingError:  # no such table
-        return None
-    return None if revision is None else str(revision)
+    return warn("; ".join([*away, builds]), "The builds continue by themselves. Errors: cofounder ops fleet")
 
 
 def _revisions() -> tuple[str | None, set[str]]:

@@ -1,0 +1,120 @@
+"""`cofounder ops`: what operators see on the command line."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+import structlog
+from pydantic import SecretStr
+from sqlalchemy import func, update
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from db.models import Build
+from db.transaction import transaction
+from domain.errors import InvalidInput
+from local.stack import LocalStack
+from tests.harness.api_server import OPERATORS, TOKEN, RunningApi, new_database, running_api, settings_for
+from tests.harness.fleet import fill_fleet
+
+Run = Callable[..., Coroutine[Any, Any, Result]]
+
+BUILDS = 20
+
+
+@pytest.fixture(scope="module")
+async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
+    # The API logs in this process, and a command under test takes over its standard output.
+    with structlog.testing.capture_logs():
+        settings = settings_for(
+            await new_database(stack),
+            stack.environment,
+            api_operator_token=SecretStr(OPERATORS),
+            anthropic_api_key=None,
+        )
+        async with running_api(settings, stack.environment) as running:
+            await fill_fleet(running.sessions, BUILDS)
+            yield running
+
+
+@pytest.fixture
+def run(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command with the operators' token."""
+    monkeypatch.setenv("COFOUNDER_API_URL", api.url)
+    monkeypatch.setenv("API_TOKEN", TOKEN)
+    monkeypatch.setenv("API_OPERATOR_TOKEN", OPERATORS)
+
+    async def run_it(*arguments: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, app, list(arguments))
+
+    return run_it
+
+
+async def test_fleet(run: Run) -> None:
+    result = await run("ops", "fleet")
+    assert result.exit_code == 0, result.output
+    rows = [line.split("\t") for line in result.output.splitlines()]
+    assert [str(BUILDS // 2), "sleeping", ""] in [row[:3] for row in rows]
+    assert "reserved, without a limit" in result.output
+    assert "processes    1 api" in result.output
+    assert json.loads((await run("ops", "fleet", "--json")).output)["turns_last_minute"] == 0
+
+
+async def test_builds(run: Run) -> None:
+    result = await run("ops", "builds", "--where", "status=needs_input and waiting_for=operator", "--sort", "-spent")
+    assert result.exit_code == 0, result.output
+    [line] = result.output.splitlines()
+    assert line.split("\t")[3:6] == ["needs_input", "operator", "3"]
+    listed = json.loads((await run("ops", "builds", "--all", "--json")).output)
+    assert (listed["total"], len(listed["builds"])) == (BUILDS, BUILDS)
+    assert "No builds match." in (await run("ops", "builds", "--where", "user=no-one")).output
+    query = await run("ops", "builds", "--where", "plan=partner", "--temporal")
+    assert 'BuildPlan = "partner"' in query.output
+    assert "temporal workflow list --namespace" in query.output
+
+
+async def test_stuck_and_one_build(api: RunningApi, run: Run) -> None:
+    result = await run("ops", "stuck")
+    assert result.exit_code == 1, result.output
+    assert "waits for operator: A reason of this build." in result.output
+    assert "no worker: No worker was seen" in result.output
+    build = json.loads((await run("ops", "stuck", "--json")).output)["builds"][0]["build"]["id"]
+    shown = await run("ops", "show", build)
+    assert shown.exit_code == 0, shown.output
+    for text in (build, "has no workflow", "3 calls of", "status=code", "waits for operator:"):
+        assert text in shown.output
+
+
+async def test_spend(run: Run) -> None:
+    result = await run("ops", "spend", "--by", "plan")
+    assert result.exit_code == 0, result.output
+    assert {line.split("\t")[-1] for line in result.output.splitlines()} == {"bootstrapper", "partner"}
+    nothing = await run("ops", "spend", "--from", "2026-01-01", "--to", "2026-01-02")
+    assert "Nothing was spent from 2026-01-01 to 2026-01-02." in nothing.output
+
+
+async def test_checks_are_those_of_doctor(run: Run) -> None:
+    result = await run("ops", "checks", "--json")
+    found = {each["name"]: each for each in json.loads(result.output)["checks"]}
+    assert (found["database"]["state"], found["temporal"]["state"]) == ("ok", "ok"), found
+    assert "not checked: the API has no ANTHROPIC_API_KEY" in found["model"]["detail"]
+    assert found["worker"]["state"] == "fail"
+    assert result.exit_code == 1
+    lines = (await run("ops", "checks")).output
+    assert "fail worker      no worker polls the task queue" in lines
+
+
+async def test_founders_are_told_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("API_OPERATOR_TOKEN")
+    result = await run("ops", "fleet")
+    assert isinstance(result.exception, InvalidInput)
+    assert "The API shows this to operators alone. Set API_OPERATOR_TOKEN" in str(result.exception)
+
+
+async def test_nothing_is_stuck(api: RunningApi, run: Run) -> None:
+    async with transaction(api.sessions) as tx:
+        ended = {"status": "failed", "closed_at": func.now(), "waiting_for": None, "dependency": None}
+        await tx.session.execute(update(Build).where(Build.closed_at.is_(None)).values(ended))
+    assert "waits for operator" not in (await run("ops", "stuck")).output

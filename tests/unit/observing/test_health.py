@@ -1,0 +1,54 @@
+"""The port at which a process shows how it is."""
+
+import socket
+
+import httpx2
+import pytest
+from pydantic import ValidationError
+
+from domain.errors import Misconfigured
+from observing.health import health_port
+from settings import Settings
+
+
+def _free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+async def test_it_says_whether_the_process_lives_and_is_ready() -> None:
+    address, problems = _free_address(), ["it starts"]
+
+    async def more() -> bytes:
+        return b"temporal_workers 1\n"
+
+    async with (
+        health_port(address, ready=lambda: problems[0] if problems else None, prepare=more),
+        httpx2.AsyncClient(base_url=f"http://{address}", trust_env=False) as http,
+    ):
+        assert (await http.get("/livez")).status_code == 200
+        unready = await http.get("/readyz")
+        assert (unready.status_code, unready.text) == (503, "it starts\n")
+        problems.clear()
+        assert (await http.get("/readyz")).status_code == 200
+        shown = (await http.get("/metrics")).text
+        assert "cofounder_builds" in shown
+        assert shown.endswith("temporal_workers 1\n")
+        assert (await http.get("/")).status_code == 404
+    with pytest.raises(httpx2.ConnectError):
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            await http.get(f"http://{address}/livez")
+
+
+async def test_an_address_that_is_taken_is_a_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(Misconfigured, match="METRICS_ADDRESS is"):
+            async with health_port(address):
+                pass
+
+
+@pytest.mark.parametrize("address", ["9464", "localhost", "host:", ":9464", "host:0", "host:99999", "host:port"])
+def test_an_address_has_a_host_and_a_port(address: str) -> None:
+    with pytest.raises(ValidationError, match="host:port"):
+        Settings(metrics_address=address)
