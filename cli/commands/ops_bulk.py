@@ -61,9 +61,7 @@ def cancel(
     _act("cancel", where, reason, rate, is_wanted=yes and not dry_run, as_json=as_json, api_url=api_url)
 
 
-@acts.command(
-    epilog="Example: cofounder ops finish --where 'model=claude-opus-5-5 and open=true' --reason 'it ends' --yes"
-)
+@acts.command(epilog="Example: cofounder ops finish --where 'plan=partner and open=true' --reason 'it ends' --yes")
 def finish(
     where: Where,
     reason: _Reason,
@@ -107,7 +105,7 @@ def show(
     run_id: _Run,
     state: Annotated[
         str | None,
-        typer.Option("--state", metavar="STATE", help="Only builds that are pending, done, skipped or failed."),
+        typer.Option("--state", metavar="STATE", help="Only builds in it: pending, done, skipped, failed."),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait until it has finished or is stopped.")] = False,
     as_json: AsJson = False,
