@@ -152,6 +152,8 @@ def matches(only: FleetFilter, of_versions: Collection[uuid.UUID] | None = None)
         of_versions: the builds that workers of the filter's versions run; only Temporal knows them.
     """
     conditions: list[ColumnElement[bool]] = [true()]
+    if only.id:
+        conditions.append(Build.id.in_(only.id))
     for column, values in (
         (Build.status, only.status),
         (Build.waiting_for, only.waiting_for),

@@ -3,17 +3,27 @@ query for Temporal."""
 
 import re
 import shlex
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TypeVar
 
 from domain.errors import InvalidInput
-from domain.names import BUILD_PLAN, BUILD_STATUS, BUILD_USER, BUILD_WAITING_FOR, BUILD_WORKFLOW, WAKE, WORKER_VERSION
+from domain.names import (
+    BUILD_PLAN,
+    BUILD_STATUS,
+    BUILD_USER,
+    BUILD_WAITING_FOR,
+    BUILD_WORKFLOW,
+    WAKE,
+    WORKER_VERSION,
+    build_workflow_id,
+)
 from domain.status import CLOSED, Dependency, Status, WaitingFor
 
-TEXT_MAX_CHARACTERS = 2_000
-"""Longest text of a filter."""
+TEXT_MAX_CHARACTERS = 4_000
+"""Longest text of a filter. A hundred ids of builds fit into it."""
 
 _Member = TypeVar("_Member", bound=StrEnum)
 
@@ -78,6 +88,7 @@ class TemporalQuery:
 class FleetFilter:
     """A build matches if it matches every field that is set. A field with several values matches any of them."""
 
+    id: tuple[uuid.UUID, ...] = ()
     status: tuple[Status, ...] = ()
     waiting_for: tuple[WaitingFor, ...] = ()
     dependency: tuple[Dependency, ...] = ()
@@ -95,6 +106,7 @@ class FleetFilter:
     def of(
         cls,
         *,
+        id: Sequence[str] = (),
         status: Sequence[str] = (),
         waiting_for: Sequence[str] = (),
         dependency: Sequence[str] = (),
@@ -111,6 +123,7 @@ class FleetFilter:
             InvalidInput: a field has a value that does not exist; names both, and the values that do.
         """
         return cls(
+            id=_ids(id),
             status=_members(Status, "status", status),
             waiting_for=_members(WaitingFor, "waiting_for", waiting_for),
             dependency=_members(Dependency, "dependency", dependency),
@@ -143,6 +156,7 @@ class FleetFilter:
         seconds = values.pop("older_than_seconds", None)
         is_open = values.pop("open", None)
         return cls.of(
+            id=values.get("id", ()),
             status=values.get("status", ()),
             waiting_for=values.get("waiting_for", ()),
             dependency=values.get("dependency", ()),
@@ -162,7 +176,7 @@ class FleetFilter:
             if value is None or value == ():
                 continue
             values = value if isinstance(value, tuple) else (str(value).lower(),)
-            conditions.append(f"{name}={','.join(_quoted(each) for each in values)}")
+            conditions.append(f"{name}={','.join(_quoted(str(each)) for each in values)}")
         return f" {_AND} ".join(conditions)
 
     @property
@@ -181,6 +195,8 @@ class FleetFilter:
         if self.open is not None:
             execution = 'ExecutionStatus = "Running"' if self.open else f'{execution} AND ExecutionStatus != "Running"'
         conditions = [f'WorkflowType = "{BUILD_WORKFLOW}"', execution]
+        if self.id:
+            conditions.append(_is_one_of("WorkflowId", [build_workflow_id(each) for each in self.id]))
         for attribute, values in (
             (BUILD_STATUS, self.status),
             (BUILD_WAITING_FOR, (*self.waiting_for, *self.dependency) if self._waits_for_one_kind else ()),
@@ -253,6 +269,15 @@ def _members(kind: type[_Member], name: str, values: Sequence[str]) -> tuple[_Me
         if value not in allowed:
             raise InvalidInput(f"{name} can't be {value!r}. Use one of {', '.join(allowed)}.", name)
     return tuple(dict.fromkeys(kind(value) for value in values))
+
+
+def _ids(values: Sequence[str]) -> tuple[uuid.UUID, ...]:
+    try:
+        return tuple(dict.fromkeys(uuid.UUID(value) for value in values))
+    except ValueError:
+        raise InvalidInput(
+            "id has a value that is not the id of a build. Copy it from the list of builds.", "id"
+        ) from None
 
 
 def _distinct(values: Sequence[str]) -> tuple[str, ...]:

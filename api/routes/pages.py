@@ -50,6 +50,12 @@ async def sign_in(request: Request, resources: ProcessResourcesDep) -> Response:
 @router.api_route("/projects/{project_id}", **_READ)
 @router.api_route("/projects/{project_id}/edit", **_READ)
 @router.api_route("/builds/{build_id}", **_READ)
+@router.api_route("/fleet", **_READ)
+@router.api_route("/fleet/stuck", **_READ)
+@router.api_route("/fleet/spend", **_READ)
+@router.api_route("/fleet/controls", **_READ)
+@router.api_route("/fleet/builds/{build_id}", **_READ)
+@router.api_route("/fleet/users/{user_id}", **_READ)
 @router.api_route("/usage", **_READ)
 @router.api_route("/account", **_READ)
 async def console(request: Request, resources: ProcessResourcesDep) -> Response:

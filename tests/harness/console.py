@@ -11,8 +11,9 @@ from urllib.parse import quote, urlsplit
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
 
 from clients.browser import find_chromium
+from domain.identity import Scope
 from domain.preview_address import build_of_host
-from tests.harness.api_server import RunningApi, as_user
+from tests.harness.api_server import AS_OPERATOR, RunningApi, as_user
 from tests.harness.wait import DEADLINE
 
 DESKTOP: Mapping[str, Any] = {"viewport": {"width": 1440, "height": 900}}
@@ -41,11 +42,13 @@ class Console:
     """All requests of all tabs."""
     expected: list[str] = field(default_factory=list)
     """Regular expressions of errors that the test brings about itself; see `expect_error`."""
+    is_operator: bool = False
+    """Whether the links that sign it in are an operator's."""
 
     @property
     def headers(self) -> dict[str, str]:
         """Headers with which a test calls the API as this user: `api.http.get(path, headers=console.headers)`."""
-        return as_user(self.user)
+        return AS_OPERATOR if self.is_operator else as_user(self.user)
 
     async def open(self, path: str) -> None:
         """Load a page of the console by its address, as from a bookmark."""
@@ -59,7 +62,8 @@ class Console:
 
     async def sign_in_link(self, to: str = "/") -> str:
         """Make a link that signs a browser in as this user, as `cofounder open` does."""
-        made = await self.api.http.post("/v1/sign-in-links", json={}, headers=self.headers)
+        body = {"scopes": [str(scope) for scope in Scope]} if self.is_operator else {}
+        made = await self.api.http.post("/v1/sign-in-links", json=body, headers=self.headers)
         assert made.status_code == 201, made.text
         fragment = str(made.json()["url"]).partition("#")[2]
         return f"{self.api.url}/sign-in#{fragment}&to={quote(to, safe='')}"
@@ -106,12 +110,18 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def console_of(browser: Browser, api: RunningApi, user: str, **options: Any) -> AsyncIterator[Console]:
-    """A browser of its own for the user, signed in, at the console's first page. It has to be clean at the end."""
+async def console_of(
+    browser: Browser, api: RunningApi, user: str, *, is_operator: bool = False, **options: Any
+) -> AsyncIterator[Console]:
+    """A browser of its own for the user, signed in, at the console's first page. It has to be clean at the end.
+
+    Args:
+        is_operator: sign in with the operators' token. The user has to be that of the API's settings.
+    """
     context = await browser.new_context(**options)
     context.set_default_timeout(DEADLINE * 1000)
     try:
-        console = Console(api, user, context, await context.new_page())
+        console = Console(api, user, context, await context.new_page(), is_operator=is_operator)
         context.on("console", console._note)
         context.on("weberror", lambda failed: console.errors.append(str(failed.error)))
         context.on("request", lambda request: console.requests.append(request))

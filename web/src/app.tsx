@@ -9,6 +9,7 @@ const NewIdea = lazy(() => import("./pages/new-idea/NewIdea.tsx"));
 const Project = lazy(() => import("./pages/project/Project.tsx"));
 const Build = lazy(() => import("./pages/build/Build.tsx"));
 const Usage = lazy(() => import("./pages/usage/Usage.tsx"));
+const FleetPages = lazy(() => import("./pages/fleet/FleetPages.tsx"));
 const Account = lazy(() => import("./pages/account/Account.tsx"));
 const NotFound = lazy(() => import("./pages/NotFound.tsx"));
 
@@ -28,6 +29,7 @@ export function App() {
             <Route path="/builds/:id">{({ id }) => <Build key={id} id={id} />}</Route>
             <Route path="/usage" component={Usage} />
             <Route path="/account" component={Account} />
+            <Route path="/fleet/*?" component={FleetPages} />
             <Route component={NotFound} />
           </Switch>
         </Suspense>

@@ -7,6 +7,13 @@ export const paths = {
   build: (id: string, event?: number) => `/builds/${encodeURIComponent(id)}${event === undefined ? "" : `#e${event}`}`,
   /** A build's page with one of its tabs open. */
   buildTab: (id: string, tab: string) => `/builds/${encodeURIComponent(id)}?${new URLSearchParams({ tab })}`,
+  /** The operators' pages. `query` has the filter of the list of builds. */
+  fleet: (query = "") => `/fleet${query === "" ? "" : `?${query}`}`,
+  fleetStuck: () => "/fleet/stuck",
+  fleetSpend: () => "/fleet/spend",
+  fleetControls: () => "/fleet/controls",
+  fleetBuild: (id: string) => `/fleet/builds/${encodeURIComponent(id)}`,
+  fleetUser: (id: string) => `/fleet/users/${encodeURIComponent(id)}`,
   usage: () => "/usage",
   account: () => "/account",
   /** The page with which the API signs a browser in; not part of the app. It comes back to `to`. */

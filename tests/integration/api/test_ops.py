@@ -122,6 +122,9 @@ async def test_list_is_filtered_and_paged(api: RunningApi) -> None:
     assert 'BuildStatus = "sleeping" AND BuildPlan = "partner"' in listed["temporal_query"]
     assert listed["temporal_command"].startswith("temporal workflow list --namespace default --query ")
     assert await ask(api, "builds", where=listed["where"]) == listed
+    first = listed["builds"][0]["id"]
+    named = await ask(api, "builds", where=f"id={first}")
+    assert [each["id"] for each in named["builds"]] == [first]
 
     first = listed["builds"][0]
     assert first["temporal_url"] == (

@@ -1,10 +1,14 @@
 """Filters of the fleet: read from text, written as text, and asked of Temporal."""
 
+import uuid
+
 import pytest
 
 from domain.errors import InvalidInput
 from domain.fleet_filter import TEXT_MAX_CHARACTERS, FleetFilter
 from domain.status import Dependency, Status, WaitingFor
+
+ONE = uuid.UUID("0d5b8a7c-6d1f-4e5c-9f0b-4c1a52a7e0f3")
 
 WHOLE = FleetFilter(
     status=(Status.SLEEPING, Status.WAITING),
@@ -31,7 +35,9 @@ def test_an_empty_text_matches_every_build(text: str) -> None:
     assert FleetFilter().as_text() == ""
 
 
-@pytest.mark.parametrize("filter_", [WHOLE, FleetFilter(open=False), FleetFilter(user=("ada",))])
+@pytest.mark.parametrize(
+    "filter_", [WHOLE, FleetFilter(open=False), FleetFilter(user=("ada",)), FleetFilter(id=(ONE, uuid.UUID(int=7)))]
+)
 def test_text_and_filter_are_the_same(filter_: FleetFilter) -> None:
     assert FleetFilter.parse(filter_.as_text()) == filter_
 
@@ -39,10 +45,11 @@ def test_text_and_filter_are_the_same(filter_: FleetFilter) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("colour=red", "There is no field 'colour'. Use one of status, waiting_for, dependency, plan"),
+        ("colour=red", "There is no field 'colour'. Use one of id, status, waiting_for, dependency, plan"),
         ("status=asleep", "status can't be 'asleep'. Use one of queued, starting, scaffold"),
         ("waiting_for=me", "waiting_for can't be 'me'. Use one of founder, operator, store, kill_switch"),
         ("dependency=weather", "dependency can't be 'weather'. Use one of store, sandbox, model, capacity"),
+        ("id=7", "id has a value that is not the id of a build"),
         ("status", "A condition is incomplete after 'status'. Write field=value"),
         ("=sleeping", "A condition is incomplete here"),
         ("status=", "status has no value"),
@@ -87,3 +94,10 @@ def test_commands_can_be_pasted_into_a_shell() -> None:
     )
     assert "workflow signal" in query.wake_command("default")
     assert "--name wake" in query.wake_command("default")
+
+
+def test_builds_that_are_named_one_by_one() -> None:
+    named = FleetFilter.parse(f"id={ONE},{ONE}")
+    assert named == FleetFilter(id=(ONE,))
+    assert f'WorkflowId = "build-{ONE}"' in named.temporal_query().text
+    assert len(FleetFilter(id=tuple(uuid.UUID(int=number) for number in range(100))).as_text()) < TEXT_MAX_CHARACTERS

@@ -8,3 +8,13 @@ export function mayChange(me: Schemas["MeOut"] | undefined, organisationId: stri
   if (me === undefined || organisationId === undefined || !me.scopes.includes("builds:write")) return false;
   return me.organisations.find((each) => each.id === organisationId)?.role !== "viewer";
 }
+
+/** Whether the reader sees the operators' pages. For everyone else there are none. */
+export function isOperator(me: Schemas["MeOut"] | undefined): boolean {
+  return me?.scopes.includes("ops:read") ?? false;
+}
+
+/** Whether the reader may act as an operator. */
+export function mayOperate(me: Schemas["MeOut"] | undefined): boolean {
+  return me?.scopes.includes("ops:write") ?? false;
+}

@@ -4,6 +4,7 @@ import { type ReactNode, useEffect, useState, useSyncExternalStore } from "react
 import { Link, useLocation } from "wouter";
 import { api, onSignedOut } from "../api/client.ts";
 import { keys, useAccount, useMe } from "../api/queries.ts";
+import { isOperator } from "../api/rights.ts";
 import { ButtonLink } from "../parts/Button.tsx";
 import { Dialog } from "../parts/Dialog.tsx";
 import { Icon } from "../parts/Icon.tsx";
@@ -93,6 +94,7 @@ function Bar() {
       <nav className={style.links} aria-label={words.shell.menu}>
         <Link to={paths.projects()}>{words.shell.projects}</Link>
         <Link to={paths.usage()}>{words.shell.usage}</Link>
+        {isOperator(me.data) && <Link to={paths.fleet()}>{words.shell.fleet}</Link>}
       </nav>
       <span className={style.space} />
       {account.data !== undefined && (
@@ -106,12 +108,12 @@ function Bar() {
         <span className={style.wideOnly}>{words.shell.newIdea}</span>
         <span className={`${style.narrowOnly} visually-hidden`}>{words.shell.newIdea}</span>
       </ButtonLink>
-      {me.data !== undefined && <AccountMenu user={me.data.name ?? me.data.user} />}
+      {me.data !== undefined && <AccountMenu user={me.data.name ?? me.data.user} hasFleet={isOperator(me.data)} />}
     </header>
   );
 }
 
-function AccountMenu({ user }: { user: string }) {
+function AccountMenu({ user, hasFleet }: { user: string; hasFleet: boolean }) {
   const [, navigate] = useLocation();
   const [theme, setTheme] = useState<Theme>(chosenTheme);
   const client = useQueryClient();
@@ -138,6 +140,11 @@ function AccountMenu({ user }: { user: string }) {
           <DropdownMenu.Item className={style.menuItem} onSelect={() => navigate(paths.usage())}>
             <Icon name="clock" /> {words.shell.usage}
           </DropdownMenu.Item>
+          {hasFleet && (
+            <DropdownMenu.Item className={style.menuItem} onSelect={() => navigate(paths.fleet())}>
+              <Icon name="panel" /> {words.shell.fleet}
+            </DropdownMenu.Item>
+          )}
           <DropdownMenu.Item className={style.menuItem} onSelect={() => window.location.assign(paths.apiDocs())}>
             <Icon name="document" /> {words.shell.apiDocs}
           </DropdownMenu.Item>

@@ -39,13 +39,20 @@ export function statusWord(status: string, waitingFor?: string | null): string {
   return words.status.word[status as BuildStatus] ?? status;
 }
 
+interface Props {
+  status: string;
+  waitingFor?: string | null;
+  /** The word for readers who are not the build's founder. */
+  word?: string | undefined;
+}
+
 /** The status as a chip: icon and word. */
-export function Status({ status, waitingFor }: { status: string; waitingFor?: string | null }) {
+export function Status({ status, waitingFor, word }: Props) {
   const look = LOOKS[status as BuildStatus] ?? { icon: "info", hue: "info" };
   return (
     <span className={`${style.status} ${style[look.hue]}`}>
       <Icon name={look.icon} size={14} />
-      {statusWord(status, waitingFor)}
+      {word ?? statusWord(status, waitingFor)}
     </span>
   );
 }

@@ -26,6 +26,7 @@ export const shell = {
   newIdea: "New idea",
   projects: "Projects",
   usage: "Usage",
+  fleet: "Fleet",
   account: "Account",
   menu: "Menu",
   signedInAs: (user: string) => `Signed in as ${user}`,

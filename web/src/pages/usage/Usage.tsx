@@ -4,8 +4,11 @@ import { Link } from "wouter";
 import { api, dataOf, type Schemas } from "../../api/client.ts";
 import { useAccount } from "../../api/queries.ts";
 import { Button } from "../../parts/Button.tsx";
+import { csv } from "../../parts/csv.ts";
+import { download } from "../../parts/download.ts";
 import { Failure } from "../../parts/Failure.tsx";
 import { Icon } from "../../parts/Icon.tsx";
+import { money } from "../../parts/money.ts";
 import { Notice } from "../../parts/Notice.tsx";
 import { printable } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
@@ -13,16 +16,12 @@ import { duration, Time, useNow } from "../../parts/Time.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { paths } from "../../paths.ts";
 import { words } from "../../words/index.ts";
-import { csv } from "./csv.ts";
 import { allTokens, inputTokens, sumsByDay } from "./sums.ts";
 import style from "./Usage.module.css";
 
 const NUMBER = new Intl.NumberFormat();
 const SHORT = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
-const DOLLARS = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD", maximumFractionDigits: 4 });
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", timeZone: "UTC" });
-
-const money = (microdollars: number) => DOLLARS.format(microdollars / 1_000_000);
 
 /** Today's allowance, and what the builds of some days have used. */
 export default function Usage() {
@@ -182,7 +181,7 @@ function Tables({
           <input type="date" name="to" defaultValue={usage.to} />
         </label>
         <Button type="submit">{words.usage.show}</Button>
-        <Button kind="quiet" onClick={() => download(usage, withMoney)} disabled={usage.days.length === 0}>
+        <Button kind="quiet" onClick={() => downloadDays(usage, withMoney)} disabled={usage.days.length === 0}>
           <Icon name="download" /> {words.usage.csv}
         </Button>
       </form>
@@ -303,7 +302,7 @@ function barTitle(sum: { day: string; tokens: number; percent: number | undefine
 }
 
 /** Hand the days to the browser as a file. */
-function download(usage: Schemas["UsageOut"], withMoney: boolean): void {
+function downloadDays(usage: Schemas["UsageOut"], withMoney: boolean): void {
   const head = ["day", "model", "calls", "input_tokens", "cache_read_tokens", "output_tokens", "all_tokens", "percent"];
   const rows = usage.days.map((day) => [
     ...[day.day, day.model, day.calls, inputTokens(day), day.cache_read_tokens, day.output_tokens, allTokens(day)],
@@ -311,9 +310,5 @@ function download(usage: Schemas["UsageOut"], withMoney: boolean): void {
     ...(withMoney ? [day.cost_microdollars] : []),
   ]);
   const text = csv([withMoney ? [...head, "cost_microdollars"] : head, ...rows]);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-  link.download = `cofounder-usage-${usage.from}-to-${usage.to}.csv`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  download(`cofounder-usage-${usage.from}-to-${usage.to}.csv`, text, "text/csv");
 }
