@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.errors import NotFound
+from domain.errors import NotFound, PayloadUnreadable
 from domain.names import (
     BUILD_WORKFLOW,
     REAPER_ID,
@@ -146,10 +147,19 @@ class FleetWorkflows:
             task_attempt=raw.pending_workflow_task.attempt,
             problems=found.typed_search_attributes.get(_PROBLEMS) or (),
             pending=[
-                PendingActivity(each.activity_type.name, each.attempt, each.last_failure.message or None)
+                PendingActivity(each.activity_type.name, each.attempt, await self._text_of(each.last_failure))
                 for each in raw.pending_activities
             ],
         )
+
+    async def _text_of(self, failure: Failure) -> str | None:
+        """The text of an error, which is encrypted if PAYLOAD_KEY is set; None if there is no error."""
+        if not failure.HasField("encoded_attributes"):
+            return failure.message or None
+        try:
+            return str(await self._client.data_converter.decode_failure(failure))
+        except PayloadUnreadable as problem:
+            return str(problem)
 
     async def open_versions(self) -> dict[uuid.UUID, str]:
         """By which version of the workers each open build is run. Builds of workers without versions are left out.

@@ -4,7 +4,7 @@ query for Temporal."""
 import re
 import shlex
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TypeVar
@@ -189,8 +189,12 @@ class FleetFilter:
         """Whether only open builds can match, whatever `open` is."""
         return bool(self.waiting_for or self.dependency or (self.status and not CLOSED.intersection(self.status)))
 
-    def temporal_query(self) -> TemporalQuery:
-        """The same filter for Temporal, as far as builds have search attributes for it."""
+    def temporal_query(self, label: Callable[[str], str] = str) -> TemporalQuery:
+        """The same filter for Temporal, as far as builds have search attributes for it.
+
+        Args:
+            label: what stands there for a user's id; see `PayloadKeys.label`.
+        """
         execution = 'ExecutionStatus != "ContinuedAsNew"'  # the earlier runs of builds that go on
         if self.open is not None:
             execution = 'ExecutionStatus = "Running"' if self.open else f'{execution} AND ExecutionStatus != "Running"'
@@ -201,7 +205,7 @@ class FleetFilter:
             (BUILD_STATUS, self.status),
             (BUILD_WAITING_FOR, (*self.waiting_for, *self.dependency) if self._waits_for_one_kind else ()),
             (BUILD_PLAN, self.plan),
-            (BUILD_USER, self.user),
+            (BUILD_USER, tuple(map(label, self.user))),
             (WORKER_VERSION, self.version),
         ):
             if values:

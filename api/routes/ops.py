@@ -116,7 +116,7 @@ async def builds(
         await record_once_an_hour(tx, Action.FLEET_READ)
         page = await list_fleet(tx, only, order, after=after, limit=limit, of_versions=ids)
     versions = await versions_of(resources.fleet, [build.id for build in page.builds])
-    query = only.temporal_query()
+    query = only.temporal_query(resources.workflows.payload_keys.label)
     return FleetBuildList(
         builds=[
             FleetBuildOut.of(build, versions.get(build.id), temporal_url(resources, build.id)) for build in page.builds

@@ -81,6 +81,10 @@ def test_asks_temporal_for_what_it_knows() -> None:
     assert query.left_out == ("model", "older_than_seconds")
 
 
+def test_asks_temporal_for_users_as_it_knows_them() -> None:
+    assert 'BuildUser = "<ada>"' in FleetFilter(user=("ada",)).temporal_query(lambda user: f"<{user}>").text
+
+
 def test_runs_that_were_continued_are_not_asked_for() -> None:
     assert 'ExecutionStatus != "ContinuedAsNew"' in FleetFilter().temporal_query().text
     assert 'ExecutionStatus != "Running"' in FleetFilter(open=False).temporal_query().text
