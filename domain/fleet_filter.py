@@ -17,7 +17,6 @@ from domain.names import (
     BUILD_WAITING_FOR,
     BUILD_WORKFLOW,
     WAKE,
-    WORKER_VERSION,
     build_workflow_id,
 )
 from domain.status import CLOSED, Dependency, Status, WaitingFor
@@ -96,7 +95,7 @@ class FleetFilter:
     model: tuple[str, ...] = ()
     user: tuple[str, ...] = ()
     version: tuple[str, ...] = ()
-    """Versions of the workers that run it, as TEMPORAL_WORKER_BUILD_ID names them."""
+    """Versions of the workers that run it, as TEMPORAL_WORKER_BUILD_ID names them; `unversioned`: without one."""
     older_than_seconds: int | None = None
     """It has had its status for at least this long."""
     open: bool | None = None
@@ -187,7 +186,12 @@ class FleetFilter:
     @property
     def implies_open(self) -> bool:
         """Whether only open builds can match, whatever `open` is."""
-        return bool(self.waiting_for or self.dependency or (self.status and not CLOSED.intersection(self.status)))
+        return bool(
+            self.waiting_for
+            or self.dependency
+            or self.version
+            or (self.status and not CLOSED.intersection(self.status))
+        )
 
     def temporal_query(self, label: Callable[[str], str] = str) -> TemporalQuery:
         """The same filter for Temporal, as far as builds have search attributes for it.
@@ -206,11 +210,10 @@ class FleetFilter:
             (BUILD_WAITING_FOR, (*self.waiting_for, *self.dependency) if self._waits_for_one_kind else ()),
             (BUILD_PLAN, self.plan),
             (BUILD_USER, tuple(map(label, self.user))),
-            (WORKER_VERSION, self.version),
         ):
             if values:
                 conditions.append(_is_one_of(attribute, values))
-        left_out = [name for name in ("model", "older_than_seconds") if getattr(self, name)]
+        left_out = [name for name in ("model", "version", "older_than_seconds") if getattr(self, name)]
         if not self._waits_for_one_kind:
             left_out += ["waiting_for", "dependency"]
         return TemporalQuery(" AND ".join(conditions), tuple(left_out))

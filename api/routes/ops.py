@@ -1,5 +1,6 @@
 """What operators see of all builds."""
 
+import asyncio
 import uuid
 from datetime import UTC, date, datetime
 from typing import Annotated
@@ -42,12 +43,13 @@ _VALUE = {"min_length": 1, "max_length": 200}
 
 
 @router.get("/fleet", summary="Read the fleet", dependencies=[needs(Scope.OPS_READ)], responses=problems(422))
-async def fleet(resources: ResourcesDep, tx: TransactionDep) -> FleetOut:
+async def fleet(resources: ResourcesDep) -> FleetOut:
     """How many builds there are of each status, what they spend and wait for, and what is switched off or away."""
-    versions = await open_versions(resources.fleet)
-    await record_once_an_hour(tx, Action.FLEET_READ)
-    found = await read_fleet(tx, datetime.now(UTC), versions)
-    return FleetOut.of(found, await read_reaper(resources.fleet), resources.settings.sandbox_quota)
+    versions, reaper = await asyncio.gather(open_versions(resources.fleet), read_reaper(resources.fleet))
+    async with request_transaction(resources.sessions) as tx:
+        await record_once_an_hour(tx, Action.FLEET_READ)
+        found = await read_fleet(tx, datetime.now(UTC), versions)
+    return FleetOut.of(found, reaper, resources.settings.sandbox_quota)
 
 
 def fleet_filter(
