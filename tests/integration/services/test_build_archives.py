@@ -13,14 +13,14 @@ import pytest
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import DBAPIError
 
-from activities.reap.look import Budget
-from activities.reap.store import StoreReaper
+from activities.reaped_store import StoreReaper
 from clients.object_store import ObjectStore, store_config
 from db.build_archives import ARCHIVED, count_rows, find_archive, replace_rows
 from db.models import Build, BuildArchive, Deployment, Message
 from db.transaction import transaction
 from local.stack import LocalStack
 from services.build_archives import archive_build
+from services.reap.look import Budget
 from tests.harness.api_server import RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.founder_texts import image_of, plant_rows
 
