@@ -66,7 +66,13 @@ export function Fleet() {
         </h2>
         <FilterBar filter={filter} fleet={fleet.data} onChange={show} />
         {canAct && first !== undefined && (
-          <BulkBar selected={selected} total={first.total} where={first.where} onClear={() => setSelected(new Set())} isOld={builds.isPlaceholderData} />
+          <BulkBar
+            selected={selected}
+            total={first.total}
+            where={first.where}
+            onClear={() => setSelected(new Set())}
+            isOld={builds.isPlaceholderData}
+          />
         )}
         {builds.data === undefined ? (
           builds.isPending && <Skeleton lines={8} />
