@@ -329,6 +329,7 @@ export const fleet = {
     title: "Stuck",
     none: "Nothing is stuck.",
     others: "Of the whole fleet",
+    showAll: (count: number) => `Show all ${count.toLocaleString()}`,
     builds: (count: number) => counted(count, "build"),
     kinds: {
       silent: "Silent",
@@ -356,6 +357,7 @@ export const fleet = {
     csv: "Download as CSV",
     caption: (from: string, to: string) => (from === to ? `On ${from} (UTC)` : `From ${from} to ${to} (UTC)`),
     none: "Nothing was spent in these days.",
+    showAll: (count: number) => `Show all ${count.toLocaleString()}`,
     spent: "Spent",
     part: "Part",
     before: "A day in the week before",
