@@ -10,11 +10,7 @@ from functools import partial
 from temporalio import activity
 from temporalio.service import RPCError
 
-from activities.reap.builds import BuildReaper
-from activities.reap.look import Budget, log
-from activities.reap.nudges import Nudges
-from activities.reap.sandboxes import SandboxReaper
-from activities.reap.store import StoreReaper
+from activities.reaped_store import StoreReaper
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
 from clients.build_workflows import BuildWorkflows
@@ -26,6 +22,10 @@ from domain.payloads import ReapResult
 from observing import metrics
 from services.deployment import check_deployment
 from services.permits import Permits
+from services.reap.builds import BuildReaper
+from services.reap.look import Budget, log
+from services.reap.nudges import Nudges
+from services.reap.sandboxes import SandboxReaper
 
 
 class ReaperActivities:

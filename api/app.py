@@ -16,6 +16,7 @@ from api import (
     identity_schemas,
     ops_schemas,
     project_schemas,
+    reaper_schemas,
     schemas,
     switch_schemas,
     webhook_schemas,
@@ -44,6 +45,7 @@ from api.routes import (
     me,
     ops,
     ops_bulk,
+    ops_reaper,
     ops_switches,
     organisations,
     pages,
@@ -71,7 +73,7 @@ _MODELS = {
     name: model
     for module in (
         *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, project_schemas),
-        *(ops_schemas, bulk_schemas, switch_schemas, webhook_schemas, codec_schemas),
+        *(ops_schemas, bulk_schemas, reaper_schemas, switch_schemas, webhook_schemas, codec_schemas),
     )
     for name, model in vars(module).items()
 }
@@ -178,7 +180,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     of_users = (usage, account, organisations, me, keys, sign_ins, webhooks)
     for module in (*building, *of_users):
         v1.include_router(module.router)
-    for module in (audit, codec, ops, ops_bulk, ops_switches):
+    for module in (audit, codec, ops, ops_bulk, ops_reaper, ops_switches):
         v1.include_router(module.router, dependencies=[for_operators], responses=problems(404))
     app.include_router(v1)
     app.router.default = pages.UnknownAddress(app.router.default)

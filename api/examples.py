@@ -297,6 +297,18 @@ BUILD: dict[str, Any] = {
     "cancel_requested_at": None,
     "closed_at": None,
 }
+REAPER: dict[str, Any] = {
+    "paused": True,
+    "note": "The sandbox service lists too little. (operator, 2026-11-24 12:00 UTC)",
+    "last_run_at": _BEFORE,
+    "steps": [{"step": "builds", "at": _BEFORE, "alert": None, "alert_at": None}],
+}
+PLANNED_ACT: dict[str, Any] = {
+    "act": "close build",
+    "id": _BUILD_ID,
+    "why": "Its workflow: terminated.",
+}
+STEP_PLAN: dict[str, Any] = {"step": "builds", "count": 1, "acts": [PLANNED_ACT], "problem": None}
 BULK_RUN: dict[str, Any] = {
     "id": "5b0e8a52-3f0c-4d55-9a31-6a2f4b1c7d10",
     "act": "wake",

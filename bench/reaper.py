@@ -22,11 +22,7 @@ from typing import Any
 from rich.console import Console
 from sqlalchemy import text, update
 
-from activities.reap.builds import COMPARED, BuildReaper
-from activities.reap.look import Budget
-from activities.reap.nudges import Nudges
-from activities.reap.sandboxes import SandboxReaper
-from activities.reap.store import StoreReaper
+from activities.reaped_store import StoreReaper
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes, sandbox_config
@@ -38,6 +34,10 @@ from db.transaction import transaction
 from domain.verdicts import SLICE_SECONDS
 from local.stack import LocalStack, PartName
 from services.deployment import check_deployment, rebind
+from services.reap.builds import COMPARED, BuildReaper
+from services.reap.look import Budget
+from services.reap.nudges import Nudges
+from services.reap.sandboxes import SandboxReaper
 from tests.harness.many_builds import make_builds
 from tests.harness.worker import settings_of
 

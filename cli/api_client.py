@@ -287,6 +287,15 @@ class ApiClient:
         """Read what operators see: `what` is the path after `/v1/ops/`."""
         return await self._json("GET", f"/v1/ops/{what}", query=query)
 
+    async def write_ops(self, method: str, what: str, body: Json | None = None) -> Json:
+        """Do what operators do: `what` is the path after `/v1/ops/`."""
+        return await self._json(method, f"/v1/ops/{what}", json_body=body)
+
+    async def create_bulk_run(self, body: Json) -> Json:
+        """Act on many builds. An idempotency key keeps a repeated request from doing so twice."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return await self._json("POST", "/v1/ops/bulk", json_body=body, headers=headers)
+
     async def list_keys(self) -> Json:
         """List the user's API keys, without their secrets."""
         return await self._json("GET", "/v1/keys")

@@ -26,6 +26,8 @@ from cli.commands import (
     messages,
     migrate,
     ops,
+    ops_bulk,
+    ops_reaper,
     orgs,
     payload_keys,
     preview,
@@ -97,6 +99,9 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(sign_ins.app, name="sign-ins")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(users.app, name="users")
+ops.app.add_typer(ops_bulk.acts)
+ops.app.add_typer(ops_bulk.app, name="bulk")
+ops.app.add_typer(ops_reaper.app, name="reaper")
 app.add_typer(ops.app, name="ops")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(switch.app, name="switch")

@@ -1,8 +1,9 @@
-"""What Temporal knows of all builds, for operators. Changes nothing."""
+"""What Temporal knows of all builds, for operators, and the pause of the reaper."""
 
 import asyncio
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,6 +11,7 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
+from domain.errors import NotFound
 from domain.names import (
     BUILD_WORKFLOW,
     REAPER_ID,
@@ -58,7 +60,7 @@ class WorkflowView:
 
 
 class FleetWorkflows:
-    """Reads the workflows of all builds."""
+    """Reads the workflows of all builds, and pauses the reaper."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -83,6 +85,25 @@ class FleetWorkflows:
             raise
         state, recent = description.schedule.state, description.info.recent_actions
         return ReaperSchedule(state.paused, state.note or None, recent[-1].started_at if recent else None)
+
+    async def pause_reaper(self, note: str) -> None:
+        """Let the reaper's schedule start no more runs. A run that has begun ends by itself, within seconds.
+
+        Raises:
+            NotFound: no worker has made the schedule yet.
+            RPCError, RuntimeError: Temporal does not answer, or refuses.
+        """
+        with _scheduled():
+            await self._client.get_schedule_handle(REAPER_ID).pause(note=note, rpc_timeout=_RPC_TIMEOUT)
+
+    async def resume_reaper(self, note: str) -> None:
+        """Let the reaper's schedule start runs again.
+
+        Raises:
+            NotFound, RPCError, RuntimeError: as `pause_reaper`.
+        """
+        with _scheduled():
+            await self._client.get_schedule_handle(REAPER_ID).unpause(note=note, rpc_timeout=_RPC_TIMEOUT)
 
     async def with_problems(self) -> dict[uuid.UUID, Sequence[str]]:
         """The open builds whose workflow tasks fail again and again, each with what Temporal reports.
@@ -162,3 +183,13 @@ class FleetWorkflows:
             if build_id is not None and version:
                 found.setdefault(build_id, version)  # the latest run comes first
         return found
+
+
+@contextmanager
+def _scheduled() -> Iterator[None]:
+    try:
+        yield
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        raise NotFound("The reaper has no schedule yet: a worker makes it when it starts. Start one.") from None

@@ -73,6 +73,11 @@ async def record_alert(tx: Transaction, step: str, alert: str | None) -> None:
     )
 
 
+async def find_alert(tx: Transaction, step: str) -> str | None:
+    """Return what an operator must look at because of a step, if there is something."""
+    return await tx.session.scalar(select(ReaperStep.alert).where(ReaperStep.step == step))
+
+
 async def read_alerts(tx: Transaction) -> Sequence[str]:
     """Return what an operator must look at, sorted by step."""
     alerts = await tx.session.scalars(

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, or_, select, text
+from sqlalchemy import Select, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import DoomedObject, PhaseDiff, Snapshot
@@ -60,6 +60,16 @@ async def lock_due(tx: Transaction, limit: int, now: datetime) -> list[DueObject
 
     A row that comes to name one of them waits for that. Tombstones that another reaper has locked are left out.
     """
+    query = _due(limit, now).with_for_update(skip_locked=True, of=DoomedObject)
+    return [DueObject(key, build_id, named) for key, build_id, named in await tx.session.execute(query)]
+
+
+async def list_due(tx: Transaction, limit: int, now: datetime) -> list[DueObject]:
+    """Return up to `limit` objects that are due."""
+    return [DueObject(key, build_id, named) for key, build_id, named in await tx.session.execute(_due(limit, now))]
+
+
+def _due(limit: int, now: datetime) -> Select[tuple[str, uuid.UUID, bool]]:
     is_named = (
         select(Snapshot.id)
         .where(
@@ -74,14 +84,12 @@ async def lock_due(tx: Transaction, limit: int, now: datetime) -> list[DueObject
         .where(PhaseDiff.build_id == DoomedObject.build_id, PhaseDiff.object_key == DoomedObject.key)
         .exists()
     )
-    rows = await tx.session.execute(
+    return (
         select(DoomedObject.key, DoomedObject.build_id, or_(is_named, is_diff))
         .where(DoomedObject.due_at <= now)
         .order_by(DoomedObject.due_at)
         .limit(limit)
-        .with_for_update(skip_locked=True, of=DoomedObject)
     )
-    return [DueObject(key, build_id, named) for key, build_id, named in rows]
 
 
 async def doomed_keys(tx: Transaction, build_id: uuid.UUID) -> set[str]:

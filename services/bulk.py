@@ -408,5 +408,8 @@ class BulkRuns:
             case BulkAct.FINISH:
                 return await signal_finish(self._sessions, self._workflows, build, request_id)
             case _:
-                await notify_budget_changed(self._sessions, self._workflows, build.user_id)
+                try:
+                    await notify_budget_changed(self._sessions, self._workflows, build.user_id)
+                except (RPCError, RuntimeError) as error:
+                    log.warning("the reaper will notify the builds", user_id=build.user_id, error=str(error))
                 return True

@@ -8,11 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, update
 
-from activities.reap.builds import BuildReaper
-from activities.reap.look import Budget
-from activities.reap.nudges import Nudges
-from activities.reap.sandboxes import SandboxReaper
-from activities.reap.store import StoreReaper
+from activities.reaped_store import StoreReaper
 from clients.browser import Browser
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
@@ -28,6 +24,10 @@ from domain.names import REAPER_ID
 from domain.status import Status
 from local.stack import LocalStack
 from services.deployment import check_deployment
+from services.reap.builds import BuildReaper
+from services.reap.look import Budget
+from services.reap.nudges import Nudges
+from services.reap.sandboxes import SandboxReaper
 from tests.harness.database_backup import back_up, put_back
 from tests.harness.deployments import client_in, deployment, new_deployment
 from tests.harness.many_builds import make_builds

@@ -8,8 +8,6 @@ import pytest
 from sqlalchemy import update
 from temporalio.client import WorkflowFailureError
 
-from activities.reap import sandboxes as reaped_sandboxes
-from activities.reap.builds import BuildReaper
 from clients.browser import Browser
 from clients.build_workflows import BuildToStart, BuildWorkflows
 from clients.sandbox import Role
@@ -27,6 +25,8 @@ from domain.status import Status
 from local.stack import LocalStack
 from services.generation import count_generation, trust_rows
 from services.notifications import notify_budget_changed
+from services.reap import sandboxes as reaped_sandboxes
+from services.reap.builds import BuildReaper
 from tests.harness.activities import ActivityHarness, open_activity_harness
 from tests.harness.database_backup import back_up, put_back
 from tests.harness.deployments import new_deployment

@@ -41,6 +41,8 @@ AUDITED: Mapping[str, Action] = {
     "POST /v1/ops/bulk": Action.BULK_CREATE,
     "POST /v1/ops/bulk/{run_id}/stop": Action.BULK_STOP,
     "POST /v1/ops/bulk/{run_id}/resume": Action.BULK_RESUME,
+    "POST /v1/ops/reaper/pause": Action.REAPER_PAUSE,
+    "POST /v1/ops/reaper/resume": Action.REAPER_RESUME,
     "PUT /v1/ops/switches": Action.SWITCH_OFF,
     "DELETE /v1/ops/switches": Action.SWITCH_ON,
     "PUT /v1/ops/limits/{name}": Action.LIMIT_SET,
@@ -86,7 +88,7 @@ AUDITED: Mapping[str, Action] = {
 
 NOT_AUDITED: Mapping[str, str] = {
     **dict.fromkeys(
-        ("GET /v1/ops/bulk", "GET /v1/ops/bulk/{run_id}", "GET /v1/ops/switches", "GET /v1/ops/limits"),
+        [f"GET /v1/ops/{what}" for what in ("bulk", "bulk/{run_id}", "switches", "limits", "reaper", "reaper/plan")],
         "shows what operators did themselves",
     ),
     **dict.fromkeys(
@@ -99,6 +101,8 @@ NOT_AUDITED: Mapping[str, str] = {
 """Operations that change something and are not recorded, each with the reason."""
 
 SHOWN_ELSEWHERE = {
+    "POST /v1/ops/reaper/pause": "tests/integration/api/test_ops_reaper.py, which has a schedule",
+    "POST /v1/ops/reaper/resume": "the same",
     "POST /v1/builds/{build_id}/push": "tests/integration/api/test_pushes.py, which has a git server",
 }
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from activities.reap.look import Budget, attempt, log
 from clients.build_workflows import BuildWorkflows
 from db import builds, money, reaper, steering
 from db.bulk_runs import running_runs
@@ -19,6 +18,7 @@ from domain.payloads import PendingInput, ReapResult
 from services.builds import start_workflow
 from services.bulk import start_run
 from services.notifications import repeat_budget_notification, repeat_input_notification
+from services.reap.look import Budget, PlannedAct, attempt, log
 from services.slots import nudge_queued_builds
 
 _YOUNG = timedelta(seconds=15)
@@ -46,6 +46,28 @@ class Nudges:
             admitted=await self._nudge_queues(budget),
             nudged=await self._repeat_budget_notifications(budget) + await self._repeat_input_notifications(budget),
         )
+
+    async def plan(self) -> list[PlannedAct]:
+        """What a look would do. Nothing is changed."""
+        before = datetime.now(UTC) - _YOUNG
+        async with transaction(self._sessions) as tx:
+            unstarted = await builds.unstarted_builds(tx, _MOST, before=before)
+            cancelled = await reaper.builds_to_cancel(tx, before, _MOST)
+            users = await reaper.users_with_free_slots(tx)
+            budgets = await money.missed_notifications(tx, before, switched_on=self._autonomous_agent)
+            inputs = await steering.missed_notifications(tx, before)
+            runs = await running_runs(tx)
+        return [
+            *(PlannedAct("start build", str(each.id), "It has no workflow yet.") for each, _ in unstarted),
+            *(PlannedAct("cancel build", str(each), "It was to be cancelled, and is open.") for each in cancelled),
+            *(
+                PlannedAct("look for a slot", each, "A build of this user waits for a slot that is free.")
+                for each in users
+            ),
+            *(PlannedAct("notify build", str(each.build_id), "Its budget has changed.") for each in budgets),
+            *(PlannedAct("notify build", str(each), "Its founder has sent something.") for each, _ in inputs),
+            *(PlannedAct("start bulk run", str(each), "It runs, unless its workflow does already.") for each in runs),
+        ]
 
     async def _start_unstarted(self, budget: Budget) -> int:
         """Start builds whose row was committed and whose workflow was not started, because of a crash in between."""

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from activities.reap.look import AT_ONCE, attempt, log
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
 from db import previews, reaper
@@ -38,6 +37,7 @@ from domain.verdicts import (
     most_closed,
 )
 from services.completion import close_stopped, project_ready
+from services.reap.look import AT_ONCE, PlannedAct, attempt, log
 
 STEP = "builds"
 COMPARED = "builds, compared"
@@ -47,6 +47,14 @@ _LAG = timedelta(minutes=10)
 
 _ASKED = 200
 """Ask about at most this many builds by themselves in a look, or as many as it may close."""
+
+
+_ACTS = {
+    BuildVerdict.CLOSE: "close build",
+    BuildVerdict.PROJECT: "close build as ready",
+    BuildVerdict.MARK: "mark build as lost",
+}
+"""What a plan calls the verdicts that change a row."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,30 @@ class BuildReaper:
                 await reaper.move_cursor(tx, STEP, now)
                 await reaper.move_cursor(tx, COMPARED, now)
         return ReapResult(closed=closed, previews=closed_previews)
+
+    async def plan(self) -> list[PlannedAct]:
+        """What a look would do that compares all rows. Nothing is changed.
+
+        Raises:
+            RPCError: Temporal does not answer.
+        """
+        now = datetime.now(UTC)
+        found = await self._find(now, None, SLICES)
+        planned = []
+        for build in found.suspects:
+            verdict, fate = self._judge(build, found.fates), found.fates.get(build.id, WorkflowFate.UNKNOWN)
+            if verdict in _ACTS:
+                planned.append(PlannedAct(_ACTS[verdict], str(build.id), f"Its workflow: {fate}."))
+        closing = [each for each in planned if each.act in (_ACTS[BuildVerdict.CLOSE], _ACTS[BuildVerdict.PROJECT])]
+        if closes_too_many(len(closing), found.open_builds):
+            planned = [each for each in planned if each not in closing]
+            planned.append(PlannedAct("stop", "", _too_many(len(closing), found.open_builds)))
+        rows, lost = await self._suspected_previews(None, SLICES)
+        for row in rows:
+            fate = await self._workflows.fate(preview_workflow_id(row.build_id))
+            if may_close_preview(fate, is_lost=row.build_id in lost):
+                planned.append(PlannedAct("close preview", str(row.build_id), f"Its workflow: {fate}."))
+        return planned
 
     # ---- builds
 
@@ -178,12 +210,7 @@ class BuildReaper:
             log.error(alert, newly_marked=[str(build.id) for build in lost[:20]])
 
     async def _stop(self, closing: int, open_builds: int) -> None:
-        alert = (
-            f"{closing} of {open_builds} open builds would be closed at once, so none is. Check that TEMPORAL_ADDRESS, "
-            "TEMPORAL_NAMESPACE and DATABASE_URL belong together. If the database was put back, run `cofounder recover "
-            "--after-restore`. If the workflows were terminated, run `cofounder recover --temporal`: the builds go on. "
-            "Cancel those that are to end. Both show first what they would do (`--dry-run`)."
-        )
+        alert = _too_many(closing, open_builds)
         log.error(alert)
         async with transaction(self._sessions) as tx:
             await reaper.record_alert(tx, STEP, alert)
@@ -210,17 +237,22 @@ class BuildReaper:
 
     async def _look_at_previews(self, since: datetime | None, digits: str) -> int:
         """Close the rows of previews whose workflow Temporal lists as ended without having closed them itself."""
+        suspects, lost = await self._suspected_previews(since, digits)
+        closed = 0
+        for row in suspects:
+            close = self._close_preview(row, is_lost=row.build_id in lost)
+            closed += await attempt("close a preview", row.build_id, close)
+        return closed
+
+    async def _suspected_previews(self, since: datetime | None, digits: str) -> tuple[list[Preview], set[uuid.UUID]]:
+        """Open previews that are not listed as running, in a random order, and those whose build is lost."""
         ended = {} if since is None else await self._workflows.ended(PREVIEW_WORKFLOW, since)
         async with transaction(self._sessions) as tx:
             rows = await reaper.open_previews(tx, ended, digits)
             lost = await reaper.ended_before_recovery(tx, [row.build_id for row in rows])
         running = await self._workflows.running(PREVIEW_WORKFLOW, _sliced(digits)) if rows and digits else set()
         suspects = [row for row in rows if row.build_id not in running]
-        closed = 0
-        for row in random.sample(suspects, min(len(suspects), _ASKED)):
-            close = self._close_preview(row, is_lost=row.build_id in lost)
-            closed += await attempt("close a preview", row.build_id, close)
-        return closed
+        return random.sample(suspects, min(len(suspects), _ASKED)), lost
 
     async def _close_preview(self, row: Preview, *, is_lost: bool) -> bool:
         fate = await self._workflows.fate(preview_workflow_id(row.build_id))
@@ -235,6 +267,15 @@ class BuildReaper:
                 tx, row.build_id, [PreviewEvent(state="closed", url=None, expires_at=None, reason=None)]
             )
         return True
+
+
+def _too_many(closing: int, open_builds: int) -> str:
+    return (
+        f"{closing} of {open_builds} open builds would be closed at once, so none is. Check that TEMPORAL_ADDRESS, "
+        "TEMPORAL_NAMESPACE and DATABASE_URL belong together. If the database was put back, run `cofounder recover "
+        "--after-restore`. If the workflows were terminated, run `cofounder recover --temporal`: the builds go on. "
+        "Cancel those that are to end. Both show first what they would do (`--dry-run`)."
+    )
 
 
 def _sliced(digits: str) -> str | None:

@@ -1,6 +1,7 @@
 """What the reaper's steps share: a time budget, and going on after a failure."""
 
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from time import monotonic
 
 import structlog
@@ -15,6 +16,15 @@ AT_ONCE = 20
 """Questions to Temporal at the same time."""
 
 log = structlog.get_logger("reaper")
+
+
+@dataclass(frozen=True)
+class PlannedAct:
+    """What a look would do to something, and why, for operators. `id`: of a build, a sandbox, or a key of the store."""
+
+    act: str
+    id: str
+    why: str
 
 
 class Budget:

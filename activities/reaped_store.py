@@ -3,7 +3,6 @@
 import uuid
 from datetime import UTC, datetime, timedelta
 
-from activities.reap.look import Budget, attempt, log
 from activities.sandbox.phase_diffs import sweep_diffs
 from activities.sandbox.snapshot_store import sweep_snapshots
 from clients.object_store import ObjectStore
@@ -13,10 +12,10 @@ from db.snapshots import SNAPSHOTS_PREFIX
 from db.tombstones import lock_due, spare
 from db.transaction import transaction
 from domain.payloads import ReapResult
-from domain.verdicts import ObjectEvidence, may_delete_object
+from domain.verdicts import may_delete_object
 from services.generation import count_generation
-
-STEP = "store"
+from services.reap.deletions import STEP, evidence_of
+from services.reap.look import Budget, attempt, log
 
 _ABANDONED = timedelta(hours=2)
 """Abort uploads older than this. A snapshot takes a quarter of an hour at most, so no one finishes them."""
@@ -100,14 +99,10 @@ class StoreReaper:
         while is_trusted and not budget.is_spent:
             async with transaction(self._sessions) as tx:
                 due = await lock_due(tx, _BATCH, datetime.now(UTC))
-                keys = [each.key for each in due if may_delete_object(_evidence(each.is_named), is_due=True)]
+                keys = [each.key for each in due if may_delete_object(evidence_of(each), is_due=True)]
                 await self._store.delete(keys)
                 await spare(tx, [each.key for each in due])
             deleted += len(keys)
             if len(due) < _BATCH:
                 break
         return deleted
-
-
-def _evidence(is_named: bool) -> ObjectEvidence:
-    return ObjectEvidence(is_ours=True, has_row=True, is_named=is_named, is_old=True, is_trusted=True)

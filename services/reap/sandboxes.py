@@ -2,11 +2,10 @@
 
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from activities.reap.look import Budget, attempt, log
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox import ListedSandbox, Role, Sandboxes
 from db.reaper import SandboxOwner, ended_before_recovery, sandbox_owners
@@ -15,6 +14,7 @@ from db.transaction import transaction
 from domain.names import build_workflow_id, preview_workflow_id
 from domain.push import LONGEST_PUSH
 from domain.verdicts import SandboxEvidence, WorkflowFate, may_end_sandbox, needs_fates
+from services.reap.look import Budget, PlannedAct, attempt, log
 
 _PAGE_ROWS = 1000
 """Builds read in one query."""
@@ -44,44 +44,72 @@ class SandboxReaper:
         Raises:
             CofounderError: the sandbox service does not answer.
         """
+        ended = 0
+        async for sandbox, build_id, evidence in self._questioned():
+            if budget.is_spent:
+                log.warning("the reaper leaves sandboxes to its next look")
+                return ended
+            end = self._end_if_unused(sandbox, build_id, evidence)
+            ended += await attempt("end a sandbox", build_id, end)
+        return ended
+
+    async def plan(self) -> list[PlannedAct]:
+        """What a look would do. Nothing is changed.
+
+        Raises:
+            CofounderError, RPCError: the sandbox service or Temporal does not answer.
+        """
+        planned = []
+        async for sandbox, build_id, evidence in self._questioned():
+            evidence = await self._with_fates(build_id, evidence)
+            if may_end_sandbox(evidence):
+                why = f"It is {_described(evidence)}; of build {build_id}."
+                planned.append(PlannedAct("end sandbox", sandbox.id, why))
+        return planned
+
+    async def _questioned(self) -> AsyncIterator[tuple[ListedSandbox, uuid.UUID, SandboxEvidence]]:
+        """The sandboxes that the rows do not say are needed, in a random order, with what the rows say."""
         listed = await self._sandboxes.list_all()
         before = datetime.now(UTC) - self._spare_younger_than
         since = {sandbox.id: sandbox.started_at for sandbox in listed}
         named = [(sandbox, _build_of(sandbox)) for sandbox in listed if sandbox.started_at < before]
         old = [(sandbox, build_id) for sandbox, build_id in named if build_id is not None]
         random.shuffle(old)
-        ended = 0
         for start in range(0, len(old), _PAGE_ROWS):
             page = old[start : start + _PAGE_ROWS]
             async with transaction(self._sessions) as tx:
                 ids = {build_id for _, build_id in page}
                 owners, lost = await sandbox_owners(tx, ids), await ended_before_recovery(tx, ids)
             for sandbox, build_id in page:
-                if budget.is_spent:
-                    log.warning("the reaper leaves sandboxes to its next look", sandboxes=len(old))
-                    return ended
                 evidence = replace(_evidence(sandbox, owners.get(build_id), since), is_lost=build_id in lost)
                 if needs_fates(evidence) or may_end_sandbox(evidence):
-                    end = self._end_if_unused(sandbox, build_id, evidence)
-                    ended += await attempt("end a sandbox", build_id, end)
-        return ended
+                    yield sandbox, build_id, evidence
+
+    async def _with_fates(self, build_id: uuid.UUID, evidence: SandboxEvidence) -> SandboxEvidence:
+        """The evidence with what Temporal says, if the verdict depends on it."""
+        if not needs_fates(evidence):
+            return evidence
+        return replace(
+            evidence,
+            build=await self._workflows.fate(build_workflow_id(build_id)),
+            preview=await self._workflows.fate(preview_workflow_id(build_id)),
+        )
 
     async def _end_if_unused(self, sandbox: ListedSandbox, build_id: uuid.UUID, evidence: SandboxEvidence) -> bool:
         if needs_fates(evidence):
-            evidence = replace(
-                evidence,
-                build=await self._workflows.fate(build_workflow_id(build_id)),
-                preview=await self._workflows.fate(preview_workflow_id(build_id)),
-            )
+            evidence = await self._with_fates(build_id, evidence)
             is_found = {evidence.build, evidence.preview} != {WorkflowFate.UNKNOWN}
             if not is_found and not evidence.is_lost:
                 log.warning("the workflow of a closed build's sandbox is not found", build_id=sandbox.build_id)
         if not may_end_sandbox(evidence):
             return False
         await self._sandboxes.kill(sandbox.id)
-        what = "of a push" if evidence.is_of_push else "replaced" if evidence.is_build_open else "not released"
-        log.info(f"ended a sandbox that was {what}", build_id=sandbox.build_id, sandbox_id=sandbox.id)
+        log.info(f"ended a sandbox that was {_described(evidence)}", build_id=sandbox.build_id, sandbox_id=sandbox.id)
         return True
+
+
+def _described(evidence: SandboxEvidence) -> str:
+    return "of a push" if evidence.is_of_push else "replaced" if evidence.is_build_open else "not released"
 
 
 def _build_of(sandbox: ListedSandbox) -> uuid.UUID | None:
