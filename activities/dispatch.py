@@ -129,6 +129,22 @@ class DispatchActivities:
     async def _intend(self, request: DispatchInput) -> DispatchResult | _Intent:
         """Claim the call's row and announce the call before it is run; or find its result, if it is not to be run."""
         build_id, claim = uuid.UUID(request.build_id), uuid.uuid4()
+        async with autocommit(self._sessions) as tx:
+            begun = await tool_calls.begin_call(tx, build_id, request.tool_use_id, claim, request.sandbox)
+        if begun is not None:
+            call, answer = begun
+            checked = read_input(call, answer)
+            if isinstance(checked, ToolOutcome):
+                async with autocommit(self._sessions) as tx:
+                    await _write(tx, call, claim, checked, monotonic())
+                return refused_result()
+            return _Intent(call, checked, claim, is_retry=False)
+        return await self._intend_again(request, build_id, claim)
+
+    async def _intend_again(
+        self, request: DispatchInput, build_id: uuid.UUID, claim: uuid.UUID
+    ) -> DispatchResult | _Intent:
+        """Claim a call that an earlier attempt has claimed, or find its result."""
         async with transaction(self._sessions) as tx:
             call, answer = await tool_calls.call_to_run(tx, build_id, request.tool_use_id)
             note_tool_call(call.name, call.tool_use_id, call.turn)
@@ -139,12 +155,9 @@ class DispatchActivities:
             elsewhere = may_have_run_elsewhere(call, request.sandbox)
             events = [] if is_retry else [started_event(call)]
             await tool_calls.take_call(tx, call, claim, None if elsewhere else request.sandbox, events)
-            if elsewhere:
-                checked: ToolInput | ToolOutcome = lost_call(
-                    "the sandbox was restarted or replaced while it ran", ran=True
-                )
-            else:
-                checked = read_input(call, answer)
+            checked = read_input(call, answer)
+            if elsewhere and not isinstance(checked, ToolOutcome):  # one that can't be read has not run
+                checked = lost_call("the sandbox was restarted or replaced while it ran", ran=True)
             if isinstance(checked, ToolOutcome):
                 await _write(tx, call, claim, checked, monotonic())
                 return refused_result()

@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import UUID, and_, bindparam, or_, select, text
 
-from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
+from db.feed import APPEND_BINDS, CHANNEL, NOTIFY_READERS, append_events_cte, append_params
 from db.models import Message, Snapshot, ToolCall
 from db.transaction import Transaction
 from domain.answer import input_of
 from domain.errors import RowsAreBehind, StaleClaim
-from domain.events import BuildEvent
+from domain.events import BuildEvent, ToolStartedEvent
 from domain.former_inputs import current_input
 from domain.payloads import SandboxRef
 from domain.recovery import EDITS, RecordedCall
@@ -125,16 +125,15 @@ class StoredCall:
     """Of the project's secrets."""
 
 
-_CALL = text(
-    """
+_CALL_OF_BUILD = """
     select calls.build_id, calls.tool_use_id, calls.turn, calls.name, calls.summary, calls.state, calls.sandbox_id,
         calls.boot, calls.result, calls.is_error, calls.lost, calls.commit,
-        case when md5(prompts.tools) <> :tools then prompts.tools end,
+        case when md5(prompts.tools) <> :tools then prompts.tools end as tools,
         array(
             select secrets.name from project_secrets as secrets
             join builds on builds.project_id = secrets.project_id
             where builds.id = :build
-        ),
+        ) as secret_names,
         messages.content
     from tool_calls as calls
     join messages
@@ -142,9 +141,56 @@ _CALL = text(
     left join turns on turns.build_id = calls.build_id and turns.number = calls.turn
     left join prompts on prompts.build_id = calls.build_id and prompts.prefix = turns.prefix
     where calls.build_id = :build and calls.tool_use_id = :tool_use_id
-    for update of calls
+"""
+
+_CALL = text(f"{_CALL_OF_BUILD} for update of calls").bindparams(bindparam("build", type_=UUID(as_uuid=True)))
+
+_BEGIN = text(
+    f"""
+    with call as (
+        {_CALL_OF_BUILD} and calls.state = 'requested' for update of calls
+    ), taken as (
+        update tool_calls
+        set state = 'intended', claim = :claim, sandbox_id = :sandbox_id, boot = :boot,
+            intended_at = coalesce(tool_calls.intended_at, now())
+        from call
+        where tool_calls.build_id = :build and tool_calls.tool_use_id = call.tool_use_id
+        returning 1
+    ), seq as (
+        update builds set last_event_id = last_event_id + 1 from taken where builds.id = :build
+        returning last_event_id as last
+    ), made as (
+        insert into events (build_id, id, type, turn, data)
+        select :build, seq.last, '{ToolStartedEvent.type}', call.turn,
+            jsonb_build_object('tool_use_id', call.tool_use_id, 'name', call.name, 'summary', call.summary)
+        from seq, call
+    )
+    select call.*, pg_notify(:channel, cast(:build as text)) from call, seq
     """
-).bindparams(bindparam("build", type_=UUID(as_uuid=True)))
+).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True)))
+
+
+async def begin_call(
+    tx: Transaction, build_id: uuid.UUID, tool_use_id: str, claim: uuid.UUID, sandbox: SandboxRef
+) -> tuple[StoredCall, str] | None:
+    """Note in one statement that the first attempt at a call is about to act in this sandbox, and tell the feed.
+
+    Returns:
+        The call as it was before, and the stored answer that asked for it. None, with nothing written, if there is no
+        such call or an earlier attempt has taken it.
+    """
+    key = {
+        "build": build_id,
+        "tool_use_id": tool_use_id,
+        "tools": digest_of_today(),
+        "claim": claim,
+        "channel": CHANNEL,
+    }
+    found = (await tx.execute(_BEGIN, key | sandbox.model_dump())).one_or_none()
+    if found is None:
+        return None
+    *row, answer, _ = found
+    return StoredCall(*row), answer
 
 
 async def call_to_run(tx: Transaction, build_id: uuid.UUID, tool_use_id: str) -> tuple[StoredCall, str]:

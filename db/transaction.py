@@ -219,7 +219,9 @@ async def autocommit(sessions: Sessions) -> AsyncIterator[Transaction]:
 @asynccontextmanager
 async def _connection(sessions: Sessions) -> AsyncIterator[Transaction]:
     async with sessions.statements.connect() as connection:
-        driver = (await connection.get_raw_connection()).driver_connection
+        # Not `get_raw_connection`, which is a coroutine for what is there already.
+        assert connection.sync_connection is not None
+        driver = connection.sync_connection.connection.driver_connection
         assert driver is not None
         single = Transaction(connection, driver, sessions.author)
         try:

@@ -1,6 +1,6 @@
 """Decide what a failed activity means for the build: it fails, or it waits for a person and then tries again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,11 @@ ROWS_ARE_BEHIND = "RowsAreBehind"
 ROWS_MOVED = frozenset({ROWS_ARE_AHEAD, ROWS_ARE_BEHIND})
 """Types of errors after which a run takes its state from the build's rows."""
 
-_FATAL = {"BuildFailed", "AccountSuspended"}
-_STORE_ERRORS = {"SnapshotFailed", "StoreUnavailable"}
+_FATAL = frozenset({"BuildFailed", "AccountSuspended"})
+_STORE_ERRORS = frozenset({"SnapshotFailed", "StoreUnavailable"})
 
 
-_SANDBOX_PROBLEMS = {
+_SANDBOX_PROBLEMS: Mapping[str, str] = {
     "SandboxGone": "the sandbox was lost",
     "SandboxFull": "the sandbox's disk was full",
     "SandboxUnavailable": "the sandbox could not be reached",
@@ -35,7 +35,7 @@ DATABASE_UNAVAILABLE = "DatabaseUnavailable"
 WORKER_STOPPED = "WorkerStopped"
 """Error type of an attempt that a stopping worker has ended. Temporal tries again on another worker."""
 
-_OUTAGES = {
+_OUTAGES: Mapping[str, Dependency] = {
     "StoreUnavailable": Dependency.STORE,
     "SandboxUnavailable": Dependency.SANDBOX,
     "OutcomeUnknown": Dependency.SANDBOX,
@@ -43,7 +43,7 @@ _OUTAGES = {
     "LostCall": Dependency.MODEL,
     "BrokenStream": Dependency.MODEL,
 }
-BILLED_FAILURES = {"LostCall", "BrokenStream"}
+BILLED_FAILURES = frozenset({"LostCall", "BrokenStream"})
 """Error types of model calls that may be billed although they failed."""
 
 SANDBOX_OVERLOADED = "SandboxOverloaded"
@@ -55,7 +55,7 @@ def outage_of(kind: str | None, details: Sequence[Any] = ()) -> Dependency | Non
 
     The error's details may name it, such as the store for a snapshot that failed because of it.
     """
-    if kind in _OUTAGES:
+    if kind is not None and kind in _OUTAGES:
         return _OUTAGES[kind]
     if kind == "SnapshotFailed" and details and details[0] in {each.value for each in Dependency}:
         return Dependency(details[0])

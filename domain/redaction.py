@@ -7,7 +7,7 @@ have a secret must not come from a process that has one.
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import unquote, unquote_plus
 
 SECRET = "[secret]"
@@ -19,7 +19,7 @@ SHORTEST = 8
 _SHORTEST_LINE = 16
 """A line of a secret of several lines is blanked by itself if it has this many characters."""
 
-_ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+_ASCII_LOWER: Mapping[int, int] = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 Span = tuple[int, int]
 

@@ -213,9 +213,9 @@ def _sent_schema(tool_input: type[ToolInput]) -> Mapping[str, Any]:
     return {**schema, "required": list(schema["properties"])}
 
 
-_NOT_IN_STRICT_MODE = {
-    *("title", "default", "minLength", "maxLength", "minimum", "maximum", "pattern", "minItems", "maxItems")
-}
+_NOT_IN_STRICT_MODE = frozenset(
+    ("title", "default", "minLength", "maxLength", "minimum", "maximum", "pattern", "minItems", "maxItems")
+)
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
@@ -248,7 +248,7 @@ def _strict_subset(schema: dict[str, Any]) -> dict[str, Any]:
     return subset
 
 
-TOOLS: dict[str, Tool] = {
+TOOLS: Mapping[str, Tool] = {
     tool.name: tool
     for tool in (
         Tool(

@@ -94,8 +94,8 @@ def set_current(
         target = None if version == UNVERSIONED else version
         await deployments.set_current(target, without_workers=without_workers)
 
-    _record("current")
     _with_temporal(run)
+    _record("current")
     Output(as_json).print_result(
         {"current": version}, f"New work goes to {version}. Move what waits: cofounder deploy settle --to {version}"
     )
@@ -113,8 +113,8 @@ def ramp(
     async def run(deployments: "Deployments", _: "BuildWorkflows") -> None:
         await deployments.set_ramping(version if percent else None, percent)
 
-    _record("ramp")
     _with_temporal(run)
+    _record("ramp")
     Output(as_json).print_result(
         {"ramping": version if percent else None, "percent": percent},
         f"{version} gets {percent:g} % of the builds." if percent else "The ramp is over.",

@@ -10,7 +10,6 @@ import asyncio
 import os
 import re
 import shlex
-import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,13 +25,12 @@ from sqlalchemy import text
 
 from db.migrate import migrate
 from db.transaction import transaction
-from domain.names import build_workflow_id
 from domain.status import Status
 from local.binaries import of_distribution
 from local.ports import Ports
 from local.prometheus import RULES, find_prometheus, prometheus
 from local.stack import LocalStack, PartName
-from tests.harness.observed_run import TOKEN, ObservedStack, observed_stack
+from tests.harness.observed_run import OPERATORS, TOKEN, ObservedStack, observed_stack
 from tests.harness.prometheus import until_targets_are_up
 from tests.harness.scripts import PRODUCT, SMALL, bash, steps
 from tests.harness.wait import wait_until
@@ -124,6 +122,7 @@ class Scene:
                     **self.programs.environment,
                     "PATH": os.pathsep.join(bins),
                     "API_TOKEN": TOKEN,
+                    "API_OPERATOR_TOKEN": OPERATORS,
                     "COFOUNDER_API_URL": self.programs.api_url,
                     "METRICS_ADDRESS": "",
                 },
@@ -133,8 +132,9 @@ class Scene:
                 stderr=asyncio.subprocess.STDOUT,
             )
             output, _ = await process.communicate()
-            # These two say with their exit code that something is wrong, which it is.
-            found_faults = words[0] == "curl" or (words[:2] == ["cofounder", "doctor"] and process.returncode == 1)
+            # These say with their exit code that something is wrong, which it is.
+            tells = words[0] == "curl" or words[1:] in (["doctor"], ["ops", "stuck"], ["ops", "checks"])
+            found_faults = tells and (words[0] == "curl" or process.returncode == 1)
             assert process.returncode == 0 or found_faults, f"{command}\n{output.decode()}"
 
 
@@ -207,15 +207,6 @@ async def _without(scene: Scene, part: PartName) -> AsyncIterator[None]:
         yield
     finally:
         await scene.stack.restart(part)
-
-
-@asynccontextmanager
-async def _paused(scene: Scene, number: signal.Signals = signal.SIGSTOP) -> AsyncIterator[None]:
-    scene.programs.worker.process.send_signal(number)
-    try:
-        yield
-    finally:
-        scene.programs.worker.process.send_signal(signal.SIGCONT)
 
 
 @asynccontextmanager
@@ -308,7 +299,7 @@ async def refused_key(scene: Scene) -> AsyncIterator[dict[str, str]]:
 async def long_call(scene: Scene) -> AsyncIterator[dict[str, str]]:
     build_id = await scene.harness.start(script=steps([bash("sleep 600", 600)], [bash(PRODUCT)]))
     await scene.harness.until_event(build_id, "tool_started")
-    yield {"build-9b2f0c1e-6a54-4a0b-9d5e-2f1f8f0f6c11": build_workflow_id(build_id)}
+    yield {"9b2f0c1e-6a54-4a0b-9d5e-2f1f8f0f6c11": str(build_id)}
     await scene.harness.builds.cancel(build_id)
 
 
@@ -385,13 +376,18 @@ async def late_delivery(scene: Scene) -> AsyncIterator[dict[str, str]]:
 
 
 @asynccontextmanager
-async def frozen_worker(scene: Scene) -> AsyncIterator[dict[str, str]]:
-    async with _paused(scene):
-        builds = [await scene.harness.start(script=SMALL) for _ in range(3)]
-        await asyncio.sleep(12)
+async def small_worker(scene: Scene) -> AsyncIterator[dict[str, str]]:
+    worker = scene.programs.worker
+    await worker.stop()
+    worker.environment["MAX_ACTIVITIES"] = "2"
+    await worker.start()
+    builds = [await scene.harness.start(script=steps(*[[bash("sleep 8")] for _ in range(40)])) for _ in range(4)]
     yield {"--task-queue cofounder": f"--task-queue {scene.harness.settings.temporal_task_queue}"}
     for build_id in builds:
-        await scene.harness.finished(build_id)
+        await scene.harness.builds.cancel(build_id)
+    await worker.stop()
+    del worker.environment["MAX_ACTIVITIES"]
+    await worker.start()
 
 
 @asynccontextmanager
@@ -412,13 +408,12 @@ Fault = Callable[[Scene], AbstractAsyncContextManager[dict[str, str]]]
 FAULTS: Sequence[tuple[Fault, tuple[str, ...]]] = (
     (reaper_stopped, ("ReaperAlert",)),
     (late_delivery, ("WebhooksLate",)),
-    (small_limit, ("FleetLimitNear",)),
     (refused_key, ("BuildsWaitForOperator",)),
     (broken_workflow, ("WorkflowTasksFail",)),
     (lost_build, ("BuildsLost",)),
     (full_fleet, ("PermitQueueLong",)),
     (long_call, ("BuildsSilent",)),
-    (frozen_worker, ("TasksQueue",)),
+    (small_worker, ("TasksQueue",)),
     (paused_schedules, ("ReaperLate", "ProberLate")),
     (no_sandboxes, ("DependencyDown", "ReaperFails")),
     (no_store, ("SnapshotsFail",)),
@@ -426,6 +421,7 @@ FAULTS: Sequence[tuple[Fault, tuple[str, ...]]] = (
     (no_database, ("DatabaseDown", "ApiErrors")),
     (no_temporal, ("TemporalDown",)),
     (no_api, ("ApiDown",)),
+    (small_limit, ("FleetLimitNear",)),
     (changed_ledger, ("LedgerDrift",)),
     (no_worker, ("WorkerDown",)),
 )

@@ -1,10 +1,11 @@
 """Injects faults of all kinds at random moments into the real stack while builds run; then every build must close.
 
-    python -m tests.faults.chaos [--seconds 180] [--seed 1] [--runs 1] [--only "operator:"] [--plan]
+    python -m tests.faults.chaos [--seconds 180] [--seed 1] [--runs 1] [--only "operator:"] [--sandboxed] [--plan]
 
 The seed determines which faults come when (`--plan` only prints them), but not what each fault hits.
 Prints the faults that struck and the outcomes of the builds. The exit code is 1 if an invariant does not hold, if no
 build became ready or if no fault struck. `--runs`: the number of runs, one after the other, with consecutive seeds.
+`--sandboxed`: run workflows in the SDK's sandbox, which production does without (ADR 0005).
 """
 
 import argparse
@@ -56,6 +57,7 @@ from tests.harness.fault_waits import Damage, close_preview, until_closed
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
 from tests.harness.namespaces import new_namespace
 from tests.harness.reset import completed_tasks, reset
+from tests.harness.rigged_worker import SANDBOXED
 from tests.harness.wait import DEADLINE, wait_until
 
 WORKERS = 2
@@ -92,7 +94,12 @@ class Outcome:
 
 
 async def run_chaos(
-    seed: int, seconds: float, keep: Path | None = None, *, plan: Sequence[Action] | None = None
+    seed: int,
+    seconds: float,
+    keep: Path | None = None,
+    *,
+    plan: Sequence[Action] | None = None,
+    sandboxed: bool = False,
 ) -> Outcome:
     """Run once in a harness of its own.
 
@@ -101,10 +108,13 @@ async def run_chaos(
         seconds: length of the run, without the time until all builds have closed.
         keep: where to store feeds, histories and logs if there is damage.
         plan: faults in place of the seed's.
+        sandboxed: run workflows in the SDK's sandbox.
     """
     outcome = Outcome(seed)
     actions = plan_faults(seed, seconds) if plan is None else plan
     async with fault_harness(scripts(seed)) as faults:
+        if sandboxed:
+            (faults.rig / SANDBOXED).touch()
         chaos = Chaos(faults, random.Random(f"people of {seed}"))
         expected = await chaos.reference()
         async with chaos.background():
@@ -610,6 +620,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="directory for the feeds, histories and logs of a run with damage")
     parser.add_argument("--only", default="", help="inject only faults whose kind has these words")
+    parser.add_argument("--sandboxed", action="store_true", help="run workflows in the SDK's sandbox")
     parser.add_argument("--plan", action="store_true", help="print the plan only")
     options = parser.parse_args()
     damaged = False
@@ -618,7 +629,7 @@ def main() -> int:
         if options.plan:
             print(*plan, sep="\n")
             continue
-        outcome = asyncio.run(run_chaos(seed, options.seconds, options.keep, plan=plan))
+        outcome = asyncio.run(run_chaos(seed, options.seconds, options.keep, plan=plan, sandboxed=options.sandboxed))
         show(outcome)
         sys.stdout.flush()
         damaged = damaged or bool(outcome.damage)

@@ -20,6 +20,7 @@ from tests.harness.wait import DEADLINE, wait_until
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-for-observed-runs"
+OPERATORS = "a-token-of-operators-of-observed-runs"
 
 
 @dataclass
@@ -141,6 +142,7 @@ async def observed_stack(
         "api": {
             "DATABASE_URL": api_database_url(stack.environment["DATABASE_URL"]),
             "API_TOKEN": TOKEN,
+            "API_OPERATOR_TOKEN": OPERATORS,
             "PUBLIC_URL": f"http://127.0.0.1:{api_port}",
         },
         "worker": {},

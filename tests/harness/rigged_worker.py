@@ -19,11 +19,15 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from temporalio import activity
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 import worker
 from activities import compact, dispatch, gate, judge, lifecycle, snapshot, think, workspace
 from activities.runtime import crash_point
 from tests.harness.disabled_safeguards import count_edits, switch_off
+
+SANDBOXED = "sandboxed"
+"""If the rig's directory has this file, workflows run in the SDK's sandbox."""
 
 _LOOK_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
@@ -49,6 +53,8 @@ def _run(environment: dict[str, str], log: Path, rig: Path, without: str) -> Non
     for number in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
     _rig(rig)
+    if (rig / SANDBOXED).exists():
+        vars(worker)["UnsandboxedWorkflowRunner"] = SandboxedWorkflowRunner
     count_edits()
     if without:
         switch_off(without)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from local.stack import LocalStack
+from tests.harness.checkout import THIS_VERSION, Checkout
 from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness
 
@@ -52,12 +52,17 @@ class RunningWorker:
 
 
 @asynccontextmanager
-async def worker_process(harness: WorkerHarness, stack: LocalStack, **environment: str) -> AsyncIterator[RunningWorker]:
-    """Start a worker, and kill it at the end if it still runs. It stops its calls after a second by default."""
+async def worker_process(
+    harness: WorkerHarness, stack: LocalStack, *, code: Checkout = THIS_VERSION, **environment: str
+) -> AsyncIterator[RunningWorker]:
+    """Start a worker, and kill it at the end if it still runs. It stops its calls after a second by default.
+
+    `code`: that of another version.
+    """
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
+        code.python,
         "worker.py",
-        cwd=ROOT,
+        cwd=code.root,
         env={
             "PATH": os.environ["PATH"],
             **stack.environment,

@@ -30,10 +30,10 @@ from domain.identity import Role
 from domain.names import WAKE
 from domain.status import Status
 from local.stack import LocalStack
+from tests.harness.checkout import previous_checkout
 from tests.harness.scripts import PRODUCT, bash, hold, steps
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness, sample_brief, settings_of
-from tests.upgrade.checkout import previous_checkout
 from tests.workflows.scenarios import release_command
 from worker import wired_worker
 

@@ -47,7 +47,7 @@ async def give_work_to(harness: WorkerHarness, version: str) -> None:
             return False
         return (await deployments.read()).current == version
 
-    await wait_until(is_current)
+    await wait_until(is_current, look_seconds=1.0)  # Temporal allows few changes a second
 
 
 @asynccontextmanager
@@ -59,7 +59,7 @@ async def second_version(harness: WorkerHarness) -> AsyncIterator[None]:
         yield
 
 
-async def _versions(harness: WorkerHarness, build_id: uuid.UUID) -> list[str]:
+async def versions_of_runs(harness: WorkerHarness, build_id: uuid.UUID) -> list[str]:
     """The versions of a build's runs, in order; each run must have kept to one."""
     runs = [run async for run in harness.client.list_workflows(f'WorkflowId = "build-{build_id}"')]
     found: list[str] = []
@@ -75,9 +75,18 @@ async def _versions(harness: WorkerHarness, build_id: uuid.UUID) -> list[str]:
     return found
 
 
-async def _versions_if_all_visible(harness: WorkerHarness, build_id: uuid.UUID) -> list[str] | None:
-    versions = await _versions(harness, build_id)
+async def _versions_if_all_are_visible(harness: WorkerHarness, build_id: uuid.UUID) -> list[str] | None:
+    versions = await versions_of_runs(harness, build_id)
     return versions if len(versions) > 1 else None
+
+
+async def activities_of_last_run(harness: WorkerHarness, build_id: uuid.UUID) -> list[str]:
+    """The names of the activities in a build's last run."""
+    return [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in (await harness.handle(build_id).fetch_history()).events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
 
 
 async def _until_moved(harness: WorkerHarness, build_id: uuid.UUID) -> None:
@@ -95,12 +104,7 @@ async def _assert_rests(harness: WorkerHarness, before: Build, activities: tuple
     """The build waits as before in a run of the second version, which has used nothing but these activities."""
     row = await harness.row(before.id)
     assert (row.status, row.status_seq, row.reason) == (before.status, before.status_seq, before.reason)
-    names = [
-        event.activity_task_scheduled_event_attributes.activity_type.name
-        for event in (await harness.handle(before.id).fetch_history()).events
-        if event.HasField("activity_task_scheduled_event_attributes")
-    ]
-    assert tuple(names) == activities, names
+    assert tuple(await activities_of_last_run(harness, before.id)) == activities
 
 
 @_scenario("builds move to another version between turns, asleep, queued and while they wait for their founder")
@@ -138,7 +142,7 @@ async def moved(harness: WorkerHarness) -> list[EndedWorkflow]:
         await harness.builds.signal_budget_changed(sleeper)
         for build_id in (busy, ahead, queued, asker, sleeper):
             ended += await ready_build(harness, build_id)
-            assert await wait_until(partial(_versions_if_all_visible, harness, build_id)) == ["one", "two"]
+            assert await wait_until(partial(_versions_if_all_are_visible, harness, build_id)) == ["one", "two"]
         statuses = await harness.statuses(sleeper)
         assert statuses.count("sleeping") == 1, "the wait was announced twice"
     return ended

@@ -379,10 +379,10 @@ async def test_heartbeats_while_it_runs(harness: DispatchHarness, monkeypatch: p
     beats: list[Any] = []
     environment = ActivityEnvironment()
     environment.on_heartbeat = lambda *details: beats.append(details)
-    monkeypatch.setattr("activities.runtime.heartbeat._EVERY_SECONDS", 3600)
+    monkeypatch.setattr("activities.runtime.heartbeat._FIRST_SECONDS", 3600)
     await harness.attempt(await harness.bash("true"), environment)
     assert not beats, "a short call needs no heartbeat"
-    monkeypatch.setattr("activities.runtime.heartbeat._EVERY_SECONDS", 0.1)
+    monkeypatch.setattr("activities.runtime.heartbeat._FIRST_SECONDS", 0.1)
     call = await harness.bash("until [ -e beaten ]; do sleep 0.02; done")
     running = asyncio.create_task(harness.attempt(call, environment))
     await wait_until(lambda: len(beats) >= 2)

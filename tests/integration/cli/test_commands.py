@@ -651,6 +651,18 @@ async def test_a_person_is_linked_to_a_user_who_exists(run: Run, api: RunningApi
         assert await find_user_of(tx, issuer, "7") == "ida"
 
 
+async def test_versions_of_workers_are_shown_and_chosen(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_DEPLOYMENT_NAME", f"of-{uuid.uuid4()}")
+    assert json.loads((await run("deploy", "status", "--json")).stdout)["current"] == "unversioned"
+    assert "unversioned" in (await run("deploy", "status")).output
+    for command in (("set-current", "one"), ("ramp", "one", "--percent", "5")):
+        assert "The version one can't take the work" in told(await run("deploy", *command))
+    assert "The current version is unversioned" in told(await run("deploy", "settle", "--to", "one"))
+    patches = json.loads((await run("deploy", "patches", "--json")).stdout)
+    assert set(patches[0]) == {"patch", "since", "dropped_in", "open_without"}
+    assert "places" in (await run("deploy", "patches")).output
+
+
 async def test_builds_are_switched_off_and_on(run: Run, api: RunningApi) -> None:
     assert "Everything is on." in (await run("switch", "list")).output
     assert "Name one of" in told(await run("switch", "off", "--user", "a", "--plan", "b", "--reason", "x"))
