@@ -69,7 +69,7 @@ async def list_due(tx: Transaction, limit: int, now: datetime) -> list[DueObject
     return [DueObject(key, build_id, named) for key, build_id, named in await tx.session.execute(_due(limit, now))]
 
 
-def _due(limit: int, now: datetime) -> Select[tuple[str, uuid.UUID, bool]]:
+def _due(limit: int, now: datetime) -> Select[str, uuid.UUID, bool]:
     is_named = (
         select(Snapshot.id)
         .where(

@@ -171,6 +171,7 @@ async def test_a_build_that_the_act_does_not_fit_is_skipped_with_why(fleet: Flee
     assert (run.counts.skipped, run.counts.failed, run.counts.done) == (3, 1, BUILDS - 4)
 
 
+@pytest.mark.thorough
 async def test_a_run_can_be_stopped_and_resumed(fleet: Fleet) -> None:
     run_id = await fleet.create(BulkAct.FINISH, rate=2)
     async with fleet.worker():
@@ -196,6 +197,7 @@ async def test_a_run_can_be_stopped_and_resumed(fleet: Fleet) -> None:
         assert len(await fleet.audited(action)) == entries
 
 
+@pytest.mark.thorough
 async def test_users_are_suspended_once_and_builds_cancelled(fleet: Fleet) -> None:
     one, two, *_ = fleet.builds.ids
     async with transaction(fleet.sessions) as tx:
@@ -216,6 +218,7 @@ async def test_users_are_suspended_once_and_builds_cancelled(fleet: Fleet) -> No
         assert all([(await tx.session.get_one(Build, each)).cancel_requested_at for each in (one, two)])
 
 
+@pytest.mark.thorough
 async def test_a_dry_run_writes_nothing_and_a_repeat_makes_no_second_run(fleet: Fleet) -> None:
     new = NewRun(BulkAct.WAKE, "open=true", 10, "a test", "key-1")
     await fleet.change(fleet.builds.ids[:1], status=Status.CODE)
