@@ -43,7 +43,8 @@ def configure_logs(log_format: str, log_level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(log_level.upper())
-    for name in ("httpx", "httpx2", "httpcore", "httpcore2", "e2b", "botocore", "aiobotocore", "alembic"):
+    # At DEBUG, `anthropic` logs whole requests, with what founders write.
+    for name in ("httpx", "httpx2", "httpcore", "httpcore2", "e2b", "botocore", "aiobotocore", "alembic", "anthropic"):
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
 
 

@@ -430,6 +430,12 @@ class Settings(BuildSettings, BaseSettings):
     prober_seconds: int = Field(
         default=15, ge=1, description="Seconds between two runs of the prober, which asks what is down for an answer."
     )
+    conversation_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days for which the conversation and the feed of a build that has ended stay in the database; then "
+        "they go into one object, from which `cofounder export` has them. Unset: for ever.",
+    )
     graceful_shutdown_seconds: float = Field(
         default=600,
         ge=0,

@@ -42,6 +42,7 @@ from services.webhooks import Outbox
 from settings import Settings, load_settings
 from workflows.build import BuildWorkflow
 from workflows.bulk import BulkWorkflow
+from workflows.erasure import ErasureWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
@@ -56,6 +57,7 @@ WORKFLOWS: list[type] = [
     ProberWorkflow,
     WebhookWorkflow,
     BulkWorkflow,
+    ErasureWorkflow,
 ]
 
 WORKFLOW_TASKS = 20

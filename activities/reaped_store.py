@@ -13,6 +13,7 @@ from db.tombstones import lock_due, spare
 from db.transaction import transaction
 from domain.payloads import ReapResult
 from domain.verdicts import may_delete_object
+from services.build_archives import archive_build, due_builds
 from services.generation import count_generation
 from services.reap.deletions import STEP, evidence_of
 from services.reap.look import Budget, attempt, log
@@ -36,9 +37,10 @@ _BATCH = 200
 class StoreReaper:
     """Deletes objects by tombstone only, and only as long as the database is no older than the store."""
 
-    def __init__(self, sessions: Sessions, store: ObjectStore) -> None:
+    def __init__(self, sessions: Sessions, store: ObjectStore, conversation_days: int | None = None) -> None:
         self._sessions = sessions
         self._store = store
+        self._conversation_days = conversation_days
 
     async def look(self, budget: Budget) -> ReapResult:
         """Sweep up once.
@@ -51,6 +53,8 @@ class StoreReaper:
         for step, delay in _SWEEPS:
             await self._sweep_ended(step, delay, budget, is_trusted=is_trusted)
         objects = await self._delete_due(budget, is_trusted=is_trusted)
+        if is_trusted:
+            await self._archive_old(budget)
         return ReapResult(uploads=uploads, objects=objects)
 
     async def _check_generation(self) -> bool:
@@ -65,6 +69,15 @@ class StoreReaper:
         async with transaction(self._sessions) as tx:
             await reaper.record_alert(tx, STEP, None if is_trusted else alert)
         return is_trusted
+
+    async def _archive_old(self, budget: Budget) -> None:
+        """Archive the conversations of builds that have long ended, the oldest first."""
+        if self._conversation_days is None:
+            return
+        for build_id in await due_builds(self._sessions, self._conversation_days, _BATCH):
+            if budget.is_spent:
+                return
+            await attempt("archive a conversation", build_id, archive_build(self._sessions, self._store, build_id))
 
     async def _sweep_ended(self, step: str, delay: timedelta, budget: Budget, *, is_trusted: bool) -> None:
         """Write tombstones for what killed attempts of builds that ended `delay` ago have left, once for each build."""

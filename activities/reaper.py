@@ -45,12 +45,13 @@ class ReaperActivities:
         *,
         autonomous_agent: bool = True,
         permits: Permits,
+        conversation_days: int | None = None,
     ) -> None:
         self._sessions = sessions
         self._workflows = builds
         self._builds = BuildReaper(sessions, builds)
         self._sandboxes = SandboxReaper(sessions, builds, sandboxes, spare_younger_than)
-        self._store = StoreReaper(sessions, store)
+        self._store = StoreReaper(sessions, store, conversation_days)
         self._permits = partial(permits.restore_order, sandboxes, spare_younger_than)
         self._nudges = Nudges(sessions, builds, autonomous_agent=autonomous_agent)
 

@@ -9,6 +9,7 @@ from activities.bulk import BulkActivities
 from activities.compact import CompactActivities
 from activities.context import ContextActivities
 from activities.dispatch import DispatchActivities
+from activities.erasure import ErasureActivities
 from activities.gate import GateActivities, GatePolicy
 from activities.judge import Judge
 from activities.lifecycle import LifecycleActivities
@@ -190,6 +191,7 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
         spare_younger_than=timedelta(seconds=settings.reaper_spares_seconds),
         autonomous_agent=settings.autonomous_agent,
         permits=_permits(settings, sessions, clients),
+        conversation_days=settings.conversation_days,
     )
     probes: dict[Dependency, Probe] = {
         Dependency.STORE: clients.store.probe,
@@ -198,10 +200,13 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
     }
     sender = WebhookSender(settings.webhook_private_hosts or ())
     webhooks = WebhookActivities(sessions, cipher_of(settings), sender, settings.public_url)
+    erasing = ErasureActivities(sessions, clients.workflows, clients.sandboxes, clients.store)
     prober = ProberActivities(sessions, clients.workflows, probes)
     return [
         *(reaper.reap, reaper.reap_builds, reaper.reap_sandboxes, reaper.sweep_store, reaper.repeat_nudges),
         *(prober.report_outage, prober.read_dependency, prober.probe),
         webhooks.deliver_webhook,
         BulkActivities(sessions, clients.workflows).carry_out_batch,
+        *(erasing.stop_builds, erasing.end_sandboxes, erasing.erase_objects, erasing.erase_executions),
+        erasing.erase_rows,
     ]

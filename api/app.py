@@ -12,6 +12,7 @@ from api import (
     change_schemas,
     codec_schemas,
     conversation_schemas,
+    erasure_schemas,
     file_schemas,
     identity_schemas,
     ops_schemas,
@@ -37,6 +38,7 @@ from api.routes import (
     codec,
     conversation,
     docs,
+    erasures,
     events,
     files,
     health,
@@ -73,7 +75,7 @@ _MODELS = {
     name: model
     for module in (
         *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, project_schemas),
-        *(ops_schemas, bulk_schemas, reaper_schemas, switch_schemas, webhook_schemas, codec_schemas),
+        *(ops_schemas, bulk_schemas, reaper_schemas, switch_schemas, webhook_schemas, codec_schemas, erasure_schemas),
     )
     for name, model in vars(module).items()
 }
@@ -177,7 +179,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         phases,
         pushes,
     )
-    of_users = (usage, account, organisations, me, keys, sign_ins, webhooks)
+    of_users = (usage, account, organisations, me, keys, sign_ins, webhooks, erasures)
     for module in (*building, *of_users):
         v1.include_router(module.router)
     for module in (audit, codec, ops, ops_bulk, ops_reaper, ops_switches):

@@ -12,6 +12,7 @@ These run only if named. Their sizes are options of their own programs (see `pyt
     wake, asleep, reserve   sleeping, waking and reserving money
     recovery                how long a build stands still after its worker is killed
     reaper                  how long the reaper looks at 10,000 open builds
+    fleet_page              what operators wait for with 2,000 builds: first rows, a changed filter
     web                     the console's page of a build with 10,000 and 50,000 events (needs its bundle)
     snapshot_memory         how much a worker's memory grows while it takes a snapshot
 
@@ -47,6 +48,7 @@ PROGRAMS = {
     "reserve": ("bench.sleep", "reserve"),
     "recovery": ("bench.recovery",),
     "reaper": ("bench.reaper",),
+    "fleet_page": ("bench.fleet_page",),
     "snapshot_memory": ("bench.snapshot_memory",),
     "web": ("bench.web",),
 }

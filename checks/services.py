@@ -10,7 +10,7 @@ from clients.loopback import is_loopback, with_address
 from clients.model.providers import check_providers
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes, sandbox_config
-from domain.errors import NeedsPerson
+from domain.errors import NeedsPerson, SandboxUnavailable
 from domain.models import AS_OF
 from domain.preview_address import preview_address
 from settings import Settings
@@ -119,6 +119,10 @@ async def check_sandboxes(context: CheckContext) -> CheckResult:
     sandboxes = Sandboxes(config)
     try:
         await sandboxes.check()
+        try:
+            await sandboxes.probe()
+        except SandboxUnavailable as busy:  # `check` raises what is worse
+            return warn(str(busy), "Builds wait for it by themselves. If this lasts, see what its provider says.")
     except NeedsPerson as error:
         return fail(str(error))
     finally:

@@ -235,6 +235,18 @@ class ApiClient:
         async with self._open("DELETE", f"/v1/builds/{build_id}/preview/links/{quote(link_id, safe='')}"):
             pass
 
+    async def erase_project(self, project_id: str, name: str) -> Json:
+        """Have a project deleted for good. `name`: its name, as a confirmation."""
+        return await self._json("DELETE", f"/v1/projects/{project_id}", json_body={"name": name})
+
+    async def list_erasures(self) -> Json:
+        """List the erasures that the user has asked for."""
+        return await self._json("GET", "/v1/erasures")
+
+    async def read_erasure(self, erasure_id: str) -> Json:
+        """Read an erasure."""
+        return await self._json("GET", f"/v1/erasures/{erasure_id}")
+
     async def list_secrets(self, project_id: str) -> Json:
         """List the names of a project's secrets."""
         return await self._json("GET", f"/v1/projects/{project_id}/secrets")

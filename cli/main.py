@@ -17,6 +17,8 @@ from cli.commands import (
     diff,
     doctor,
     download,
+    erasures,
+    export,
     files,
     finish,
     keys,
@@ -58,12 +60,12 @@ from local.cli import local_app
 from local.errors import StackError
 
 # In the order of the help. `projects`, `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `ops`, `secrets`, `switch`,
-# `limits`, `deploy`, `payload-keys` and `local` are groups.
+# `limits`, `deploy`, `payload-keys`, `erasures` and `local` are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
     *(say, messages, answer, restore, wake, finish, cancel),
-    *(versions, preview, files, diff, screenshots, download, push),
+    *(versions, preview, files, diff, screenshots, download, export, push),
     *(open_browser, me),
     *(migrate, recover, settings, replay, audit),
 )
@@ -108,6 +110,7 @@ app.add_typer(switch.app, name="switch")
 app.add_typer(limits.app, name="limits")
 app.add_typer(deploy.app, name="deploy")
 app.add_typer(payload_keys.app, name="payload-keys")
+app.add_typer(erasures.app, name="erasures")
 app.add_typer(local_app, name="local")
 
 

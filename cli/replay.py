@@ -11,6 +11,7 @@ from domain.errors import InvalidInput
 from domain.names import build_workflow_id
 from workflows.build import BuildWorkflow
 from workflows.bulk import BulkWorkflow
+from workflows.erasure import ErasureWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
@@ -54,7 +55,15 @@ async def replay_history(history: WorkflowHistory) -> ReplayResult:
         Misconfigured: PAYLOAD_KEY is wrong.
     """
     replayer = Replayer(
-        workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow, WebhookWorkflow, BulkWorkflow],
+        workflows=[
+            BuildWorkflow,
+            PreviewWorkflow,
+            ReaperWorkflow,
+            ProberWorkflow,
+            WebhookWorkflow,
+            ErasureWorkflow,
+            BulkWorkflow,
+        ],
         data_converter=data_converter(payload_keys()),
     )
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)

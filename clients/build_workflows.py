@@ -10,7 +10,7 @@ from typing import Any
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.common.v1 import WorkflowExecution as ExecutionOfWorkflow
-from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, SignalWorkflowExecutionRequest
 from temporalio.client import (
     Client,
     WorkflowExecution,
@@ -44,6 +44,7 @@ from domain.names import (
     BUILD_USER,
     BUILD_WORKFLOW,
     BULK_WORKFLOW,
+    ERASURE_WORKFLOW,
     EXTEND,
     FINISH,
     FINISH_ACTIVITY,
@@ -63,6 +64,7 @@ from domain.names import (
     build_workflow_id,
     bulk_workflow_id,
     delivery_workflow_id,
+    erasure_workflow_id,
     preview_workflow_id,
 )
 from domain.payload_keys import PayloadKeys
@@ -70,6 +72,7 @@ from domain.payloads import (
     BuildInput,
     BulkRef,
     DeliveryRef,
+    ErasureRef,
     FinishBuild,
     PreviewInput,
 )
@@ -224,6 +227,56 @@ class BuildWorkflows:
         except WorkflowAlreadyStartedError:
             return False
         return True
+
+    async def start_erasure(self, erasure_id: uuid.UUID) -> None:
+        """Start the workflow of an erasure, unless it runs already.
+
+        Raises:
+            RPCError: Temporal did not start it.
+        """
+        with suppress(WorkflowAlreadyStartedError):
+            await self._client.start_workflow(
+                ERASURE_WORKFLOW,
+                ErasureRef(erasure_id=str(erasure_id)),
+                id=erasure_workflow_id(erasure_id),
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                rpc_timeout=_RPC_TIMEOUT,
+            )
+
+    async def cancel_preview(self, build_id: uuid.UUID) -> None:
+        """Ask the build's preview to close.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        with _running(build_id):
+            await self._client.get_workflow_handle(preview_workflow_id(build_id)).cancel(rpc_timeout=_RPC_TIMEOUT)
+
+    async def delete_executions(self, workflow_id: str) -> int:
+        """Have Temporal delete all runs of a workflow with their histories. It does so a little later.
+
+        Returns:
+            How many runs there are still: 0 once all are gone.
+
+        Raises:
+            RPCError: Temporal does not answer, or refuses.
+        """
+        runs = set[str]()
+        with _ignoring_missing():
+            description = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=_RPC_TIMEOUT)
+            runs.add(description.run_id)
+        query = f"WorkflowId = '{workflow_id}'"
+        async for each in self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_LIST_TIMEOUT):
+            runs.add(each.run_id)
+        for run_id in runs:
+            request = DeleteWorkflowExecutionRequest(
+                namespace=self._client.namespace,
+                workflow_execution=ExecutionOfWorkflow(workflow_id=workflow_id, run_id=run_id),
+            )
+            with _ignoring_missing():
+                await self._client.workflow_service.delete_workflow_execution(request, timeout=_RPC_TIMEOUT)
+        return len(runs)
 
     async def terminate(self, build_id: uuid.UUID, reason: str) -> None:
         """End the build's workflow without its cleanup.

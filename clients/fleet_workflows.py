@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.errors import NotFound
+from clients.build_workflows import version_of
+from domain.errors import NotFound, PayloadUnreadable
 from domain.names import (
     BUILD_WORKFLOW,
     REAPER_ID,
@@ -21,6 +23,7 @@ from domain.names import (
     build_workflow_id,
 )
 from domain.stuck import PendingActivity
+from domain.versions import UNVERSIONED
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 """An operator waits for the answer."""
@@ -29,7 +32,6 @@ _PAGE = 1000
 _IDS_IN_QUERY = 100
 
 _PROBLEMS = SearchAttributeKey.for_keyword_list(REPORTED_PROBLEMS)
-_VERSION = SearchAttributeKey.for_keyword(WORKER_VERSION)
 
 
 @dataclass(frozen=True)
@@ -142,14 +144,23 @@ class FleetWorkflows:
             history_events=found.history_length,
             started_at=found.start_time,
             closed_at=found.close_time,
-            version=found.typed_search_attributes.get(_VERSION),
+            version=None if (version := version_of(found)) == UNVERSIONED else version,
             task_attempt=raw.pending_workflow_task.attempt,
             problems=found.typed_search_attributes.get(_PROBLEMS) or (),
             pending=[
-                PendingActivity(each.activity_type.name, each.attempt, each.last_failure.message or None)
+                PendingActivity(each.activity_type.name, each.attempt, await self._text_of(each.last_failure))
                 for each in raw.pending_activities
             ],
         )
+
+    async def _text_of(self, failure: Failure) -> str | None:
+        """The text of an error, which is encrypted if PAYLOAD_KEY is set; None if there is no error."""
+        if not failure.HasField("encoded_attributes"):
+            return failure.message or None
+        try:
+            return str(await self._client.data_converter.decode_failure(failure))
+        except PayloadUnreadable as problem:
+            return str(problem)
 
     async def open_versions(self) -> dict[uuid.UUID, str]:
         """By which version of the workers each open build is run. Builds of workers without versions are left out.
@@ -163,15 +174,20 @@ class FleetWorkflows:
         """By which version of the workers these builds are or were run last; as `open_versions`."""
         ids, found = list(build_ids), dict[uuid.UUID, str]()
         pieces = [ids[start : start + _IDS_IN_QUERY] for start in range(0, len(ids), _IDS_IN_QUERY)]
-        queries = [", ".join(f'"{build_workflow_id(build_id)}"' for build_id in piece) for piece in pieces]
-        for versions in await asyncio.gather(*(self._versions(f"WorkflowId IN ({query})") for query in queries)):
+        lists = [", ".join(f'"{build_workflow_id(build_id)}"' for build_id in piece) for piece in pieces]
+        queries = [f"WorkflowId IN ({listed}) AND {WORKER_VERSION} IS NOT NULL" for listed in lists]
+        for versions in await asyncio.gather(*(self._versions(query) for query in queries)):
             found |= versions
         return found
 
     async def builds_of_versions(self, versions: Collection[str]) -> set[uuid.UUID]:
-        """The builds that workers of one of these versions run, or ran last; as `open_versions`."""
-        names = ", ".join('"' + version.replace("\\", "\\\\").replace('"', '\\"') + '"' for version in versions)
-        return set(await self._versions(f'ExecutionStatus != "ContinuedAsNew" AND {WORKER_VERSION} IN ({names})'))
+        """The open builds that workers of one of these versions run. `unversioned`: of workers without versions.
+
+        Raises:
+            RPCError, RuntimeError: Temporal does not answer, or refuses.
+        """
+        found = await self._versions('ExecutionStatus = "Running"')
+        return {build_id for build_id, version in found.items() if version in versions}
 
     async def _versions(self, query: str) -> dict[uuid.UUID, str]:
         found: dict[uuid.UUID, str] = {}
@@ -179,9 +195,8 @@ class FleetWorkflows:
             f'WorkflowType = "{BUILD_WORKFLOW}" AND {query}', page_size=_PAGE, rpc_timeout=_RPC_TIMEOUT
         )
         async for execution in listed:
-            build_id, version = build_of_workflow(execution.id), execution.typed_search_attributes.get(_VERSION)
-            if build_id is not None and version:
-                found.setdefault(build_id, version)  # the latest run comes first
+            if (build_id := build_of_workflow(execution.id)) is not None:
+                found.setdefault(build_id, version_of(execution))  # the latest run comes first
         return found
 
 

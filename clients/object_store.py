@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterator,
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import aioboto3
 import aiohttp
@@ -27,7 +27,7 @@ from settings import Settings, secret_text
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
-    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef, ObjectIdentifierTypeDef
 
 PART_BYTES = 8 * 1024 * 1024
 """Size of a part of a multipart upload, and about the memory that an upload needs. S3 accepts 5 MiB to 5 GiB."""
@@ -79,6 +79,14 @@ class ListedObject:
 
     key: str
     written_at: datetime
+
+
+@dataclass(frozen=True)
+class ObjectVersion:
+    """A version of an object. `id`: None if the store has no versions."""
+
+    key: str
+    id: str | None
 
 
 class ObjectStore:
@@ -255,6 +263,36 @@ class ObjectStore:
             with self._errors("delete objects"):
                 answer = await self._client.delete_objects(
                     Bucket=self.config.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            if errors := answer.get("Errors"):
+                first = errors[0]
+                raise StoreUnavailable(f"The object store did not delete {first.get('Key')}: {first.get('Message')}")
+
+    async def versions(self, prefix: str) -> "list[ObjectVersion]":
+        """All versions of the objects whose keys begin with `prefix`, markers of deleted ones too."""
+        versions: list[ObjectVersion] = []
+        more: dict[str, Any] = {}
+        with self._errors("list versions of its objects"):
+            while True:
+                answer = await self._client.list_object_versions(Bucket=self.config.bucket, Prefix=prefix, **more)
+                for each in [*answer.get("Versions", []), *answer.get("DeleteMarkers", [])]:
+                    versions.append(ObjectVersion(each["Key"], each.get("VersionId")))
+                if not answer.get("IsTruncated"):
+                    return versions
+                more = {"KeyMarker": answer["NextKeyMarker"]}
+                if version := answer.get("NextVersionIdMarker"):
+                    more["VersionIdMarker"] = version
+
+    async def delete_versions(self, versions: "Sequence[ObjectVersion]") -> None:
+        """Delete these versions for good. A missing one is not an error."""
+        for start in range(0, len(versions), _DELETE_BATCH_KEYS):
+            batch = versions[start : start + _DELETE_BATCH_KEYS]
+            objects: list[ObjectIdentifierTypeDef] = [
+                {"Key": each.key} if each.id is None else {"Key": each.key, "VersionId": each.id} for each in batch
+            ]
+            with self._errors("delete versions of objects"):
+                answer = await self._client.delete_objects(
+                    Bucket=self.config.bucket, Delete={"Objects": objects, "Quiet": True}
                 )
             if errors := answer.get("Errors"):
                 first = errors[0]

@@ -7,18 +7,20 @@ import uuid
 
 from sqlalchemy import ColumnElement, select
 
-from db.models import ApiKey, Build, LedgerEntry, Membership, Organisation, Project, SignIn
+from db.models import ApiKey, Build, Erasure, LedgerEntry, Membership, Organisation, Project, SignIn
 from db.transaction import Transaction
 from domain.identity import Role
 
-OwnedRows = type[Organisation] | type[Project] | type[Build] | type[LedgerEntry] | type[ApiKey] | type[SignIn]
+OwnedRows = (
+    type[Organisation] | type[Project] | type[Build] | type[LedgerEntry] | type[ApiKey] | type[SignIn] | type[Erasure]
+)
 
 
 def owned(rows: OwnedRows, user_id: str) -> ColumnElement[bool]:
     """The condition on rows that the user may see.
 
-    Projects, and with them builds, belong to organisations, and each of their members sees them. Ledger entries, keys
-    and sign-ins belong to one user.
+    Projects, and with them builds, belong to organisations, and each of their members sees them. Ledger entries, keys,
+    sign-ins and erasures belong to one user.
     """
     if rows is Organisation:
         return Organisation.id.in_(select(Membership.org_id).where(Membership.user_id == user_id))
@@ -26,7 +28,7 @@ def owned(rows: OwnedRows, user_id: str) -> ColumnElement[bool]:
         return Project.org_id.in_(select(Membership.org_id).where(Membership.user_id == user_id))
     if rows is Build:
         return Build.project_id.in_(select(Project.id).where(owned(Project, user_id)))
-    assert rows is LedgerEntry or rows is ApiKey or rows is SignIn
+    assert rows is LedgerEntry or rows is ApiKey or rows is SignIn or rows is Erasure
     return rows.user_id == user_id
 
 

@@ -34,6 +34,7 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from domain.bulk import BulkAct, BulkState, ItemState
+from domain.erasure import ErasureKind
 from domain.identity import How, Role
 from domain.status import CLOSED, MAX_NIGHTS, Dependency, SleepPolicy, Status, WaitingFor
 from domain.switches import SwitchScope
@@ -390,6 +391,43 @@ class RequestBucket(Base):
     __table_args__ = (PrimaryKeyConstraint("identity", "kind"), {"prefixes": ["UNLOGGED"]})
 
 
+class Erasure(Base):
+    """A founder's project, or all that a founder had, to be erased; once finished, the certificate of that.
+
+    Holds ids and counts only. `set local cofounder.erasure` to its id lets a transaction delete rows that are never
+    changed otherwise, until it is finished.
+    """
+
+    __tablename__ = "erasures"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    user_id: Mapped[str] = mapped_column(comment="whose data; no reference: it outlives them")
+    project_id: Mapped[uuid.UUID | None] = mapped_column(comment="the project that is erased; null: all of the user's")
+    requested_by: Mapped[str] = mapped_column(comment="a user's id, or `operator`")
+    requested_at: Mapped[datetime] = _now()
+    started_at: Mapped[datetime | None] = mapped_column(comment="its workflow is known to have been started")
+    finished_at: Mapped[datetime | None]
+    counts: Mapped[dict[str, Any]] = mapped_column(
+        server_default=text("'{}'::jsonb"), comment="what was erased, by kind"
+    )
+    sha256: Mapped[str | None] = mapped_column(comment="of the certificate, once it is finished")
+
+    __table_args__ = (
+        CheckConstraint(_one_of("kind", ErasureKind), name="kind"),
+        CheckConstraint("(kind = 'project') = (project_id is not null)", name="project"),
+        CheckConstraint("(finished_at is null) = (sha256 is null)", name="finished"),
+        Index("ix_erasures_user", "user_id", "requested_at"),
+        Index("uq_erasures_project", "project_id", unique=True),
+        Index(
+            "uq_erasures_open_user",
+            "user_id",
+            unique=True,
+            postgresql_where=text("kind = 'user' and finished_at is null"),
+        ),
+    )
+
+
 class Project(Base):
     """One product of an organisation. `user_id` created it."""
 
@@ -726,7 +764,8 @@ class LedgerEntry(Base):
     __tablename__ = "ledger"
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, comment="the claim of the attempt that made the call")
-    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id"))
+    build_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("builds.id"))
+    """Null once the build is erased: what its calls cost stays."""
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
     turn: Mapped[int] = mapped_column(Integer())
     day: Mapped[date] = mapped_column(comment="UTC day of the attempt's start")
@@ -821,6 +860,20 @@ class Snapshot(Base):
             name="stored",
         ),
     )
+
+
+class BuildArchive(Base):
+    """Where the conversation and the feed of a closed build are, once their rows were deleted."""
+
+    __tablename__ = "build_archives"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"), primary_key=True)
+    object_key: Mapped[str]
+    bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(comment="of the object")
+    rows: Mapped[dict[str, Any]] = mapped_column(comment="how many rows of each table are in it")
+    images: Mapped[list[Any]] = mapped_column(comment="hashes of the images that the conversation has")
+    archived_at: Mapped[datetime] = _now()
 
 
 class PhaseDiff(Base):

@@ -85,12 +85,12 @@ async def usage_by_day(tx: Transaction, user_id: str, first: date, last: date) -
 async def usage_by_build(tx: Transaction, user_id: str, first: date, last: date) -> list[UsageOfBuild]:
     """Return the usage by build from `first` to `last`, both included, newest build first."""
     rows = await tx.session.execute(
-        select(LedgerEntry.build_id, Build.project_id, Project.name, *_SUMS)
+        select(Build.id, Build.project_id, Project.name, *_SUMS)
         .join(Build, Build.id == LedgerEntry.build_id)
         .join(Project, Project.id == Build.project_id)
         .where(_within(user_id, first, last))
-        .group_by(LedgerEntry.build_id, Build.project_id, Project.name, Build.created_at)
-        .order_by(Build.created_at.desc(), LedgerEntry.build_id)
+        .group_by(Build.id, Build.project_id, Project.name, Build.created_at)
+        .order_by(Build.created_at.desc(), Build.id)
     )
     return [UsageOfBuild(build, project, name, Sums(*map(int, sums))) for build, project, name, *sums in rows]
 

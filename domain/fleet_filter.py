@@ -4,7 +4,7 @@ query for Temporal."""
 import re
 import shlex
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TypeVar
@@ -17,7 +17,6 @@ from domain.names import (
     BUILD_WAITING_FOR,
     BUILD_WORKFLOW,
     WAKE,
-    WORKER_VERSION,
     build_workflow_id,
 )
 from domain.status import CLOSED, Dependency, Status, WaitingFor
@@ -96,7 +95,7 @@ class FleetFilter:
     model: tuple[str, ...] = ()
     user: tuple[str, ...] = ()
     version: tuple[str, ...] = ()
-    """Versions of the workers that run it, as TEMPORAL_WORKER_BUILD_ID names them."""
+    """Versions of the workers that run it, as TEMPORAL_WORKER_BUILD_ID names them; `unversioned`: without one."""
     older_than_seconds: int | None = None
     """It has had its status for at least this long."""
     open: bool | None = None
@@ -187,10 +186,19 @@ class FleetFilter:
     @property
     def implies_open(self) -> bool:
         """Whether only open builds can match, whatever `open` is."""
-        return bool(self.waiting_for or self.dependency or (self.status and not CLOSED.intersection(self.status)))
+        return bool(
+            self.waiting_for
+            or self.dependency
+            or self.version
+            or (self.status and not CLOSED.intersection(self.status))
+        )
 
-    def temporal_query(self) -> TemporalQuery:
-        """The same filter for Temporal, as far as builds have search attributes for it."""
+    def temporal_query(self, label: Callable[[str], str] = str) -> TemporalQuery:
+        """The same filter for Temporal, as far as builds have search attributes for it.
+
+        Args:
+            label: what stands there for a user's id; see `PayloadKeys.label`.
+        """
         execution = 'ExecutionStatus != "ContinuedAsNew"'  # the earlier runs of builds that go on
         if self.open is not None:
             execution = 'ExecutionStatus = "Running"' if self.open else f'{execution} AND ExecutionStatus != "Running"'
@@ -201,12 +209,11 @@ class FleetFilter:
             (BUILD_STATUS, self.status),
             (BUILD_WAITING_FOR, (*self.waiting_for, *self.dependency) if self._waits_for_one_kind else ()),
             (BUILD_PLAN, self.plan),
-            (BUILD_USER, self.user),
-            (WORKER_VERSION, self.version),
+            (BUILD_USER, tuple(map(label, self.user))),
         ):
             if values:
                 conditions.append(_is_one_of(attribute, values))
-        left_out = [name for name in ("model", "older_than_seconds") if getattr(self, name)]
+        left_out = [name for name in ("model", "version", "older_than_seconds") if getattr(self, name)]
         if not self._waits_for_one_kind:
             left_out += ["waiting_for", "dependency"]
         return TemporalQuery(" AND ".join(conditions), tuple(left_out))

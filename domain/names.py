@@ -85,6 +85,9 @@ BULK_WORKFLOW = "BulkWorkflow"
 GO_ON = "go_on"
 """Signal to a bulk run, without an argument: its row says that it runs, so look for builds again."""
 
+ERASURE_WORKFLOW = "ErasureWorkflow"
+"""Workflow type of an erasure; takes `domain.payloads.ErasureRef`."""
+
 PROBER_WORKFLOW = "ProberWorkflow"
 
 PROBER_ID = "cofounder-prober"
@@ -99,6 +102,11 @@ def build_workflow_id(build_id: uuid.UUID | str) -> str:
 def preview_workflow_id(build_id: uuid.UUID | str) -> str:
     """Return the id of a build's preview workflow."""
     return f"preview-{build_id}"
+
+
+def erasure_workflow_id(erasure_id: uuid.UUID | str) -> str:
+    """Return the id of the workflow of an erasure."""
+    return f"erase-{erasure_id}"
 
 
 def delivery_workflow_id(delivery_id: uuid.UUID | str) -> str:

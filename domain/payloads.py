@@ -423,6 +423,18 @@ class BulkBatch(Payload):
     is_over: bool = False
 
 
+class ErasureRef(Payload):
+    """An erasure."""
+
+    erasure_id: str
+
+
+class ErasureStep(Payload):
+    """What a step of an erasure has left, to be looked at again after a while."""
+
+    left: int = 0
+
+
 class OpenWorkspace(Payload):
     """Open a build's sandbox: adopt an existing one, or create one and restore the project's last snapshot."""
 

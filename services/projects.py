@@ -3,12 +3,13 @@
 import uuid
 
 from db.builds import find_open_build
+from db.erasures import find_erasure_of
 from db.models import Project
 from db.projects import ProjectRequest, change_project, find_project_by_key, insert_project, lock_project
 from db.transaction import Transaction
 from db.users import require_user
 from domain.audit import Action
-from domain.errors import KeyReused, NotFound, OpenBuildExists
+from domain.errors import Conflict, KeyReused, NotFound, OpenBuildExists
 from domain.identity import Right
 from services.audit import record
 from services.builds import require_right
@@ -47,11 +48,14 @@ async def change(
     Raises:
         NotFound, Refused: there is no such project, or the user may not change it.
         OpenBuildExists: it is to be archived and has an open build.
+        Conflict: it is being deleted.
     """
     project = await lock_project(tx, user_id, project_id, against_builds=True)
     if project is None:
         raise NotFound(f"There is no project {project_id}.")
     await require_right(tx, user_id, project_id, Right.CHANGE)
+    if await find_erasure_of(tx, user_id, project_id) is not None:
+        raise Conflict("The project is being deleted, so it can't be changed any more.")
     build = await find_open_build(tx, project_id) if archived else None
     if build is not None:
         raise OpenBuildExists(

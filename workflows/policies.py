@@ -44,6 +44,13 @@ BULK: Options = {
 """A batch of an act on many builds, which takes `domain.bulk.BATCH_SECONDS`. Retried for ever: a build that can't be
 reached is given up by its row."""
 
+ERASURE: Options = {
+    "start_to_close_timeout": timedelta(minutes=30),
+    "heartbeat_timeout": _HEARTBEAT,
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(minutes=1)),
+}
+"""A step of an erasure. Retried for ever: what was asked for is done once the server that is away is back."""
+
 THINK: Options = {
     "start_to_close_timeout": timedelta(minutes=75),
     "heartbeat_timeout": _HEARTBEAT,

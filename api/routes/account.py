@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import structlog
 from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
 from temporalio.service import RPCError
 
 from api.deps import (
@@ -13,14 +14,17 @@ from api.deps import (
     Resources,
     ResourcesDep,
     TransactionDep,
+    expensive,
     needs,
 )
+from api.file_response import bytes_of, stream_file
 from api.responses import TAKES_BODY, problems
 from api.schemas import AccountChange, AccountOut, NewTopUp
 from db.transaction import request_transaction
 from db.users import UserChange
 from domain.identity import Scope
 from services.accounts import Account, change_account, check_models, read_account, top_up_account
+from services.export import export_account
 from services.notifications import notify_budget_changed
 
 log = structlog.get_logger(__name__)
@@ -35,6 +39,22 @@ async def read(user_id: CurrentUserId, tx: TransactionDep, operator: IsOperator)
     """The user's plan, and how much of today's allowance is used."""
     now = datetime.now(UTC)
     return AccountOut.of(await read_account(tx, user_id, now.date()), now, operator=operator)
+
+
+@router.get(
+    "/account/export",
+    dependencies=[needs(Scope.ACCOUNT_READ), expensive],
+    summary="Export the account",
+    response_class=StreamingResponse,
+    responses=problems(404, 422) | bytes_of("application/zip"),
+)
+async def export(user_id: CurrentUserId, resources: ResourcesDep) -> StreamingResponse:
+    """What is known of you, as a zip: account, identities, organisations, keys and sign-ins without what is secret in
+    them, projects by name, the tokens of the model calls that you paid for, and erasures. What a project has is
+    exported by `GET /v1/projects/{id}/export`."""
+    made = await export_account(resources.sessions, user_id)
+    headers = {"Content-Disposition": f'attachment; filename="{made.file_name}"'}
+    return await stream_file(made.content, "application/zip", headers)
 
 
 @router.patch(

@@ -1,5 +1,6 @@
 """What operators see of all builds."""
 
+import asyncio
 import uuid
 from datetime import UTC, date, datetime
 from typing import Annotated
@@ -42,12 +43,13 @@ _VALUE = {"min_length": 1, "max_length": 200}
 
 
 @router.get("/fleet", summary="Read the fleet", dependencies=[needs(Scope.OPS_READ)], responses=problems(422))
-async def fleet(resources: ResourcesDep, tx: TransactionDep) -> FleetOut:
+async def fleet(resources: ResourcesDep) -> FleetOut:
     """How many builds there are of each status, what they spend and wait for, and what is switched off or away."""
-    versions = await open_versions(resources.fleet)
-    await record_once_an_hour(tx, Action.FLEET_READ)
-    found = await read_fleet(tx, datetime.now(UTC), versions)
-    return FleetOut.of(found, await read_reaper(resources.fleet), resources.settings.sandbox_quota)
+    versions, reaper = await asyncio.gather(open_versions(resources.fleet), read_reaper(resources.fleet))
+    async with request_transaction(resources.sessions) as tx:
+        await record_once_an_hour(tx, Action.FLEET_READ)
+        found = await read_fleet(tx, datetime.now(UTC), versions)
+    return FleetOut.of(found, reaper, resources.settings.sandbox_quota)
 
 
 def fleet_filter(
@@ -116,7 +118,7 @@ async def builds(
         await record_once_an_hour(tx, Action.FLEET_READ)
         page = await list_fleet(tx, only, order, after=after, limit=limit, of_versions=ids)
     versions = await versions_of(resources.fleet, [build.id for build in page.builds])
-    query = only.temporal_query()
+    query = only.temporal_query(resources.workflows.payload_keys.label)
     return FleetBuildList(
         builds=[
             FleetBuildOut.of(build, versions.get(build.id), temporal_url(resources, build.id)) for build in page.builds

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import StreamingResponse
 
 import services.projects
 from api.build_facts import read_budgets, read_queue_places
@@ -14,10 +15,13 @@ from api.deps import (
     IsOperator,
     ResourcesDep,
     TransactionDep,
+    expensive,
     needs,
     new_project,
 )
+from api.erasure_schemas import ErasureOut, ProjectErasure
 from api.errors import VERSION_CONFLICT, Problem
+from api.file_response import bytes_of, stream_file
 from api.paging import PAGE_MAX, ProjectsPage
 from api.project_schemas import LatestBuild, ListedProject, ProjectList, VersionList, VersionOut, poster_of
 from api.responses import TAKES_BODY, problems
@@ -43,6 +47,8 @@ from domain.errors import NotFound
 from domain.identity import Right, Scope
 from services.audit import record
 from services.builds import require_right
+from services.erasure import erase_project
+from services.export import export_project
 from services.organisations import change_organisation
 
 router = APIRouter(prefix="/projects", tags=["projects"])
@@ -119,6 +125,41 @@ async def change(project_id: uuid.UUID, new: ProjectChange, user_id: CurrentUser
     """Change the project's name, archive it or un-archive it. A project with an open build can't be archived."""
     changed = await services.projects.change(tx, user_id, project_id, name=new.name, archived=new.archived)
     return await _with_documents(tx, changed)
+
+
+@router.delete(
+    "/{project_id}",
+    dependencies=[needs(Scope.BUILDS_WRITE)],
+    status_code=202,
+    summary="Delete a project for good",
+    responses=problems(*TAKES_BODY, 404, 409),
+)
+async def erase(
+    project_id: uuid.UUID, body: ProjectErasure, user_id: CurrentUserId, resources: ResourcesDep, response: Response
+) -> ErasureOut:
+    """Delete the project with all that it has: briefs, interviews, builds, conversations, snapshots, images, previews,
+    and what Temporal keeps of them. An open build is cancelled first. What its calls cost stays in your usage, without
+    the build. Nothing of it can be brought back. `GET /v1/erasures/{id}` says how far this is, and then has the
+    certificate."""
+    erasure = await erase_project(resources.sessions, resources.workflows, user_id, project_id, body.name)
+    response.headers["Location"] = f"/v1/erasures/{erasure.id}"
+    return ErasureOut.of(erasure)
+
+
+@router.get(
+    "/{project_id}/export",
+    dependencies=[needs(Scope.BUILDS_READ), expensive],
+    summary="Export a project",
+    response_class=StreamingResponse,
+    responses=problems(404, 422) | bytes_of("application/zip"),
+)
+async def export(project_id: uuid.UUID, user_id: CurrentUserId, resources: ResourcesDep) -> StreamingResponse:
+    """All that the project has, as a zip: briefs, interviews, and of each build the conversation, tool calls, messages,
+    feed, checks, the tokens of its model calls, its snapshots, and the workspace of the last one. `manifest.json` has a
+    hash of each file. Secrets are not in it."""
+    made = await export_project(resources.sessions, resources.store, user_id, project_id)
+    headers = {"Content-Disposition": f'attachment; filename="{made.file_name}"'}
+    return await stream_file(made.content, "application/zip", headers)
 
 
 @router.get(

@@ -1,4 +1,4 @@
-"""`cofounder projects …`: rename, archive and un-archive projects."""
+"""`cofounder projects …`: rename, archive, un-archive and delete projects."""
 
 import uuid
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from cli.output import Output
 
 app = typer.Typer(
-    no_args_is_help=True, help="Rename, archive and un-archive projects. `cofounder list --projects` lists them."
+    no_args_is_help=True,
+    help="Rename, archive and delete projects. `cofounder list --projects` lists them.",
 )
 
 _Project = Annotated[uuid.UUID, typer.Argument(metavar="PROJECT", help="The project's id.")]
@@ -44,6 +45,25 @@ def archive(project: _Project, as_json: AsJson = False, api_url: ApiUrl = None, 
 def unarchive(project: _Project, as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) -> None:
     """Show an archived project in the list of projects again."""
     _change(project, {"archived": False}, "{name} is not archived any more.", as_json, api_url, user)
+
+
+@app.command(epilog=f'Example: cofounder projects delete {_ID} --name "Pantry Pal"')
+def delete(
+    project: _Project,
+    name: Annotated[str, typer.Option("--name", help="The project's name, to confirm that you mean this one.")],
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+    user: User = None,
+) -> None:
+    """Delete a project for good, with its builds, snapshots and conversations. Nothing of it can be brought back."""
+
+    async def run(api: "ApiClient", output: "Output") -> None:
+        erasure = await api.erase_project(str(project), name)
+        output.print_result(
+            erasure, f"{name} is being deleted. To see how far it is: cofounder erasures show {erasure['id']}"
+        )
+
+    with_api(run, as_json=as_json, api_url=api_url, user=user)
 
 
 def _change(

@@ -142,3 +142,40 @@ def _notify_and_print(settings: "Settings", account: "Account", as_json: bool, *
         )
     elif build_ids:
         output.note(f"Open builds notified: {len(build_ids)}.")
+
+
+@app.command(epilog="Example: cofounder users erase ada --confirm ada")
+def erase(
+    user_id: _UserId,
+    confirm: Annotated[str, typer.Option("--confirm", metavar="USER", help="The user's id once more.")],
+    as_json: AsJson = False,
+) -> None:
+    """Erase a founder for good: the account, and all projects that no one else is a member of.
+
+    The account is suspended at once. What calls have cost stays in the ledger, under a random id.
+    """
+    import asyncio
+
+    from cli.accounts import database
+    from cli.output import Output
+    from clients.build_workflows import BuildWorkflows
+    from clients.temporal import connect_temporal
+    from db.models import Erasure
+    from domain.errors import InvalidInput
+    from services.erasure import erase_user
+    from settings import load_settings
+
+    if confirm != user_id:
+        raise InvalidInput(f"--confirm is not {user_id}. Name the user twice, to confirm that you mean this one.")
+    settings = load_settings()
+
+    async def run() -> Erasure:
+        workflows = BuildWorkflows(await connect_temporal(), settings.temporal_task_queue)
+        async with database(settings) as sessions:
+            return await erase_user(sessions, workflows, user_id, "operator")
+
+    erasure = asyncio.run(run())
+    Output(as_json).print_result(
+        {"id": str(erasure.id), "user_id": user_id},
+        f"{user_id} is being erased. To see how far it is: cofounder erasures show {erasure.id} --user {user_id}",
+    )

@@ -7,6 +7,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from temporalio.service import RPCError
+
 from clients.build_workflows import BuildWorkflows
 from db import builds, money, reaper, steering
 from db.bulk_runs import running_runs
@@ -17,6 +19,7 @@ from domain.errors import NotFound
 from domain.payloads import PendingInput, ReapResult
 from services.builds import start_workflow
 from services.bulk import start_run
+from services.erasure import start_unstarted
 from services.notifications import repeat_budget_notification, repeat_input_notification
 from services.reap.look import Budget, PlannedAct, attempt, log
 from services.slots import nudge_queued_builds
@@ -41,7 +44,9 @@ class Nudges:
     async def look(self, budget: Budget) -> ReapResult:
         """Look at each kind of row once."""
         return ReapResult(
-            started=await self._start_unstarted(budget) + await self._start_bulk_runs(budget),
+            started=await self._start_unstarted(budget)
+            + await self._start_bulk_runs(budget)
+            + await self._start_erasures(),
             cancelled=await self._repeat_cancels(budget),
             admitted=await self._nudge_queues(budget),
             nudged=await self._repeat_budget_notifications(budget) + await self._repeat_input_notifications(budget),
@@ -95,6 +100,14 @@ class Nudges:
                 break
             started += await start_run(self._sessions, self._workflows, run_id)
         return started
+
+    async def _start_erasures(self) -> int:
+        """Start erasures whose row was committed and whose workflow was not started."""
+        try:
+            return await start_unstarted(self._sessions, self._workflows)
+        except (RPCError, RuntimeError) as error:
+            log.warning("erasures were not started", error=str(error))
+            return 0
 
     async def _repeat_cancels(self, budget: Budget) -> int:
         """Cancel builds again that are still open after a cancel: the request may be lost."""

@@ -190,7 +190,7 @@ async def test_health_is_silent(scene: Scene) -> None:
             await asyncio.sleep(0.5)
 
     watching = asyncio.create_task(watch())
-    build = await scene.programs.build(sample_brief())
+    build = await scene.programs.build(sample_brief(), SMALL)
     await asyncio.sleep(30)
     watching.cancel()
     assert build["status"] == "ready"
@@ -299,16 +299,20 @@ async def refused_key(scene: Scene) -> AsyncIterator[dict[str, str]]:
 async def long_call(scene: Scene) -> AsyncIterator[dict[str, str]]:
     build_id = await scene.harness.start(script=steps([bash("sleep 600", 600)], [bash(PRODUCT)]))
     await scene.harness.until_event(build_id, "tool_started")
-    yield {"9b2f0c1e-6a54-4a0b-9d5e-2f1f8f0f6c11": str(build_id)}
-    await scene.harness.builds.cancel(build_id)
+    try:
+        yield {"9b2f0c1e-6a54-4a0b-9d5e-2f1f8f0f6c11": str(build_id)}
+    finally:
+        await scene.harness.builds.cancel(build_id)
 
 
 @asynccontextmanager
 async def full_fleet(scene: Scene) -> AsyncIterator[dict[str, str]]:
     builds = [await scene.harness.start(script=steps([bash("sleep 600", 600)])) for _ in range(5)]
-    yield {}
-    for build_id in builds:
-        await scene.harness.builds.cancel(build_id)
+    try:
+        yield {}
+    finally:
+        for build_id in builds:
+            await scene.harness.builds.cancel(build_id)
 
 
 @asynccontextmanager
@@ -317,10 +321,12 @@ async def changed_ledger(scene: Scene) -> AsyncIterator[dict[str, str]]:
     await scene.sql("update user_days set spent = spent + 7 where ctid in (select ctid from user_days limit 1)")
     await scene.programs.worker.stop()
     await scene.programs.worker.start()
-    yield {}
-    await scene.sql("update user_days set spent = spent - 7 where ctid in (select ctid from user_days limit 1)")
-    await scene.programs.worker.stop()
-    await scene.programs.worker.start()
+    try:
+        yield {}
+    finally:
+        await scene.sql("update user_days set spent = spent - 7 where ctid in (select ctid from user_days limit 1)")
+        await scene.programs.worker.stop()
+        await scene.programs.worker.start()
 
 
 @asynccontextmanager
@@ -334,9 +340,11 @@ async def lost_build(scene: Scene) -> AsyncIterator[dict[str, str]]:
     build_id = await scene.harness.start(script=steps([bash("sleep 600", 600)], [bash(PRODUCT)]))
     await scene.harness.until_event(build_id, "tool_started")
     await scene.sql("update builds set lost_at = now() where id = :id", id=build_id)
-    yield {"cofounder recover --temporal": "cofounder recover --help"}
-    await scene.sql("update builds set lost_at = null where id = :id", id=build_id)
-    await scene.harness.builds.cancel(build_id)
+    try:
+        yield {"cofounder recover --temporal": "cofounder recover --help"}
+    finally:
+        await scene.sql("update builds set lost_at = null where id = :id", id=build_id)
+        await scene.harness.builds.cancel(build_id)
 
 
 @asynccontextmanager
@@ -345,8 +353,10 @@ async def reaper_stopped(scene: Scene) -> AsyncIterator[dict[str, str]]:
         "insert into reaper_steps (step, alert, alert_at) values ('drill', 'look at this', now()) "
         "on conflict (step) do update set alert = excluded.alert"
     )
-    yield {"cofounder recover --temporal": "cofounder recover --help"}
-    await scene.sql("delete from reaper_steps where step = 'drill'")
+    try:
+        yield {"cofounder recover --temporal": "cofounder recover --help"}
+    finally:
+        await scene.sql("delete from reaper_steps where step = 'drill'")
 
 
 @asynccontextmanager
@@ -370,9 +380,11 @@ async def late_delivery(scene: Scene) -> AsyncIterator[dict[str, str]]:
             await asyncio.sleep(1)
 
     falling = asyncio.create_task(fall_behind())
-    yield {}
-    falling.cancel()
-    await scene.sql("delete from webhooks where id = :id", id=hook)
+    try:
+        yield {}
+    finally:
+        falling.cancel()
+        await scene.sql("delete from webhooks where id = :id", id=hook)
 
 
 @asynccontextmanager
@@ -382,12 +394,14 @@ async def small_worker(scene: Scene) -> AsyncIterator[dict[str, str]]:
     worker.environment["MAX_ACTIVITIES"] = "2"
     await worker.start()
     builds = [await scene.harness.start(script=steps(*[[bash("sleep 8")] for _ in range(40)])) for _ in range(4)]
-    yield {"--task-queue cofounder": f"--task-queue {scene.harness.settings.temporal_task_queue}"}
-    for build_id in builds:
-        await scene.harness.builds.cancel(build_id)
-    await worker.stop()
-    del worker.environment["MAX_ACTIVITIES"]
-    await worker.start()
+    try:
+        yield {"--task-queue cofounder": f"--task-queue {scene.harness.settings.temporal_task_queue}"}
+    finally:
+        for build_id in builds:
+            await scene.harness.builds.cancel(build_id)
+        await worker.stop()
+        del worker.environment["MAX_ACTIVITIES"]
+        await worker.start()
 
 
 @asynccontextmanager
@@ -398,8 +412,10 @@ async def broken_workflow(scene: Scene) -> AsyncIterator[dict[str, str]]:
         id=f"broken-{uuid.uuid4()}",
         task_queue=scene.harness.settings.temporal_task_queue,
     )
-    yield {"cofounder replay 9b2f0c1e-6a54-4a0b-9d5e-2f1f8f0f6c11": "cofounder replay --help"}
-    await handle.terminate()
+    try:
+        yield {"cofounder replay 9b2f0c1e-6a54-4a0b-9d5e-2f1f8f0f6c11": "cofounder replay --help"}
+    finally:
+        await handle.terminate()
 
 
 Fault = Callable[[Scene], AbstractAsyncContextManager[dict[str, str]]]

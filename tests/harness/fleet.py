@@ -42,6 +42,7 @@ _INSERTS = (
        select builds.id, n, 'status', '{"status": "code"}', now() - (3 - n) * interval '1 minute'
        from builds cross join generate_series(1, 3) n
        where closed_at is null and goal like 'Build the product %'""",
+    "analyze",
 )
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -106,20 +107,27 @@ class ObservedStack:
         ) as http:
             yield http
 
-    async def build(self, brief: dict[str, Any], until: tuple[str, ...] = ("ready", "failed")) -> dict[str, Any]:
-        """Start a build of a new project; returns it once it has one of the statuses, with the id of its request."""
+    async def build(self, brief: dict[str, Any], script: dict[str, Any]) -> dict[str, Any]:
+        """Run a build of a new project to its end, in which the model follows the script.
+
+        Returns:
+            The build, with the id of the request that started it.
+        """
+        goal = f"Build the first version. [{uuid.uuid4().hex}]"
+        model = self.environment["ANTHROPIC_BASE_URL"]
+        async with httpx2.AsyncClient(timeout=DEADLINE, trust_env=False) as http:
+            rehearsed = await http.post(f"{model}/_rehearsal/scripts", json={"match": goal, "script": script})
+            rehearsed.raise_for_status()
         async with self.client() as http:
             project = (await http.post("/projects", json={"brief": brief})).raise_for_status().json()
-            answer = (
-                await http.post(f"/projects/{project['id']}/builds", json={"goal": "Build the first version."})
-            ).raise_for_status()
+            answer = (await http.post(f"/projects/{project['id']}/builds", json={"goal": goal})).raise_for_status()
             build: dict[str, Any] = answer.json()
 
-            async def has_come_there() -> bool:
+            async def has_ended() -> bool:
                 build.update((await http.get(f"/builds/{build['id']}")).raise_for_status().json())
-                return build["status"] in until
+                return build["status"] in ("ready", "failed")
 
-            await wait_until(has_come_there, look_seconds=0.2)
+            await wait_until(has_ended, look_seconds=0.2)
             return build | {"request_id": answer.headers["X-Request-Id"]}
 
 

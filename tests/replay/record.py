@@ -18,6 +18,7 @@ from local.stack import LocalStack
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.bulk_scenarios import BULK_SCENARIOS
 from tests.workflows.encrypted_scenarios import ENCRYPTED_SCENARIOS
+from tests.workflows.erasure_scenarios import ERASURE_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
@@ -46,6 +47,7 @@ EVERY_SCENARIO = [
     *WEBHOOK_SCENARIOS,
     *BULK_SCENARIOS,
     *ENCRYPTED_SCENARIOS,
+    *ERASURE_SCENARIOS,
 ]
 
 _EARLIER_RUNS: dict[WorkflowExecutionStatus | None, str] = {

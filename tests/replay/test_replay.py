@@ -21,6 +21,7 @@ from tests.harness.wait import DEADLINE
 from tests.workflows.encrypted_scenarios import PAYLOAD_KEY, WORDS
 from workflows.build import BuildWorkflow
 from workflows.bulk import BulkWorkflow
+from workflows.erasure import ErasureWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
@@ -48,6 +49,7 @@ REQUIRED = {
     "long_in_line",
     "switched_off_midway",
     "encrypted",
+    "erased",
 }
 
 COMMANDS = {
@@ -125,7 +127,15 @@ async def test_every_command_is_covered_by_replay_alone() -> None:
     measured = coverage.Coverage(include=[f"{WORKFLOWS}/*"], data_file=None)
     # Without the workflow sandbox, which would load a second copy of the modules. The code is the same.
     replayer = Replayer(
-        workflows=[BuildWorkflow, PreviewWorkflow, ReaperWorkflow, ProberWorkflow, WebhookWorkflow, BulkWorkflow],
+        workflows=[
+            BuildWorkflow,
+            PreviewWorkflow,
+            ReaperWorkflow,
+            ProberWorkflow,
+            WebhookWorkflow,
+            ErasureWorkflow,
+            BulkWorkflow,
+        ],
         data_converter=data_converter(parse_payload_keys(PAYLOAD_KEY)),
         workflow_runner=UnsandboxedWorkflowRunner(),
     )

@@ -11,6 +11,7 @@ from tests.harness.worker import WorkerHarness
 from tests.replay.record import HISTORIES
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.encrypted_scenarios import ENCRYPTED_SCENARIOS
+from tests.workflows.erasure_scenarios import ERASURE_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
@@ -35,6 +36,7 @@ ALL = [
     *UPGRADE_SCENARIOS,
     *SCENARIOS,
     *ENCRYPTED_SCENARIOS,
+    *ERASURE_SCENARIOS,
 ]
 
 _THOROUGH = frozenset(
@@ -47,9 +49,9 @@ _THOROUGH = frozenset(
         *("woken_after_an_hour", "admitted", "switched_off_live", "told_to_stop", "woken_while_falling_asleep"),
         *("slept_woken_by_timer", "preview_not_opened", "fruitless", "asked_about_circle", "sandbox_lost_in_thought"),
         *("cancelled_while_away", "cancelled_without_store", "cancelled_without_database", "finished_early"),
-        *("finished_in_vain", "encrypted"),
+        *("finished_in_vain", "encrypted", "erased"),
         # Two versions of the workers; the drills of upgrades have the same.
-        *("moved",),
+        *("moved", "moved_while_away"),
         # `make test` has these as fast drills.
         *("fleet_limit", "reset_ready"),
     }

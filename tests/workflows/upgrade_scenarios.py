@@ -16,7 +16,9 @@ from db.models import Build
 from db.transaction import transaction
 from domain.errors import Refused
 from domain.names import UPGRADE, WAKE
-from domain.status import Status
+from domain.status import Dependency, Status
+from tests.harness.away import away_harness
+from tests.harness.repeats import assert_nothing_was_repeated
 from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
@@ -37,12 +39,14 @@ def _scenario(
 
 
 async def give_work_to(harness: WorkerHarness, version: str) -> None:
-    """Make a version current once its workers have asked for work."""
+    """Make a version current once its workers have asked for work, be it on another task queue."""
     deployments = Deployments(harness.client, harness.settings.temporal_deployment_name)
 
     async def is_current() -> bool:
         try:
-            await deployments.set_current(version)
+            if all(each.build_id != version for each in (await deployments.read()).versions):
+                return False
+            await deployments.set_current(version, without_workers=True)
         except Refused:
             return False
         return (await deployments.read()).current == version
@@ -145,4 +149,27 @@ async def moved(harness: WorkerHarness) -> list[EndedWorkflow]:
             assert await wait_until(partial(_versions_if_all_are_visible, harness, build_id)) == ["one", "two"]
         statuses = await harness.statuses(sleeper)
         assert statuses.count("sleeping") == 1, "the wait was announced twice"
+    return ended
+
+
+@_scenario("it moves while the sandbox of its tool call is out of reach: the call goes on from there, and ran once")
+async def moved_while_away(harness: WorkerHarness) -> list[EndedWorkflow]:
+    async with away_harness(harness) as away:
+        harness = away.harness
+        await give_work_to(harness, "one")
+        build_id = await harness.start(
+            script=steps([hold("echo once >> effects"), bash("cat effects")], [bash(PRODUCT)])
+        )
+        await harness.until_event(build_id, "tool_started")
+        away.take(Dependency.SANDBOX)
+        before = await until_row(harness, build_id, lambda row: row.status == Status.WAITING)
+        async with second_version(harness):
+            await _until_moved(harness, build_id)
+            after = await harness.row(build_id)
+            assert (after.status, after.status_seq) == (before.status, before.status_seq)
+            away.give_back(Dependency.SANDBOX)
+            await harness.builds.signal_recovered(build_id)
+            await release_command(harness, build_id)
+            ended = await ready_build(harness, build_id)
+            await assert_nothing_was_repeated(harness, build_id)
     return ended

@@ -72,6 +72,7 @@ AUDITED: Mapping[str, Action] = {
     "POST /v1/organisations": Action.ORGANISATION_CREATE,
     "PUT /v1/organisations/{organisation_id}/members/{user}": Action.MEMBER_ADD,
     "PATCH /v1/projects/{project_id}": Action.PROJECT_CHANGE,
+    "DELETE /v1/projects/{project_id}": Action.PROJECT_ERASE,
     "PUT /v1/projects/{project_id}/organisation": Action.PROJECT_MOVE,
     "POST /v1/webhooks": Action.WEBHOOK_CREATE,
     "PATCH /v1/webhooks/{webhook_id}": Action.WEBHOOK_CHANGE,
@@ -367,6 +368,10 @@ async def _limit(_: RunningApi) -> Request:
 INTERVIEW = {"questions": [{"id": PLANTED, "text": PLANTED}], "answers": {PLANTED: PLANTED}}
 
 
+async def _erase(api: RunningApi) -> Request:
+    return f"/v1/projects/{await _project(api)}", {"name": PLANTED}
+
+
 async def _decode(_: RunningApi) -> Request:
     data = base64.b64encode(PLANTED.encode()).decode()
     return "/v1/ops/codec/decode", {"payloads": [{"metadata": {"encoding": "anNvbi9wbGFpbg=="}, "data": data}]}
@@ -380,6 +385,7 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "PUT /v1/ops/switches": _switch_off,
     "DELETE /v1/ops/switches": _switch_on,
     "PUT /v1/ops/limits/{name}": _limit,
+    "DELETE /v1/projects/{project_id}": _erase,
     "POST /v1/ops/codec/decode": _decode,
     "PATCH /v1/account": _of_account,
     "POST /v1/account/top-ups": _top_up,

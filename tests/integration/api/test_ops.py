@@ -197,7 +197,9 @@ async def test_temporal_takes_the_query(stack: LocalStack) -> None:
                 return [each.id async for each in api.temporal.list_workflows(query)] == [build_workflow_id(build)]
 
             await wait_until(finds_it)
-        assert (await ask(api, "builds", version="main:v1"))["builds"] == []
+        assert (await ask(api, "builds", version="v1"))["builds"] == []
+        [unversioned] = (await ask(api, "builds", where="version=unversioned"))["builds"]
+        assert (unversioned["id"], unversioned["version"]) == (build, None)
         await api.temporal.get_workflow_handle(build_workflow_id(build)).terminate()
 
 

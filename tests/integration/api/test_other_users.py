@@ -22,6 +22,7 @@ from db.models import (
     Base,
     Build,
     BulkRun,
+    Erasure,
     PreviewLink,
     Project,
     ProjectSecret,
@@ -75,7 +76,7 @@ async def ada(api: RunningApi) -> Owner:
     answer = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": MARK}, headers=as_user("ada"))
     assert answer.status_code == 201, answer.text
     build = uuid.UUID(answer.json()["id"])
-    sign_in, link, question, webhook, delivery, run = (uuid.uuid4() for _ in range(6))
+    sign_in, link, question, webhook, delivery, run, erasure = (uuid.uuid4() for _ in range(7))
     async with transaction(api.sessions) as tx:
         await tx.session.execute(update(Build).where(Build.id == build).values(status="ready", closed_at=func.now()))
         org_id = (await tx.session.get_one(Project, uuid.UUID(project))).org_id
@@ -123,6 +124,7 @@ async def ada(api: RunningApi) -> Owner:
                     state="stopped",
                     total=1,
                 ),
+                Erasure(id=erasure, kind="project", user_id="ada", project_id=uuid.uuid4(), requested_by="ada"),
                 Question(id=question, build_id=build, problem=MARK, tried=[], options=[MARK], closed_at=func.now()),
                 Snapshot(
                     id=uuid.uuid4(),
@@ -156,6 +158,7 @@ async def ada(api: RunningApi) -> Owner:
             "webhook_id": str(webhook),
             "delivery_id": str(delivery),
             "run_id": str(run),
+            "erasure_id": str(erasure),
             "tool_use_id": "toolu_of_ada",
             "sha256": _IMAGE,
         }

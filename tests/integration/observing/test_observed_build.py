@@ -14,6 +14,7 @@ from observing import genai
 from observing.trace_ids import TraceIds, build_ids, request_ids, turn_ids
 from tests.harness.observed_run import ObservedStack, observed_stack
 from tests.harness.promql import metric_names
+from tests.harness.scripts import SMALL
 from tests.harness.trace_receiver import ReceivedSpan, trace_receiver
 from tests.harness.worker import sample_brief
 
@@ -39,7 +40,7 @@ class ObservedBuild:
 
 
 async def _look(running: ObservedStack, spans: list[ReceivedSpan]) -> ObservedBuild:
-    build = await running.build(sample_brief())
+    build = await running.build(sample_brief(), SMALL)
     programs = {"api": running.api, "worker": running.worker}
     metrics = {name: await program.scrape() for name, program in programs.items()}
     async with httpx2.AsyncClient(trust_env=False) as http:

@@ -16,7 +16,7 @@ WHOLE = FleetFilter(
     plan=("partner",),
     model=("claude-haiku-5-5",),
     user=('a"b\\c,=', "and"),
-    version=("main:v2",),
+    version=("v2",),
     older_than_seconds=900,
     open=True,
 )
@@ -76,9 +76,12 @@ def test_asks_temporal_for_what_it_knows() -> None:
     assert query.text == (
         'WorkflowType = "BuildWorkflow" AND ExecutionStatus = "Running" AND BuildStatus IN ("sleeping", "waiting")'
         ' AND BuildWaitingFor = "operator" AND BuildPlan = "partner" AND BuildUser IN ("a\\"b\\\\c,=", "and")'
-        ' AND TemporalWorkerDeploymentVersion = "main:v2"'
     )
-    assert query.left_out == ("model", "older_than_seconds")
+    assert query.left_out == ("model", "version", "older_than_seconds")
+
+
+def test_asks_temporal_for_users_as_it_knows_them() -> None:
+    assert 'BuildUser = "<ada>"' in FleetFilter(user=("ada",)).temporal_query(lambda user: f"<{user}>").text
 
 
 def test_runs_that_were_continued_are_not_asked_for() -> None:

@@ -1,0 +1,153 @@
+"""The steps of an erasure. Each may run again: it finds what is left, and says how much that is."""
+
+import uuid
+from collections.abc import Sequence
+
+from temporalio import activity
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.runtime.errors import application_errors
+from activities.runtime.heartbeat import heartbeating
+from clients.build_workflows import BuildWorkflows
+from clients.object_store import ObjectStore, ObjectVersion, image_key
+from clients.sandbox import Role, Sandboxes
+from db import builds, erasures
+from db.build_archives import ARCHIVES_PREFIX
+from db.models import Erasure
+from db.phase_diffs import DIFFS_PREFIX
+from db.session import Sessions
+from db.snapshots import SNAPSHOTS_PREFIX
+from db.transaction import transaction
+from domain.errors import NotFound, TemporalUnavailable
+from domain.names import build_workflow_id, delivery_workflow_id, preview_workflow_id
+from domain.payloads import ErasureRef, ErasureStep
+from services.builds import signal_cancel
+
+
+class ErasureActivities:
+    """`stop_builds`, `end_sandboxes`, `erase_objects`, `erase_executions`, `erase_rows`, in this order: the rows say
+    what else there is, so they go last."""
+
+    def __init__(self, sessions: Sessions, workflows: BuildWorkflows, sandboxes: Sandboxes, store: ObjectStore) -> None:
+        self._sessions = sessions
+        self._workflows = workflows
+        self._sandboxes = sandboxes
+        self._store = store
+
+    @activity.defn
+    @application_errors
+    async def stop_builds(self, request: ErasureRef) -> ErasureStep:
+        """Cancel open builds and previews. They clean up first, so some may be left for a while."""
+        erasure, scope = await self._read(request)
+        async with transaction(self._sessions) as tx:
+            opened = await erasures.open_builds(tx, erasure, scope)
+            previews = await erasures.open_previews(tx, scope.builds)
+            for build in opened:
+                await builds.request_cancel(tx, build.id)
+        for build in opened:
+            await signal_cancel(self._sessions, self._workflows, build)
+        left = len(opened)
+        for build_id in previews:
+            try:
+                await self._workflows.cancel_preview(build_id)
+                left += 1
+            except NotFound:
+                continue  # its workflow has ended, so nothing keeps the product running
+        return ErasureStep(left=left)
+
+    @activity.defn
+    @application_errors
+    async def end_sandboxes(self, request: ErasureRef) -> ErasureStep:
+        """End the sandboxes of the builds, paused ones too."""
+        async with heartbeating():
+            _, scope = await self._read(request)
+            found = await self._find_sandboxes(scope.builds)
+            await self._note(request, sandboxes=len(found))
+            for sandbox in found:
+                await self._sandboxes.kill(sandbox)
+            return ErasureStep()
+
+    async def _find_sandboxes(self, of_builds: Sequence[uuid.UUID]) -> list[str]:
+        return [
+            sandbox
+            for build_id in of_builds
+            for role in Role
+            for sandbox in await self._sandboxes.find(str(build_id), role)
+        ]
+
+    @activity.defn
+    @application_errors
+    async def erase_objects(self, request: ErasureRef) -> ErasureStep:
+        """Delete the builds' objects, and all versions of them; also images that no other build has seen."""
+        async with heartbeating():
+            _, scope = await self._read(request)
+            found = await self._objects(scope.builds)
+            await self._note(request, objects=len(found))
+            await self._store.delete_versions(found)
+            for build_id in scope.builds:
+                for prefix in _prefixes(build_id):
+                    await self._store.abort_uploads(prefix)
+            return ErasureStep()
+
+    async def _objects(self, of_builds: Sequence[uuid.UUID]) -> list[ObjectVersion]:
+        async with transaction(self._sessions) as tx:
+            images = await erasures.images_of(tx, of_builds)
+        prefixes = [prefix for build_id in of_builds for prefix in _prefixes(build_id)]
+        prefixes += [image_key(image) for image in sorted(images)]
+        return [version for prefix in prefixes for version in await self._store.versions(prefix)]
+
+    @activity.defn
+    @application_errors
+    async def erase_executions(self, request: ErasureRef) -> ErasureStep:
+        """Have Temporal delete the histories of builds, previews and deliveries. It does so soon after."""
+        async with heartbeating():
+            _, scope = await self._read(request)
+            async with transaction(self._sessions) as tx:
+                deliveries = await erasures.deliveries_of(tx, scope.builds)
+            ids = [delivery_workflow_id(each) for each in deliveries]
+            ids += [name(each) for each in scope.builds for name in (build_workflow_id, preview_workflow_id)]
+            left = 0
+            try:
+                for workflow_id in ids:
+                    left += await self._workflows.delete_executions(workflow_id)
+            except RPCError as error:
+                if error.status is RPCStatusCode.UNAVAILABLE:
+                    raise TemporalUnavailable from error
+                raise
+            await self._note(request, executions=left)
+            return ErasureStep(left=left)
+
+    @activity.defn
+    @application_errors
+    async def erase_rows(self, request: ErasureRef) -> ErasureStep:
+        """Delete the rows and close the erasure with its certificate, in one transaction; if something is left
+        elsewhere, do nothing and say so."""
+        async with heartbeating():
+            erasure, scope = await self._read(request)
+            if erasure.finished_at is not None:
+                return ErasureStep()
+            left = len(await self._objects(scope.builds)) + len(await self._find_sandboxes(scope.builds))
+            if left:
+                return ErasureStep(left=left)
+            async with transaction(self._sessions) as tx:
+                await erasures.archive_all(tx, scope.projects)  # and lock them
+                if opened := await erasures.open_builds(tx, erasure, await erasures.read_scope(tx, erasure)):
+                    return ErasureStep(left=len(opened))
+                await erasures.erase_rows(tx, erasure, await erasures.read_scope(tx, erasure))
+                await erasures.finish(tx, erasure.id)
+            return ErasureStep()
+
+    async def _read(self, request: ErasureRef) -> tuple[Erasure, erasures.Scope]:
+        async with transaction(self._sessions) as tx:
+            erasure = await erasures.find_erasure(tx, uuid.UUID(request.erasure_id), None)
+            if erasure is None:
+                raise NotFound(f"There is no erasure {request.erasure_id}.")
+            return erasure, await erasures.read_scope(tx, erasure)
+
+    async def _note(self, request: ErasureRef, **counts: int) -> None:
+        async with transaction(self._sessions) as tx:
+            await erasures.note_counts(tx, uuid.UUID(request.erasure_id), counts)
+
+
+def _prefixes(build_id: uuid.UUID) -> Sequence[str]:
+    return [f"{prefix}{build_id}/" for prefix in (SNAPSHOTS_PREFIX, DIFFS_PREFIX, ARCHIVES_PREFIX)]

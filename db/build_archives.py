@@ -1,0 +1,77 @@
+"""Archives of closed builds' conversations: which are due, their rows, and deleting what an archive has."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, func, select, text
+
+from db.models import Base, Build, BuildArchive, Compaction, Event, Message, Prompt, ToolCall, Turn
+from db.transaction import Transaction
+
+ARCHIVES_PREFIX = "archives/"
+
+ARCHIVED: Mapping[str, type[Base]] = {
+    table.__tablename__: table for table in (Prompt, Turn, Compaction, Message, ToolCall, Event)
+}
+"""The tables whose rows of a build an archive has, by name: the conversation and the feed. All else stays in rows."""
+
+
+@dataclass(frozen=True)
+class StoredArchive:
+    """An archive that is in the store, verified. `rows`: by table, how many it has."""
+
+    build_id: uuid.UUID
+    object_key: str
+    bytes: int
+    sha256: str
+    rows: Mapping[str, int]
+    images: Sequence[str]
+
+
+async def builds_to_archive(tx: Transaction, closed_before: datetime, limit: int) -> Sequence[uuid.UUID]:
+    """Return up to `limit` builds that closed before this time and have no archive, the oldest first."""
+    query = (
+        select(Build.id)
+        .outerjoin(BuildArchive, BuildArchive.build_id == Build.id)
+        .where(Build.closed_at < closed_before, BuildArchive.build_id.is_(None))
+        .order_by(Build.closed_at)
+        .limit(limit)
+    )
+    return (await tx.session.scalars(query)).all()
+
+
+async def find_archive(tx: Transaction, build_id: uuid.UUID) -> BuildArchive | None:
+    """Return the archive of a build's conversation, if it has one."""
+    return await tx.session.get(BuildArchive, build_id)
+
+
+async def count_rows(tx: Transaction, build_id: uuid.UUID) -> dict[str, int]:
+    """Count the build's rows of each table that is archived."""
+    return {
+        name: int(await tx.session.scalar(select(func.count()).select_from(table).filter_by(build_id=build_id)) or 0)
+        for name, table in ARCHIVED.items()
+    }
+
+
+async def replace_rows(tx: Transaction, archive: StoredArchive) -> bool:
+    """Note the archive and delete the rows that it has. Does nothing and returns False if they are not those."""
+    await tx.session.execute(select(Build.id).where(Build.id == archive.build_id).with_for_update())
+    if await count_rows(tx, archive.build_id) != dict(archive.rows):
+        return False
+    tx.session.add(
+        BuildArchive(
+            build_id=archive.build_id,
+            object_key=archive.object_key,
+            bytes=archive.bytes,
+            sha256=archive.sha256,
+            rows=dict(archive.rows),
+            images=list(archive.images),
+        )
+    )
+    await tx.session.flush()
+    await tx.session.execute(text("select set_config('cofounder.archive', :id, true)"), {"id": str(archive.build_id)})
+    for table in ARCHIVED.values():
+        await tx.session.execute(delete(table).filter_by(build_id=archive.build_id))
+    return True

@@ -1,0 +1,298 @@
+"""Erasures: their rows, what each has to erase, and the statements that delete a founder's rows.
+
+The ledger's entries stay, without their build, so that money adds up. If a founder is erased, they and the days' totals
+belong to a user whose random id no one else has.
+"""
+
+import re
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from db import access
+from db.models import (
+    Build,
+    BuildArchive,
+    Erasure,
+    GateRun,
+    Membership,
+    Organisation,
+    Preview,
+    Project,
+    ToolCall,
+    WebhookDelivery,
+)
+from db.transaction import Transaction
+from domain.conversation import IMAGE_MARK
+from domain.erasure import Certificate, ErasureKind
+from domain.identity import Role
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+async def insert_erasure(
+    tx: Transaction, kind: ErasureKind, user_id: str, project_id: uuid.UUID | None, requested_by: str
+) -> Erasure | None:
+    """Insert the erasure of a project, or of a user; None if there is one already."""
+    return await tx.session.scalar(
+        insert(Erasure)
+        .values(id=uuid.uuid4(), kind=kind, user_id=user_id, project_id=project_id, requested_by=requested_by)
+        .on_conflict_do_nothing()
+        .returning(Erasure)
+    )
+
+
+async def find_erasure_of(tx: Transaction, user_id: str, project_id: uuid.UUID | None) -> Erasure | None:
+    """Return the erasure of a project; without a project, the one of the user that is under way."""
+    query = select(Erasure)
+    if project_id is not None:
+        query = query.where(Erasure.project_id == project_id)
+    else:
+        query = query.where(Erasure.user_id == user_id, Erasure.project_id.is_(None), Erasure.finished_at.is_(None))
+    return (await tx.session.scalars(query)).one_or_none()
+
+
+async def find_erasure(tx: Transaction, erasure_id: uuid.UUID, user_id: str | None) -> Erasure | None:
+    """Return an erasure of the user's data, or of anyone's if `user_id` is None."""
+    query = select(Erasure).where(Erasure.id == erasure_id)
+    if user_id is not None:
+        query = query.where(access.owned(Erasure, user_id))
+    return (await tx.session.scalars(query)).one_or_none()
+
+
+async def list_erasures(tx: Transaction, user_id: str | None, limit: int) -> list[Erasure]:
+    """Return erasures of a user's data, or of everyone's, the newest first."""
+    query = select(Erasure).order_by(Erasure.requested_at.desc(), Erasure.id).limit(limit)
+    if user_id is not None:
+        query = query.where(access.owned(Erasure, user_id))
+    return list(await tx.session.scalars(query))
+
+
+async def unstarted_erasures(tx: Transaction, before: datetime) -> list[uuid.UUID]:
+    """Return erasures that were requested before this time and whose workflow is not known to have been started."""
+    query = select(Erasure.id).where(
+        Erasure.started_at.is_(None), Erasure.finished_at.is_(None), Erasure.requested_at < before
+    )
+    return list(await tx.session.scalars(query))
+
+
+async def mark_started(tx: Transaction, erasure_id: uuid.UUID) -> None:
+    """Note that the erasure's workflow was started."""
+    unmarked = update(Erasure).where(Erasure.id == erasure_id, Erasure.started_at.is_(None))
+    await tx.session.execute(unmarked.values(started_at=func.now()))
+
+
+async def archive_all(tx: Transaction, projects: Sequence[uuid.UUID]) -> None:
+    """Archive the projects, so that no build of them is started. Waits for builds that are being inserted."""
+    await tx.session.execute(select(Project.id).where(Project.id.in_(projects)).order_by(Project.id).with_for_update())
+    await tx.session.execute(
+        update(Project)
+        .where(Project.id.in_(projects))
+        .values(archived_at=func.coalesce(Project.archived_at, func.now()))
+    )
+
+
+async def organisations_left_ownerless(tx: Transaction, user_id: str) -> list[str]:
+    """Return the names of organisations that have other members, and no owner but this user."""
+    owners = func.count().filter(Membership.role == Role.OWNER, Membership.user_id != user_id)
+    query = (
+        select(Organisation.name)
+        .join(Membership, Membership.org_id == Organisation.id)
+        .group_by(Organisation.id, Organisation.name)
+        .having(func.bool_or(Membership.user_id == user_id), func.count() > 1, owners == 0)
+        .order_by(Organisation.name)
+    )
+    return list(await tx.session.scalars(query))
+
+
+# ---- what there is to erase
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The projects and builds that an erasure is about, and further builds that only have to end."""
+
+    projects: Sequence[uuid.UUID]
+    builds: Sequence[uuid.UUID]
+
+
+async def read_scope(tx: Transaction, erasure: Erasure) -> Scope:
+    """Return what the erasure still finds in the database."""
+    if erasure.project_id is not None:
+        projects = [erasure.project_id]
+    else:
+        alone = (
+            select(Membership.org_id)
+            .group_by(Membership.org_id)
+            .having(func.count() == func.count().filter(Membership.user_id == erasure.user_id))
+        )
+        own = select(Organisation.id).where(Organisation.personal_of == erasure.user_id)
+        query = select(Project.id).where(Project.org_id.in_(alone) | Project.org_id.in_(own)).order_by(Project.id)
+        projects = list(await tx.session.scalars(query))
+    builds = await tx.session.scalars(select(Build.id).where(Build.project_id.in_(projects)).order_by(Build.id))
+    return Scope(projects, builds.all())
+
+
+async def open_builds(tx: Transaction, erasure: Erasure, scope: Scope) -> list[Build]:
+    """Return the open builds of the projects, and all that the user pays for if the user is erased."""
+    of_user = erasure.user_id if erasure.kind == ErasureKind.USER else None
+    condition = or_(Build.project_id.in_(scope.projects), Build.user_id == of_user)
+    return list(await tx.session.scalars(select(Build).where(Build.closed_at.is_(None), condition)))
+
+
+async def open_previews(tx: Transaction, builds: Sequence[uuid.UUID]) -> list[uuid.UUID]:
+    """Return those of the builds whose preview is open or opening."""
+    query = select(Preview.build_id).where(Preview.build_id.in_(builds), Preview.state.in_(("open", "opening")))
+    return list(await tx.session.scalars(query))
+
+
+async def deliveries_of(tx: Transaction, builds: Sequence[uuid.UUID]) -> list[uuid.UUID]:
+    """Return the deliveries to webhooks that are about the builds."""
+    return list(await tx.session.scalars(select(WebhookDelivery.id).where(WebhookDelivery.build_id.in_(builds))))
+
+
+_OF_OTHERS = text(
+    """
+    select distinct shown.hash from tool_calls, lateral regexp_matches(result, :mark, 'g') as found (hashes),
+        lateral unnest(found.hashes) as shown (hash)
+    where position(:begin in result) > 0 and not (build_id = any(:builds))
+    union
+    select distinct shot.value from gate_runs, lateral jsonb_each_text(screenshots) as shot
+    where not (build_id = any(:builds))
+    union
+    select distinct shown.value from build_archives, lateral jsonb_array_elements_text(images) as shown
+    where not (build_id = any(:builds))
+    """
+)
+"""One scan of the tool calls: an image is stored once, however many builds have seen it."""
+
+
+async def images_of(tx: Transaction, builds: Sequence[uuid.UUID]) -> set[str]:
+    """Return the hashes of the images that only these builds have seen."""
+    results = await tx.session.scalars(
+        select(ToolCall.result).where(ToolCall.build_id.in_(builds), ToolCall.result.contains(IMAGE_MARK))
+    )
+    mark = re.compile(re.escape(IMAGE_MARK) + r"([0-9a-f]{64})")
+    hashes = {found for result in results for found in mark.findall(result or "")}
+    for shots in await tx.session.scalars(select(GateRun.screenshots).where(GateRun.build_id.in_(builds))):
+        hashes |= _hashes(shots.values())
+    for shown in await tx.session.scalars(select(BuildArchive.images).where(BuildArchive.build_id.in_(builds))):
+        hashes |= _hashes(shown)
+    if not hashes:
+        return hashes
+    pattern = re.sub(r"([^\w\s])", r"\\\1", IMAGE_MARK) + "([0-9a-f]{64})"
+    rows = await tx.session.execute(_OF_OTHERS, {"mark": pattern, "begin": IMAGE_MARK, "builds": list(builds)})
+    return hashes - _hashes(value for (value,) in rows)
+
+
+def _hashes(keys: Collection[str] | object) -> set[str]:
+    assert hasattr(keys, "__iter__")
+    return {found for key in keys for found in _SHA256.findall(str(key))}
+
+
+async def note_counts(tx: Transaction, erasure_id: uuid.UUID, counts: Mapping[str, int]) -> None:
+    """Note how many things there are, before they are erased. A repeated step finds fewer; the first count stays."""
+    row = await tx.session.get_one(Erasure, erasure_id, with_for_update=True)
+    row.counts = {**row.counts, **{name: max(count, row.counts.get(name, 0)) for name, count in counts.items()}}
+    await tx.session.flush()
+
+
+# ---- deleting the rows
+
+_COUNTED = (
+    *("messages", "prompts", "turns", "tool_calls", "compactions", "events", "founder_messages", "questions"),
+    *("gate_runs", "restores", "webhook_deliveries", "snapshots", "phase_diffs", "business_events"),
+)
+
+_PROJECT_ROWS = (
+    "update builds set start_build_id = null, start_snapshot = null where id = any(:builds)",
+    "update ledger set build_id = null where build_id = any(:builds)",
+    "delete from business_events where project_id = any(:projects)",
+    "delete from doomed_objects where build_id = any(:builds)",
+    "delete from snapshots where project_id = any(:projects)",
+    "delete from permits where build_id = any(:builds)",
+    "delete from builds where id = any(:builds)",  # and with them all that belongs to a build
+    "delete from projects where id = any(:projects)",  # and with them briefs, interviews and secrets
+)
+
+_USER_ROWS = (
+    "insert into users (id, plan, suspended, renewal_day, created_at) "
+    "select :stand_in, plan, true, renewal_day, date_trunc('month', created_at) from users where id = :user",
+    "delete from organisations where personal_of = :stand_in",
+    "insert into user_days (user_id, day, from_plan, created_at) "
+    "select :stand_in, day, from_plan, created_at from user_days where user_id = :user",
+    "update ledger set user_id = :stand_in where user_id = :user",
+    "delete from user_days where user_id = :user",
+    "update top_ups set user_id = :stand_in, note = null, idempotency_key = null where user_id = :user",
+    "update projects set user_id = :stand_in, idempotency_key = null where user_id = :user",
+    "update builds set user_id = :stand_in, idempotency_key = null where user_id = :user",
+    "update project_secrets set set_by = :stand_in where set_by = :user",
+    "update webhooks set created_by = :stand_in where created_by = :user",
+    "update preview_links set created_by = :stand_in where created_by = :user",
+    "delete from preview_visits where user_id = :user",
+    "delete from sign_ins where user_id = :user",
+    "delete from sign_in_codes where user_id = :user",
+    "delete from api_keys where user_id = :user",
+    "delete from user_identities where user_id = :user",
+    "delete from organisations where personal_of = :user",  # and with it its webhooks
+    "delete from organisations where id in ("
+    "  select org_id from memberships group by org_id having bool_and(user_id = :user))",
+    "delete from memberships where user_id = :user",
+    "delete from switches where scope = 'user' and key = :user",
+    "delete from request_buckets where identity = :user",
+    "update audit set ip = null where ip is not null and (actor = :user or user_id = :user)",
+    "delete from users where id = :user",
+)
+
+
+async def erase_rows(tx: Transaction, erasure: Erasure, scope: Scope) -> None:
+    """Delete the rows of the projects, and of the user if the user is erased, and note how many there were."""
+    await tx.session.execute(text("select set_config('cofounder.erasure', :id, true)"), {"id": str(erasure.id)})
+    projects = {"projects": list(scope.projects), "builds": list(scope.builds)}
+    counts = {"projects": len(scope.projects), "builds": len(scope.builds)}
+    for table in _COUNTED:
+        found = await tx.session.scalar(
+            text(f"select count(*) from {table} where build_id = any(:builds)"),
+            {"builds": projects["builds"]},
+        )
+        counts[table] = int(found or 0)
+    kept = text("select count(*) from ledger where build_id = any(:builds)")
+    counts["ledger_entries_kept"] = int(await tx.session.scalar(kept, {"builds": projects["builds"]}) or 0)
+    await note_counts(tx, erasure.id, counts)
+    for statement in _PROJECT_ROWS:
+        names = {name: value for name, value in projects.items() if f":{name})" in statement}
+        await tx.session.execute(text(statement), names)
+    if erasure.kind == ErasureKind.USER:
+        users = {"user": erasure.user_id, "stand_in": f"erased-{uuid.uuid4()}"}
+        for statement in _USER_ROWS:
+            named = {name: value for name, value in users.items() if f":{name}" in statement}
+            await tx.session.execute(text(statement), named)
+
+
+async def finish(tx: Transaction, erasure_id: uuid.UUID) -> Certificate:
+    """Close the erasure with its certificate. It is never changed from then on."""
+    row = await tx.session.get_one(Erasure, erasure_id, with_for_update=True)
+    if row.finished_at is None:
+        row.finished_at = (await tx.session.execute(select(func.clock_timestamp()))).scalar_one()
+        row.sha256 = certificate_of(row).sha256
+        await tx.session.flush()
+    return certificate_of(row)
+
+
+def certificate_of(row: Erasure) -> Certificate:
+    """The certificate of an erasure that has finished."""
+    assert row.finished_at is not None
+    return Certificate(
+        id=row.id,
+        kind=ErasureKind(row.kind),
+        user_id=row.user_id,
+        project_id=row.project_id,
+        requested_by=row.requested_by,
+        requested_at=row.requested_at,
+        finished_at=row.finished_at,
+        counts=row.counts,
+    )

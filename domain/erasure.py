@@ -1,0 +1,60 @@
+"""The certificate of an erasure: what it says, and its hash."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+
+
+class ErasureKind(StrEnum):
+    """What is erased."""
+
+    PROJECT = "project"
+    USER = "user"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was erased, when, and by whom. Holds ids and counts, and nothing that someone has written.
+
+    `counts`: by kind of thing, how many there were.
+    """
+
+    id: uuid.UUID
+    kind: ErasureKind
+    user_id: str
+    project_id: uuid.UUID | None
+    requested_by: str
+    requested_at: datetime
+    finished_at: datetime
+    counts: Mapping[str, int]
+
+    @property
+    def text(self) -> str:
+        """The certificate as JSON, the same on every machine: sorted keys, no spaces, times in UTC."""
+        return json.dumps(
+            {
+                "counts": dict(self.counts),
+                "finished_at": _utc(self.finished_at),
+                "id": str(self.id),
+                "kind": str(self.kind),
+                "project_id": None if self.project_id is None else str(self.project_id),
+                "requested_at": _utc(self.requested_at),
+                "requested_by": self.requested_by,
+                "user_id": self.user_id,
+            },
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+
+    @property
+    def sha256(self) -> str:
+        """The hash of `text`, in hex."""
+        return sha256(self.text.encode()).hexdigest()
+
+
+def _utc(time: datetime) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%S.%fZ}"

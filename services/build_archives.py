@@ -1,0 +1,86 @@
+"""Move the conversation and the feed of a build that has long ended from rows into one object.
+
+The object is a gzip of JSON lines, `{"table": …, "row": …}`. It is verified before the rows go.
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+import uuid
+import zlib
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from clients.object_store import ObjectStore
+from db.build_archives import (
+    ARCHIVED,
+    ARCHIVES_PREFIX,
+    StoredArchive,
+    builds_to_archive,
+    count_rows,
+    replace_rows,
+)
+from db.export import PAGE, Key, columns_of, key_of, read_page
+from db.session import Sessions
+from db.transaction import transaction
+from domain.conversation import IMAGE_MARK
+
+log = structlog.get_logger(__name__)
+
+_IMAGES = re.compile(re.escape(json.dumps(IMAGE_MARK)[1:-1]) + "([0-9a-f]{64})")
+
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+async def due_builds(sessions: Sessions, days: int, limit: int) -> list[uuid.UUID]:
+    """Builds that ended more than `days` ago and still have their conversation in rows."""
+    async with transaction(sessions) as tx:
+        return list(await builds_to_archive(tx, datetime.now(UTC) - timedelta(days=days), limit))
+
+
+async def archive_build(sessions: Sessions, store: ObjectStore, build_id: uuid.UUID) -> bool:
+    """Archive a closed build's conversation and feed, and delete their rows. A repeat writes the object again.
+
+    Returns:
+        False if a row came or went meanwhile; then nothing was deleted.
+
+    Raises:
+        StoreUnavailable, NeedsPerson, NotFound: the store did not take the object, or does not give it back.
+    """
+    async with transaction(sessions) as tx:
+        rows = await count_rows(tx, build_id)
+    key, images = f"{ARCHIVES_PREFIX}{build_id}/conversation.jsonl.gz", set[str]()
+    async with contextlib.aclosing(_content(sessions, build_id, images)) as content:
+        stored = await store.put_stream(key, content)
+    read = hashlib.sha256()
+    async with contextlib.aclosing(store.stream(key)) as pieces:
+        async for piece in pieces:
+            read.update(piece)
+    if read.hexdigest() != stored.sha256:
+        log.error("an archive is not in the store as it was written", build_id=str(build_id))
+        return False
+    manifest = {"build_id": str(build_id), "bytes": stored.bytes, "sha256": stored.sha256, "rows": rows}
+    await store.put(f"{ARCHIVES_PREFIX}{build_id}/manifest.json", json.dumps(manifest).encode(), "application/json")
+    archive = StoredArchive(build_id, key, stored.bytes, stored.sha256, rows, sorted(images))
+    async with transaction(sessions) as tx:
+        return await replace_rows(tx, archive)
+
+
+async def _content(sessions: Sessions, build_id: uuid.UUID, images: set[str]) -> AsyncGenerator[bytes, None]:
+    """The rows as a gzip of lines; notes the hashes of the images in them."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+    for name, table in ARCHIVED.items():
+        last: Key | None = None
+        while True:
+            async with transaction(sessions) as tx:
+                rows = await read_page(tx, table, {"build_id": build_id}, last)
+            lines = [json.dumps({"table": name, "row": columns_of(row)}, ensure_ascii=False) + "\n" for row in rows]
+            images.update(found for line in lines for found in _IMAGES.findall(line))
+            yield packer.compress("".join(lines).encode(errors="replace"))
+            if len(rows) < PAGE:
+                break
+            last = key_of(rows[-1])
+    yield packer.flush()

@@ -1,0 +1,116 @@
+"""Conversations of builds that have long ended go into the store, and only what is there leaves the database."""
+
+import gzip
+import io
+import json
+import uuid
+import zipfile
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import DBAPIError
+
+from activities.reaped_store import StoreReaper
+from clients.object_store import ObjectStore, store_config
+from db.build_archives import ARCHIVED, count_rows, find_archive, replace_rows
+from db.models import Build, BuildArchive, Deployment, Message
+from db.transaction import transaction
+from local.stack import LocalStack
+from services.build_archives import archive_build
+from services.reap.look import Budget
+from tests.harness.api_server import RunningApi, as_user, new_database, running_api, settings_for
+from tests.harness.founder_texts import image_of, plant_rows
+
+ADA = "ada"
+
+
+@pytest.fixture(scope="module")
+async def api(stack: LocalStack) -> AsyncIterator[RunningApi]:
+    async with running_api(settings_for(await new_database(stack), stack.environment), stack.environment) as running:
+        await running.http.get("/v1/projects", headers=as_user(ADA))
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def store(api: RunningApi) -> AsyncIterator[ObjectStore]:
+    async with ObjectStore(store_config(api.settings)) as opened:
+        yield opened
+
+
+def a_word() -> str:
+    return f"zq{uuid.uuid4().hex[:12]}"
+
+
+async def _planted(api: RunningApi, word: str, days: int) -> tuple[uuid.UUID, uuid.UUID]:
+    project, build = await plant_rows(api.sessions, ADA, word)
+    async with transaction(api.sessions) as tx:
+        ended = func.now() - timedelta(days=days)
+        await tx.session.execute(update(Build).where(Build.id == build).values(closed_at=ended))
+    return project, build
+
+
+async def _rows(api: RunningApi, build: uuid.UUID) -> dict[str, int]:
+    async with transaction(api.sessions) as tx:
+        return await count_rows(tx, build)
+
+
+async def test_old_conversations_move_into_the_store_and_are_exported(api: RunningApi, store: ObjectStore) -> None:
+    word, recent = a_word(), a_word()
+    project, build = await _planted(api, word, days=91)
+    _, young = await _planted(api, recent, days=89)
+    before = await _rows(api, build)
+    assert (before["messages"], before["events"], before["tool_calls"]) == (1, 1, 1)
+    async with transaction(api.sessions) as tx:
+        if await tx.session.scalar(select(Deployment.id)) is None:
+            tx.session.add(Deployment(id=uuid.uuid4(), namespace="default", temporal_address="here"))
+
+    await StoreReaper(api.sessions, store).look(Budget())
+    assert await _rows(api, build) == before, "by default they stay"
+    await StoreReaper(api.sessions, store, 90).look(Budget())
+    assert set((await _rows(api, build)).values()) == {0}
+    assert (await _rows(api, young))["messages"] == 1
+    async with transaction(api.sessions) as tx:
+        archive = await find_archive(tx, build)
+    assert archive is not None
+    assert (archive.rows, archive.images) == (before, [image_of(word)])
+
+    answer = await api.http.get(f"/v1/projects/{project}/export", headers=as_user(ADA))
+    exported = zipfile.ZipFile(io.BytesIO(answer.content))
+    lines = gzip.decompress(exported.read(f"builds/{build}/archive.jsonl.gz")).splitlines()
+    read: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    assert {name: sum(each["table"] == name for each in read) for name in ARCHIVED} == before
+    [message] = [each["row"] for each in read if each["table"] == "messages"]
+    assert json.loads(message["content"]) == [{"type": "text", "text": word}]
+
+
+async def test_rows_that_are_not_in_the_archive_stay(
+    api: RunningApi, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, build = await _planted(api, a_word(), days=91)
+
+    async def add_first(tx: Any, archive: Any) -> bool:
+        tx.session.add(Message(build_id=build, turn=2, role="user", content="[]"))
+        await tx.session.flush()
+        return await replace_rows(tx, archive)
+
+    monkeypatch.setattr("services.build_archives.replace_rows", add_first)
+    assert not await archive_build(api.sessions, store, build)
+    assert (await _rows(api, build))["messages"] == 2
+    async with transaction(api.sessions) as tx:
+        assert await find_archive(tx, build) is None
+
+
+async def test_the_rows_of_another_build_are_not_deleted(api: RunningApi) -> None:
+    _, build = await _planted(api, a_word(), days=91)
+
+    async def delete_all() -> None:
+        async with transaction(api.sessions) as tx:
+            found = await tx.session.scalar(select(BuildArchive.build_id).limit(1))
+            await tx.session.execute(select(func.set_config("cofounder.archive", str(found or build), True)))
+            await tx.session.execute(delete(Message).where(Message.build_id == build))
+
+    with pytest.raises(DBAPIError, match="rows of messages are never changed"):
+        await delete_all()

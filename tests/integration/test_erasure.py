@@ -1,0 +1,245 @@
+"""A project or a founder is erased: nothing is found anywhere afterwards, money adds up, and a certificate says so."""
+
+import logging
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import structlog
+from pydantic import SecretStr
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
+from temporalio import activity
+
+from clients.browser import Browser
+from clients.object_store import ObjectStore, store_config
+from clients.sandbox import Role, Sandboxes, sandbox_config
+from db.erasures import certificate_of
+from db.models import AuditEntry, Erasure, LedgerEntry, User, UserDay
+from db.transaction import transaction
+from db.users import ensure_user
+from domain.names import build_workflow_id, erasure_workflow_id
+from domain.payloads import ErasureStep
+from local.stack import LocalStack
+from services.erasure import erase_user
+from tests.harness.api_server import BRIEF, RunningApi, as_user, new_database, running_api, settings_for
+from tests.harness.founder_texts import (
+    columns_without,
+    has_history,
+    objects_with,
+    place_count,
+    plant_objects,
+    plant_rows,
+    tables_with,
+)
+from tests.harness.scripts import bash, hold, steps
+from tests.harness.wait import wait_until
+from tests.harness.worker import WorkerHarness, worker_harness
+
+ADA, BOB = "ada", "bob"
+STEPS = ("stop_builds", "end_sandboxes", "erase_objects", "erase_executions", "erase_rows")
+
+
+@pytest.fixture(scope="module")
+async def database_url(stack: LocalStack) -> str:
+    return await new_database(stack)
+
+
+@pytest.fixture(scope="module")
+async def harness(stack: LocalStack, browser: Browser, database_url: str) -> AsyncIterator[WorkerHarness]:
+    async with worker_harness(stack, browser, database_url=database_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def api(stack: LocalStack, harness: WorkerHarness) -> AsyncIterator[RunningApi]:
+    settings = settings_for(
+        harness.settings.database_url,
+        stack.environment,
+        temporal_task_queue=harness.settings.temporal_task_queue,
+        api_operator_token=SecretStr("the-operators-own-token"),
+    )
+    async with running_api(settings, stack.environment) as running:
+        for user in (ADA, BOB):
+            await running.http.get("/v1/projects", headers=as_user(user))
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def store(harness: WorkerHarness) -> AsyncIterator[ObjectStore]:
+    async with ObjectStore(store_config(harness.settings)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def tries(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Fail the first attempt of each step once it has done its work, as if its worker was killed before it said so."""
+    counted: Counter[str] = Counter()
+
+    def done(left: int = 0) -> ErasureStep:
+        name = activity.info().activity_type
+        counted[name] += 1
+        if counted[name] == 1:
+            raise ConnectionError("killed")
+        return ErasureStep(left=left)
+
+    monkeypatch.setattr("activities.erasure.ErasureStep", done)
+    return counted
+
+
+def a_word() -> str:
+    return f"zq{uuid.uuid4().hex[:12]}"
+
+
+async def finished(api: RunningApi, erasure: str, user: str = ADA) -> dict[str, Any]:
+    async def read() -> dict[str, Any] | None:
+        answer = await api.http.get(f"/v1/erasures/{erasure}", headers=as_user(user))
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body if body["finished_at"] else None
+
+    return await wait_until(read)
+
+
+async def erase(api: RunningApi, project: object, name: str, user: str = ADA) -> Any:
+    return await api.http.request("DELETE", f"/v1/projects/{project}", json={"name": name}, headers=as_user(user))
+
+
+async def money(api: RunningApi) -> tuple[int, int, int]:
+    async with transaction(api.sessions) as tx:
+        entries = await tx.session.scalar(select(func.sum(LedgerEntry.cost)))
+        days = await tx.session.scalar(select(func.sum(UserDay.spent)))
+        fleet = await tx.session.scalar(text("select sum(spent) from fleet_days"))
+        return int(entries or 0), int(days or 0), int(fleet or 0)
+
+
+async def day_of(api: RunningApi, user: str) -> None:
+    async with transaction(api.sessions) as tx:
+        tx.session.add(UserDay(user_id=user, day=await tx.session.scalar(select(func.current_date()))))
+
+
+async def test_a_project_is_erased_from_every_place(
+    api: RunningApi, harness: WorkerHarness, store: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    word, others = a_word(), a_word()
+    live_name = f"{word} live"
+    caplog.set_level(logging.INFO)
+    await day_of(api, ADA)
+    with structlog.testing.capture_logs() as logged:
+        project, build = await plant_rows(api.sessions, ADA, word)
+        await plant_objects(store, build, word)
+        sandboxes = Sandboxes(sandbox_config(harness.settings))
+        await (await sandboxes.create(str(build), Role.WORKSPACE)).write("/home/user/project/word", word)
+        kept, _ = await plant_rows(api.sessions, BOB, others)
+        answer = await api.http.post(
+            "/v1/projects",
+            json={"name": live_name, "brief": {**BRIEF, "name": word}},
+            headers=as_user(ADA),
+        )
+        live = uuid.UUID(answer.json()["id"])
+        running = await harness.start(
+            ADA, project_id=live, goal=f"Sell {word}.", script=steps([bash(f"echo {word} > {word}.txt"), hold()])
+        )
+        await harness.until_event(running, "tool_started", count=2)
+        assert place_count() >= 40
+        assert await columns_without(api.sessions, word) == set()
+        assert len(await objects_with(store, word)) >= 4
+        before = await money(api)
+        erasures = []
+        for each, name in ((project, word), (live, live_name)):
+            asked = await erase(api, each, name)
+            assert asked.status_code == 202, asked.text
+            assert (await erase(api, each, name)).json()["id"] == asked.json()["id"], "a repeat changes nothing"
+            erasures.append(asked.json()["id"])
+        certificates = [await finished(api, each) for each in erasures]
+    assert await tables_with(api.sessions, word) == set()
+    assert await objects_with(store, word) == []
+    assert await store.unfinished_uploads(f"snapshots/{build}/") == []
+    assert not await has_history(harness.client, build_workflow_id(running))
+    both = [(each, role) for each in (build, running) for role in Role]
+    assert [found for each, role in both for found in await sandboxes.find(str(each), role)] == []
+    await sandboxes.close()
+    for workflow_id in (*map(erasure_workflow_id, erasures),):
+        history = await harness.client.get_workflow_handle(workflow_id).fetch_history()
+        assert word.encode() not in b"".join(event.SerializeToString() for event in history.events)
+    assert word not in str(logged) + caplog.text
+
+    assert await money(api) == before
+    planted, ran = certificates
+    assert (planted["counts"]["builds"], planted["counts"]["messages"]) == (1, 1)
+    assert (planted["counts"]["ledger_entries_kept"], planted["requested_by"]) == (1, ADA)
+    assert planted["counts"]["objects"] >= 4
+    assert (planted["counts"]["sandboxes"], ran["counts"]["executions"] >= 1) == (1, True)
+    async with transaction(api.sessions) as tx:
+        row = await tx.session.get_one(Erasure, uuid.UUID(erasures[0]))
+        assert planted["sha256"] == certificate_of(row).sha256
+    assert await columns_without(api.sessions, others) == set(), "the projects of others are as they were"
+    assert (await api.http.get(f"/v1/projects/{project}", headers=as_user(ADA))).status_code == 404
+    assert (await api.http.get(f"/v1/erasures/{erasures[0]}", headers=as_user(BOB))).status_code == 404
+    listed = (await api.http.get("/v1/erasures", headers=as_user(ADA))).json()["erasures"]
+    assert {each["id"] for each in listed} == set(erasures)
+    assert kept
+
+
+@pytest.mark.thorough
+async def test_a_founder_is_erased_although_each_step_is_killed_once(
+    api: RunningApi, harness: WorkerHarness, store: ObjectStore, tries: Counter[str]
+) -> None:
+    user, word = f"eve-{uuid.uuid4().hex[:8]}", a_word()
+    await day_of_user(api, user, word)
+    _, build = await plant_rows(api.sessions, user, word)
+    await plant_objects(store, build, word)
+    before = await money(api)
+    erasure = await erase_user(api.sessions, harness.builds, user, "operator")
+    async with transaction(api.sessions) as tx:
+        assert (await tx.session.get_one(User, user)).suspended
+
+    async def is_finished() -> bool:
+        async with transaction(api.sessions) as tx:
+            return (await tx.session.get_one(Erasure, erasure.id)).finished_at is not None
+
+    await wait_until(is_finished)
+    await harness.client.get_workflow_handle(erasure_workflow_id(erasure.id)).result()
+    assert all(tries[name] > 1 for name in STEPS), tries
+    assert await tables_with(api.sessions, word) == set()
+    assert await objects_with(store, word) == []
+    assert await tables_with(api.sessions, user) <= {"erasures", "audit"}
+    assert await money(api) == before
+    async with transaction(api.sessions) as tx:
+        row = await tx.session.get_one(Erasure, erasure.id)
+        assert (row.counts["projects"], row.counts["messages"], row.counts["objects"] >= 4) == (1, 1, True)
+        assert not await tx.session.scalar(
+            select(func.count()).select_from(AuditEntry).where(AuditEntry.actor == user, AuditEntry.ip.is_not(None))
+        )
+
+
+async def day_of_user(api: RunningApi, user: str, word: str) -> None:
+    async with transaction(api.sessions) as tx:
+        await ensure_user(tx, user)
+        row = await tx.session.get_one(User, user)
+        row.name, row.email = word, f"{word}@example.com"
+    await day_of(api, user)
+
+
+async def test_what_is_not_erased(api: RunningApi) -> None:
+    project = await api.project(ADA, name="Pantry", brief=BRIEF)
+    wrong = await erase(api, project, "Pantri")
+    assert (wrong.status_code, "not the project's name" in wrong.text) == (409, True)
+    assert (await erase(api, project, "Pantry", BOB)).status_code == 404
+    assert (await api.http.get(f"/v1/projects/{project}", headers=as_user(ADA))).json()["name"] == "Pantry"
+
+
+async def test_rows_that_are_never_changed_are_deleted_within_an_erasure_alone(api: RunningApi) -> None:
+    word = a_word()
+    await plant_rows(api.sessions, BOB, word)
+
+    async def delete(erasure: str) -> None:
+        async with transaction(api.sessions) as tx:
+            await tx.session.execute(text("select set_config('cofounder.erasure', :id, true)"), {"id": erasure})
+            await tx.session.execute(text("delete from messages where content like :word"), {"word": f"%{word}%"})
+
+    for erasure in ("", str(uuid.uuid4()), "no id"):
+        with pytest.raises(DBAPIError, match="rows of messages are never changed"):
+            await delete(erasure)
