@@ -246,6 +246,11 @@ async def test_builds_are_switched_off_and_on_and_a_limit_is_set(operator: Conso
     await page.get_by_role("dialog").get_by_role("button", name="Switch on").click()
     await expect(switches.get_by_text("Nothing is switched off.")).to_be_visible()
 
+    await page.get_by_role("button", name="What it would do now").click()
+    plan = page.get_by_role("dialog", name="What it would do now")
+    await expect(plan.get_by_role("region", name="store")).to_be_visible()
+    await plan.get_by_role("button", name="Close").last.click()
+
     limits = page.get_by_role("region", name="Limits")
     await limits.get_by_role("button", name="Change").click()
     await dialog.get_by_label("Dollars in a UTC day").fill("200")

@@ -30,7 +30,7 @@ export function Controls() {
         <div className={style.stack}>
           <Switches canAct={canAct} />
           <Limits canAct={canAct} />
-          <Reaper />
+          <Reaper canAct={canAct} />
         </div>
         <Dependencies />
       </div>

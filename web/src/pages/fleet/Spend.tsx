@@ -1,4 +1,5 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { useState } from "react";
 import { Link, useLocation, useSearch } from "wouter";
 import { api, dataOf, type Schemas } from "../../api/client.ts";
 import { Button } from "../../parts/Button.tsx";
@@ -24,6 +25,8 @@ const text = words.spendPage;
 const BY: readonly By[] = ["user", "plan", "model", "day"];
 const SHORT = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const ROWS = 500;
+/** So many of them are listed at first. */
+const FIRST = 50;
 /** More than this many times the average of the days before is marked, if it is more than this many microdollars a day. */
 const SPIKE = { times: 3, least: 1_000_000 };
 
@@ -99,31 +102,39 @@ function Rows({ spending }: { spending: Spending }) {
   const sum = rows.reduce((total, row) => total + row.spent_microdollars, 0);
   const days = (Date.parse(spending.to) - Date.parse(spending.from)) / 86_400_000 + 1;
   const withBefore = by !== "day";
+  const [showsAll, setShowsAll] = useState(false);
   return (
-    <Table
-      caption={text.caption(spending.from, spending.to)}
-      empty={text.none}
-      numbersFrom={1}
-      heads={[
-        ...[text.keys[by] ?? by, text.spent, text.part],
-        ...(withBefore ? [text.before] : []),
-        ...[text.calls, text.input, text.cached, text.output],
-      ]}
-      rows={rows.map((row) => ({
-        key: row.key,
-        cells: [
-          <Key key="key" by={by} name={row.key} />,
-          money(row.spent_microdollars),
-          <Share key="share" share={sum === 0 ? 0 : row.spent_microdollars / sum} />,
-          ...(withBefore ? [<Before key="before" row={row} days={days} />] : []),
-          row.calls.toLocaleString(),
-          SHORT.format(row.input_tokens + row.cache_write_tokens),
-          SHORT.format(row.cache_read_tokens),
-          SHORT.format(row.output_tokens),
-        ],
-      }))}
-      foot={[text.together, money(sum), ...Array(withBefore ? 6 : 5).fill("")]}
-    />
+    <>
+      <Table
+        caption={text.caption(spending.from, spending.to)}
+        empty={text.none}
+        numbersFrom={1}
+        heads={[
+          ...[text.keys[by] ?? by, text.spent, text.part],
+          ...(withBefore ? [text.before] : []),
+          ...[text.calls, text.input, text.cached, text.output],
+        ]}
+        rows={rows.slice(0, showsAll ? undefined : FIRST).map((row) => ({
+          key: row.key,
+          cells: [
+            <Key key="key" by={by} name={row.key} />,
+            money(row.spent_microdollars),
+            <Share key="share" share={sum === 0 ? 0 : row.spent_microdollars / sum} />,
+            ...(withBefore ? [<Before key="before" row={row} days={days} />] : []),
+            row.calls.toLocaleString(),
+            SHORT.format(row.input_tokens + row.cache_write_tokens),
+            SHORT.format(row.cache_read_tokens),
+            SHORT.format(row.output_tokens),
+          ],
+        }))}
+        foot={[text.together, money(sum), ...Array(withBefore ? 6 : 5).fill("")]}
+      />
+      {rows.length > FIRST && !showsAll && (
+        <div>
+          <Button onClick={() => setShowsAll(true)}>{text.showAll(rows.length)}</Button>
+        </div>
+      )}
+    </>
   );
 }
 

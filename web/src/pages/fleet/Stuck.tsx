@@ -1,4 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
 import { Link } from "wouter";
 import { api, dataOf, type Schemas } from "../../api/client.ts";
 import { Button } from "../../parts/Button.tsx";
@@ -22,9 +23,13 @@ const text = words.stuckPage;
 /** Looking for what is stuck asks Temporal and the sandbox service too: seldom, in milliseconds. */
 const POLL_MS = 15_000;
 
+/** So many builds are listed at first. */
+const FIRST = 20;
+
 /** What makes no progress, with why and what to do. */
 export function Stuck() {
   usePageTitle(text.title);
+  const [showsAll, setShowsAll] = useState(false);
   const stuck = useQuery({
     queryKey: [...keys.all, "stuck"],
     queryFn: () => dataOf(api.GET("/v1/ops/stuck")),
@@ -51,10 +56,15 @@ export function Stuck() {
         <section className={style.list} aria-labelledby="stuck">
           <h2 id="stuck">{text.builds(stuck.data.builds.length)}</h2>
           <ul className={style.runList}>
-            {stuck.data.builds.map(({ build, why }) => (
+            {stuck.data.builds.slice(0, showsAll ? undefined : FIRST).map(({ build, why }) => (
               <StuckBuild key={build.id} build={build} why={why} />
             ))}
           </ul>
+          {stuck.data.builds.length > FIRST && !showsAll && (
+            <div>
+              <Button onClick={() => setShowsAll(true)}>{text.showAll(stuck.data.builds.length)}</Button>
+            </div>
+          )}
         </section>
       )}
     </>
