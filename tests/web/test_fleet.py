@@ -225,6 +225,7 @@ async def test_an_account_is_topped_up_and_suspended(operator: Console, fleet_ap
     await expect(page.get_by_text("This account is suspended")).to_be_visible()
     account = await fleet_api.http.get("/v1/account", headers=operator.headers | {"X-Cofounder-User": user})
     assert (account.json()["suspended"], account.json()["topped_up"]) == (True, 2_500_000)
+    await expect(page.get_by_role("dialog")).to_have_count(0)
     await page.get_by_role("button", name="Lift the suspension").click()
     await page.get_by_role("dialog").get_by_role("button", name="Lift the suspension").click()
     await expect(page.get_by_text("This account is suspended")).to_have_count(0)
