@@ -299,9 +299,9 @@ class ApiClient:
         """Read what operators see: `what` is the path after `/v1/ops/`."""
         return await self._json("GET", f"/v1/ops/{what}", query=query)
 
-    async def write_ops(self, method: str, what: str, body: Json | None = None) -> Json:
+    async def write_ops(self, method: str, what: str, body: Json | None = None, **query: Any) -> Json:
         """Do what operators do: `what` is the path after `/v1/ops/`."""
-        return await self._json(method, f"/v1/ops/{what}", json_body=body)
+        return await self._json(method, f"/v1/ops/{what}", json_body=body, query=query)
 
     async def create_bulk_run(self, body: Json) -> Json:
         """Act on many builds. An idempotency key keeps a repeated request from doing so twice."""

@@ -29,6 +29,7 @@ from cli.commands import (
     migrate,
     ops,
     ops_bulk,
+    ops_controls,
     ops_reaper,
     orgs,
     payload_keys,
@@ -104,6 +105,9 @@ app.add_typer(users.app, name="users")
 ops.app.add_typer(ops_bulk.acts)
 ops.app.add_typer(ops_bulk.app, name="bulk")
 ops.app.add_typer(ops_reaper.app, name="reaper")
+ops.app.add_typer(ops_controls.acts)
+ops.app.add_typer(ops_controls.switch, name="switch")
+ops.app.add_typer(ops_controls.limits, name="limits")
 app.add_typer(ops.app, name="ops")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(switch.app, name="switch")

@@ -72,15 +72,16 @@ _DONE_LATELY = text(
     """
     select exists (
         select from audit where at > clock_timestamp() - interval '1 hour' and action = :action and actor = :actor
-            and credential_id is not distinct from :credential
+            and credential_id is not distinct from :credential and (:user is null or user_id = :user)
     )
     """
-).bindparams(*[bindparam(name, type_=Text()) for name in ("action", "actor", "credential")])
+).bindparams(*[bindparam(name, type_=Text()) for name in ("action", "actor", "credential", "user")])
 
 
-async def has_done_lately(tx: Transaction, author: Author, action: Action) -> bool:
-    """Whether the last hour has an entry of this act of the author, with the same credential."""
-    values = {"action": action, "actor": author.actor, "credential": author.credential_id}
+async def has_done_lately(tx: Transaction, author: Author, action: Action, user_id: str | None = None) -> bool:
+    """Whether the last hour has an entry of this act of the author, with the same credential, and concerning the user
+    if there is one."""
+    values = {"action": action, "actor": author.actor, "credential": author.credential_id, "user": user_id}
     return bool((await tx.execute(_DONE_LATELY, values)).scalar())
 
 

@@ -41,8 +41,12 @@ async def record(
     await add_entry(tx, author, action, subject)
 
 
-async def record_once_an_hour(tx: Transaction, action: Action) -> None:
+async def record_once_an_hour(tx: Transaction, action: Action, user_id: str | None = None) -> None:
     """Record that the transaction's author does this, unless they did it within the last hour. For what pages repeat by
-    themselves."""
-    if tx.author is not None and not await has_done_lately(tx, tx.author, action):
-        await record(tx, action)
+    themselves.
+
+    Args:
+        user_id: whom it concerns; with it, each user counts for themselves.
+    """
+    if tx.author is not None and not await has_done_lately(tx, tx.author, action, user_id):
+        await record(tx, action, user_id=user_id)

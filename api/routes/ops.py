@@ -116,6 +116,8 @@ async def builds(
     ids = await builds_of_versions(resources.fleet, only)
     async with request_transaction(resources.sessions) as tx:
         await record_once_an_hour(tx, Action.FLEET_READ)
+        for user_id in only.user:  # who names users reads theirs
+            await record_once_an_hour(tx, Action.USER_READ, user_id)
         page = await list_fleet(tx, only, order, after=after, limit=limit, of_versions=ids)
     versions = await versions_of(resources.fleet, [build.id for build in page.builds])
     query = only.temporal_query(resources.workflows.payload_keys.label)

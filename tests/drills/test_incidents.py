@@ -1,4 +1,4 @@
-"""Incidents, staged on a running stack: found with `cofounder ops`, and cured with the command line alone."""
+"""Incidents, staged on a running stack: found and cured with `cofounder ops` alone."""
 
 import asyncio
 import json
@@ -68,10 +68,10 @@ async def command(away: Away, stack: LocalStack, monkeypatch: pytest.MonkeyPatch
             yield run
 
 
-async def wake(command: Ops, away: Away, build_id: uuid.UUID) -> None:
-    """Wake a build of any user."""
-    owner = (await away.harness.row(build_id)).user_id
-    await command("wake", str(build_id), "--user", owner)
+async def wake(command: Ops, where: str) -> None:
+    """Wake all builds that match."""
+    ended = await command("ops", "wake", "--where", where, "--reason", "the cause is gone", "--yes")
+    assert (ended["state"], ended["failed"]) == ("finished", 0)
 
 
 def reasons(stuck: dict[str, Any], build_id: uuid.UUID) -> list[str]:
@@ -108,7 +108,7 @@ async def test_key_revoked(away: Away, command: Ops, figure: Figure) -> None:
     assert "Set ANTHROPIC_API_KEY to a valid key." in model["remedy"]
 
     away.proxies[Dependency.MODEL].heal()  # the operator sets a valid key
-    await wake(command, away, build_id)
+    await wake(command, f"waiting_for=operator and id={build_id}")
     assert (await away.harness.finished(build_id)).status == Status.READY
     assert reasons(await command("ops", "stuck"), build_id) == []
     figure("found by stuck and checks, cured by a key and wake")
@@ -131,8 +131,7 @@ async def test_sandbox_service_down(away: Away, command: Ops, figure: Figure) ->
     assert not any(reasons(stuck, build_id) for build_id in builds), "they heal by themselves"
 
     away.give_back(Dependency.SANDBOX)
-    for build_id in builds:  # the prober does it by itself; an operator need not wait for it
-        await wake(command, away, build_id)
+    await wake(command, "dependency=sandbox")  # the prober does it by itself; an operator need not wait for it
     for build_id in builds:
         assert (await away.harness.finished(build_id)).status == Status.READY
     await check_of(command, "sandboxes", "ok")
@@ -216,14 +215,14 @@ async def test_spend_spike(away: Away, command: Ops, figure: Figure) -> None:
     ]
     assert listed["id"] == str(build_id)
 
-    await command("switch", "off", "--user", spender, "--reason", "spends 90 times as much as usual")
+    await command("ops", "switch", "off", "--user", spender, "--reason", "spends 90 times as much as usual")
     await release_command(harness, build_id)
     row = await harness.until(build_id, frozenset({Status.NEEDS_INPUT}))
     assert row.waiting_for == "kill_switch"
     [off] = (await command("ops", "fleet"))["switches"]
     assert (off["scope"], off["key"]) == ("user", spender)
 
-    await command("switch", "on", "--user", spender)
+    await command("ops", "switch", "on", "--user", spender)
     await harness.until(build_id, frozenset({Status.CODE, Status.CHECKS}))
     await harness.builds.cancel(build_id)
     figure("found by spend, stopped by switch, and on again")

@@ -210,6 +210,11 @@ async def test_reading_is_recorded_once_an_hour(api: RunningApi) -> None:
     async with transaction(api.sessions) as tx:
         entries = await tx.session.scalars(select(AuditEntry).where(AuditEntry.action == Action.FLEET_READ))
         assert [(each.actor, each.how) for each in entries] == [("operator", "operator_token")]
+    for user in ("named", "other", "named"):
+        await ask(api, "builds", user=user)
+    async with transaction(api.sessions) as tx:
+        query = select(AuditEntry.user_id).where(AuditEntry.user_id.in_(("named", "other"))).order_by(AuditEntry.id)
+        assert list(await tx.session.scalars(query)) == ["named", "other"]
 
 
 async def test_stuck_builds_and_why(api: RunningApi) -> None:

@@ -88,3 +88,22 @@ async def test_the_reaper_is_shown_and_planned(run: Run) -> None:
     for step in ("builds", "sandboxes", "store", "nudges"):
         assert f"{step}: " in shown.output
     assert "reaper" in (await run("reaper", "show")).output
+
+
+async def test_switches_limits_and_the_audit(api: RunningApi, run: Run) -> None:
+    await api.project("switched")
+    off = await run("switch", "off", "--user", "switched", "--reason", "a runaway", "--json")
+    assert (off.exit_code, json.loads(off.stdout)["by"]) == (0, "operator"), off.output
+    assert "There is no user no-one" in str((await run("switch", "off", "--user", "no-one", "--reason", "x")).exception)
+    listed = (await run("switch", "list")).output
+    assert "user switched" in listed
+    assert "a runaway" in listed
+    assert "On: user switched. Builds that wait" in (await run("switch", "on", "--user", "switched")).output
+    assert "It was not off." in (await run("switch", "on", "--user", "switched")).output
+    assert "Everything is on." in (await run("switch", "list")).output
+    assert "$12.50 a day" in (await run("limits", "set", "fleet_day", "12.50")).output
+    assert "$12.50 a day" in (await run("limits", "list")).output
+    assert "no limit" in (await run("limits", "set", "fleet_day", "none")).output
+    entries = json.loads((await run("audit", "--user", "switched", "--json")).stdout)["entries"]
+    assert [each["action"] for each in entries][:2] == ["switch.on", "switch.on"]
+    assert "switch.off" in (await run("audit", "--action", "switch.off")).output
