@@ -24,9 +24,13 @@ class Drift:
 _DRIFT = text(
     """
     with of_ledger as (
-        select user_id, day, coalesce(sum(cost) filter (where state <> 'open'), 0) as spent,
-            coalesce(sum(cost) filter (where state = 'open'), 0) as reserved
-        from ledger where day >= :first group by user_id, day
+        select user_id, day, sums.spent, sums.reserved
+        from user_days as days cross join lateral (
+            select coalesce(sum(cost) filter (where state <> 'open'), 0) as spent,
+                coalesce(sum(cost) filter (where state = 'open'), 0) as reserved
+            from ledger where ledger.user_id = days.user_id and ledger.day = days.day
+        ) as sums
+        where day >= :first
     ), of_users as (
         select day, fleet_shard(user_id) as shard, sum(spent) as spent, sum(reserved) as reserved
         from user_days where day >= :first and spent is not null group by 1, 2
@@ -47,8 +51,17 @@ _DRIFT = text(
 """One statement, and so one snapshot: a total and the rows below it are committed together."""
 
 
+_LOOKING = 0x0C0FD21F
+"""Key of the advisory lock that lets one process look at a time."""
+
+
+async def looks_alone(tx: Transaction) -> bool:
+    """Whether no other process looks for drift. Until the transaction ends, no other one does."""
+    return bool(await tx.session.scalar(text("select pg_try_advisory_xact_lock(:key)"), {"key": _LOOKING}))
+
+
 async def find_drift(tx: Transaction, first_day: date) -> list[Drift]:
-    """Totals of the first day and later ones that are not the sum of their rows. Reads the whole ledger."""
+    """Totals of the first day and later ones that are not the sum of their rows. Reads the ledger of those days."""
     rows = await tx.execute(_DRIFT, {"first": first_day})
     return [
         Drift(day, whose, int(spent), int(reserved), int(spent_sum), int(reserved_sum))

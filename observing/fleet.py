@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from clients.cancellation import cancel_and_wait
-from db.drift import find_drift
+from db.drift import find_drift, looks_alone
 from db.fleet_figures import FleetFigures, read_fleet_figures
 from db.session import Sessions
 from db.transaction import transaction
@@ -103,6 +103,8 @@ class FleetGauges:
         yesterday = datetime.now(UTC).date() - timedelta(days=1)
         try:
             async with asyncio.timeout(_DRIFT_LIMIT_SECONDS), transaction(self._sessions) as tx:
+                if not await looks_alone(tx):
+                    return  # another process shows what it finds
                 drifts = await find_drift(tx, yesterday)
         except (OSError, SQLAlchemyError, TimeoutError) as error:
             _log.warning("the ledger's sums could not be compared", error=type(error).__name__)
