@@ -515,6 +515,7 @@ class Server:
         self.used_at = time.monotonic()
 
     def serve(self) -> NoReturn:
+        _write_all(1, b"\n")  # a login profile may have printed half a line
         self.polled.register(0, select.POLLIN)
         while True:
             ready = [descriptor for descriptor, _ in self.polled.poll(self._pause() * 1000)]

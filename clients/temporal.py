@@ -204,8 +204,11 @@ async def _keep_schedule(client: Client, action: ScheduleActionStartWorkflow, ev
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
     )
 
-    def keep_state(current: ScheduleUpdateInput) -> ScheduleUpdate:
-        return ScheduleUpdate(schedule=replace(schedule, state=current.description.schedule.state))
+    def keep_state(current: ScheduleUpdateInput) -> ScheduleUpdate | None:
+        there = current.description.schedule
+        if _is_same(there, schedule):
+            return None  # a pause that the server has not applied yet would be undone
+        return ScheduleUpdate(schedule=replace(schedule, state=there.state))
 
     try:
         await client.create_schedule(action.id, schedule)
@@ -216,6 +219,18 @@ async def _keep_schedule(client: Client, action: ScheduleActionStartWorkflow, ev
             f"The schedule {action.id} could not be made in Temporal's namespace {client.namespace} ({error.message}). "
             "Check that Temporal runs and that its key may write there."
         ) from error
+
+
+def _is_same(there: Schedule, wanted: Schedule) -> bool:
+    """Whether two schedules start the same workflow at the same times."""
+
+    def essence(schedule: Schedule) -> tuple[object, ...]:
+        action = schedule.action
+        assert isinstance(action, ScheduleActionStartWorkflow)
+        started = (action.workflow, action.id, action.task_queue, action.execution_timeout)
+        return started, [each.every for each in schedule.spec.intervals], schedule.policy.overlap
+
+    return isinstance(there.action, ScheduleActionStartWorkflow) and essence(there) == essence(wanted)
 
 
 async def workers_on(client: Client, task_queue: str) -> list[str]:

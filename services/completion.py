@@ -3,6 +3,9 @@
 import uuid
 from dataclasses import dataclass
 
+import structlog
+from sqlalchemy.exc import DBAPIError
+
 from clients.build_workflows import BuildWorkflows
 from db import builds
 from db.business_events import add_artifact_event
@@ -17,6 +20,8 @@ from domain.events import ReadyEvent, StatusEvent
 from domain.payloads import FinishBuild
 from domain.status import Status
 from domain.verdicts import WorkflowFate
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ async def close_as_ready(sessions: Sessions, request: FinishBuild, workspace_pat
         version = await builds.finish(tx, build, request, workspace_path)
         await mark_final(tx, build_id, request.snapshot_number)
         await _announce(tx, build, request, version)
+        await _follow(tx, build)
         return ReadyBuild(version, build.user_id, is_new=True)
 
 
@@ -98,6 +104,19 @@ async def close_stopped(sessions: Sessions, workflows: BuildWorkflows, build_id:
         await append_events(tx, build_id, [StatusEvent(status=status, reason=reason)])
     await close_leftovers()
     return True
+
+
+async def _follow(tx: Transaction, build: Build) -> None:
+    """Write what follows from a ready build. The hook after the build does so too, and reports if it fails; here it
+    can't be lost with the workflow, as in an empty namespace."""
+    try:
+        async with tx.session.begin_nested():
+            await mark_mvp_built(tx, build.project_id)
+            await add_artifact_event(tx, build)
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        log.warning("the hook after the build tries again", build_id=str(build.id), error=type(error).__name__)
 
 
 async def _announce(tx: Transaction, build: Build, request: FinishBuild, version: int) -> None:

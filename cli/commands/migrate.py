@@ -6,7 +6,7 @@ import typer
 
 from cli.exit_codes import Unreachable
 from cli.parameters import AsJson
-from domain.errors import Misconfigured, WrongNamespace
+from domain.errors import LostPayloadKey, Misconfigured, WrongNamespace
 
 app = typer.Typer()
 
@@ -49,6 +49,7 @@ async def _bind(database_url: str, task_queue: str) -> bool:
 
     Raises:
         WrongNamespace: the database is migrated, and its builds are in another namespace.
+        LostPayloadKey: the database is migrated, and PAYLOAD_KEY lacks a key that builds have used.
     """
     from temporalio.service import RPCError
 
@@ -61,7 +62,7 @@ async def _bind(database_url: str, task_queue: str) -> bool:
         async with asyncio.timeout(_TEMPORAL_SECONDS), open_sessions(database_url, pool_size=1) as sessions:
             client = await connect_temporal(lazy=True)
             await check_deployment(sessions, BuildWorkflows(client, task_queue))
-    except WrongNamespace:
+    except (WrongNamespace, LostPayloadKey):
         raise
     except (Misconfigured, RPCError, TimeoutError):
         return False

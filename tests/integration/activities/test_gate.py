@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 from temporalio.exceptions import ApplicationError
 
 from activities.gate import GatePolicy
 from activities.lifecycle import LifecycleActivities
 from clients.browser import PageFailed
 from clients.sandbox import Role
-from db.models import Build, Preview, Snapshot
+from db.models import Build, BusinessEvent, Preview, Snapshot
 from db.previews import find_preview, record_upstream, upstream_of
 from db.transaction import transaction
 from domain.page_view import PageView
@@ -120,6 +120,8 @@ async def test_a_snapshot_that_failed_while_the_gate_waited_is_not_delivered(
     async with transaction(harness.sessions) as tx:
         final = await tx.session.scalars(select(Snapshot.number).where(Snapshot.build_id == build_id, Snapshot.final))
         assert final.all() == [1]
+        announced = select(func.count()).where(BusinessEvent.build_id == build_id)
+        assert await tx.session.scalar(announced) == 1, "with the row, and not only by a later step"
 
 
 async def test_a_check_that_tests_nothing_is_bounced(harness: ActivityHarness, build: str) -> None:

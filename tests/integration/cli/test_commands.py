@@ -683,6 +683,9 @@ async def test_a_payload_key_that_may_be_needed_stays(
     async with transaction(api.sessions) as tx:
         await tx.session.execute(update(PayloadKey).values(used_since=func.now() - timedelta(days=9)))
     assert (await run("payload-keys", "retire", "old1")).exit_code == 0
+    monkeypatch.delenv("PAYLOAD_KEY")
+    assert "new1, which PAYLOAD_KEY does not have" in told(await run("migrate"))
+    assert (await run("payload-keys", "retire", "new1", "--force")).exit_code == 0
 
 
 async def test_builds_are_switched_off_and_on(run: Run, api: RunningApi) -> None:
@@ -734,6 +737,7 @@ async def test_top_up_is_money_of_today_and_wakes_builds(
     assert "another amount" in told(await run("users", "top-up", "eve", "3", "--key", "k"))
     for wrong in ("0", "five", "0.0000001", "nan", "1e99"):
         assert "not a valid amount" in told(await run("users", "top-up", "eve", wrong))
+    await api.project("ada")
     assert "nothing to top up" in told(await run("users", "top-up", "ada", "1"))
     shown = (await run("users", "show", "eve")).stdout
     assert "$2.50 today" in shown

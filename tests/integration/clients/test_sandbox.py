@@ -339,6 +339,7 @@ async def test_a_noisy_login_profile_is_no_answer(sandbox: Sandbox) -> None:
     await sandbox.run("printf 'echo noise; printf more' > ~/.bash_profile", timeout_seconds=DEADLINE)
     assert await bash(sandbox, "noise", "echo fine") == "fine\n"
     await sandbox.run("echo 'exit 9' > ~/.bash_profile", timeout_seconds=DEADLINE)
+    await sandbox.end_session()  # the next one starts with this profile
     broken = await sandbox.call("broken", "bash", {"command": "true"}, timeout_seconds=DEADLINE)
     assert broken.state == "lost"
     assert "exit code 9" in broken.text

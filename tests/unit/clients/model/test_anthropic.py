@@ -88,7 +88,7 @@ async def test_a_model_may_think_in_silence_as_long_as_its_output_takes(
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     provider = AnthropicProvider("a-key", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", idle_seconds=60)
     request = provider.render(RequestSettings("m", max_tokens, True), StoredConversation(b"[]", b"[]"))
-    assert request == ModelRequest(request.body, "", max_tokens)
+    assert request == ModelRequest(request.body, "", max_tokens, "m")
     if complete:
         assert (await provider.stream(request, ignore, lambda *_: None)).stop_reason == "end_turn"
     else:
