@@ -151,6 +151,13 @@ class Transaction:
 
 
 @asynccontextmanager
+async def savepoint(tx: Transaction) -> AsyncIterator[None]:
+    """What the block has written is taken back if it fails; the transaction can go on."""
+    async with tx.session.begin_nested():
+        yield
+
+
+@asynccontextmanager
 async def transaction(sessions: Sessions) -> AsyncIterator[Transaction]:
     """One transaction, committed at the end of the block, rolled back at an error."""
     async with _connection(sessions) as tx:

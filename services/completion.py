@@ -15,7 +15,7 @@ from db.models import Build
 from db.projects import mark_mvp_built
 from db.session import Sessions
 from db.snapshots import has_snapshot, mark_final
-from db.transaction import Transaction, transaction
+from db.transaction import Transaction, savepoint, transaction
 from domain.events import ReadyEvent, StatusEvent
 from domain.payloads import FinishBuild
 from domain.status import Status
@@ -110,7 +110,7 @@ async def _follow(tx: Transaction, build: Build) -> None:
     """Write what follows from a ready build. The hook after the build does so too, and reports if it fails; here it
     can't be lost with the workflow, as in an empty namespace."""
     try:
-        async with tx.session.begin_nested():
+        async with savepoint(tx):
             await mark_mvp_built(tx, build.project_id)
             await add_artifact_event(tx, build)
     except DBAPIError as error:
