@@ -6,7 +6,9 @@ import io
 import json
 import tarfile
 import uuid
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -242,7 +244,8 @@ async def objects_with(store: ObjectStore, word: str) -> list[str]:
             continue
         content = await answer["Body"].read()
         if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
+            with suppress(zlib.error):  # other tests leave broken archives in the bucket, and cut ones
+                content = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content)
         if word.encode() in content:
             found.append(version.key)
     return found

@@ -31,6 +31,7 @@ from local.stack import LocalStack
 from tests.harness.activities import store_config
 from tests.harness.api_server import new_database
 from tests.harness.fault_proxy import FaultProxy
+from tests.harness.wait import wait_until
 
 STORE = Dependency.STORE
 
@@ -167,11 +168,16 @@ async def test_a_schedule_that_an_operator_has_paused_stays_paused(world: World)
     await schedule_prober(world.client, "no-worker", every)
     handle = world.client.get_schedule_handle(PROBER_ID)
 
+    async def is_paused_with(seconds: int) -> bool:
+        """The server applies a pause and an update a moment after it has taken them."""
+        there = (await handle.describe()).schedule
+        return there.state.paused and there.spec.intervals[0].every == timedelta(seconds=seconds)
+
     try:
         await handle.pause(note="a drill")
-        await schedule_prober(world.client, "no-worker", every)
-        description = await handle.describe()
-        assert description.schedule.state.paused
-        assert description.schedule.spec.intervals[0].every == every
+        await schedule_prober(world.client, "no-worker", every)  # at once, as a worker that starts just then
+        await wait_until(lambda: is_paused_with(15))
+        await schedule_prober(world.client, "no-worker", timedelta(seconds=20))
+        await wait_until(lambda: is_paused_with(20))
     finally:
         await handle.unpause()
