@@ -9,10 +9,8 @@ from activities.runtime.errors import application_errors
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
 from db import builds, money, steering
-from db.business_events import add_artifact_event
 from db.dangling_work import close_dangling_work
 from db.feed import append_events
-from db.projects import mark_mvp_built
 from db.session import Sessions
 from db.transaction import transaction
 from domain.events import HookFailedEvent, StatusEvent
@@ -21,7 +19,7 @@ from domain.payloads import BuildRef, FinishBuild, FinishedBuild, PreviewInput, 
 from domain.question import ASKED, reason_of
 from domain.status import CLOSED, WAITS, Status
 from domain.text import storable
-from services.completion import close_as_ready
+from services.completion import close_as_ready, write_follow_up
 from services.slots import nudge_queued_builds
 
 
@@ -101,8 +99,7 @@ class LifecycleActivities:
         build_id = uuid.UUID(request.build_id)
         async with transaction(self._sessions) as tx:
             build = await builds.load_build(tx, build_id)
-            await mark_mvp_built(tx, build.project_id)
-            await add_artifact_event(tx, build)
+            await write_follow_up(tx, build)
 
     @activity.defn
     @application_errors

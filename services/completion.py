@@ -49,7 +49,7 @@ async def close_as_ready(sessions: Sessions, request: FinishBuild, workspace_pat
         version = await builds.finish(tx, build, request, workspace_path)
         await mark_final(tx, build_id, request.snapshot_number)
         await _announce(tx, build, request, version)
-        await _follow(tx, build)
+        await _try_follow_up(tx, build)
         return ReadyBuild(version, build.user_id, is_new=True)
 
 
@@ -74,8 +74,7 @@ async def project_ready(sessions: Sessions, request: FinishBuild, version: int, 
         if await has_snapshot(tx, build_id, request.snapshot_number):
             await mark_final(tx, build_id, request.snapshot_number)
         await _announce(tx, build, request, written)
-        await mark_mvp_built(tx, build.project_id)
-        await add_artifact_event(tx, build)
+        await write_follow_up(tx, build)
         return True
 
 
@@ -106,13 +105,19 @@ async def close_stopped(sessions: Sessions, workflows: BuildWorkflows, build_id:
     return True
 
 
-async def _follow(tx: Transaction, build: Build) -> None:
-    """Write what follows from a ready build. The hook after the build does so too, and reports if it fails; here it
-    can't be lost with the workflow, as in an empty namespace."""
+async def write_follow_up(tx: Transaction, build: Build) -> None:
+    """Mark the project of a ready build as `mvp_built`, and add one business event for other systems. A repeat adds
+    nothing."""
+    await mark_mvp_built(tx, build.project_id)
+    await add_artifact_event(tx, build)
+
+
+async def _try_follow_up(tx: Transaction, build: Build) -> None:
+    """Write the follow-up together with the row, so that it can't be lost with the workflow, as in an empty namespace.
+    If it fails, the hook after the build tries again, and reports."""
     try:
         async with savepoint(tx):
-            await mark_mvp_built(tx, build.project_id)
-            await add_artifact_event(tx, build)
+            await write_follow_up(tx, build)
     except DBAPIError as error:
         if error.connection_invalidated:
             raise

@@ -1,0 +1,24 @@
+"""Which builds an act on many of them fits."""
+
+from dataclasses import replace
+
+import pytest
+
+from domain.bulk import BulkAct, Candidate, why_not
+from domain.status import Status
+
+ASLEEP = Candidate(Status.SLEEPING, False, False, False, "ada", False)
+
+
+@pytest.mark.parametrize("act", BulkAct)
+def test_an_act_fits_open_builds_only(act: BulkAct) -> None:
+    assert why_not(act, ASLEEP) is None
+    assert why_not(act, replace(ASLEEP, status=Status.FAILED, is_closed=True)) == "The build has ended: it is failed."
+
+
+def test_what_is_done_already_is_not_done_again() -> None:
+    assert why_not(BulkAct.SUSPEND, replace(ASLEEP, is_user_suspended=True)) == "The user ada is suspended already."
+    for act in (BulkAct.WAKE, BulkAct.CANCEL, BulkAct.FINISH):
+        assert why_not(act, replace(ASLEEP, is_cancelled=True)) == "The build is being cancelled."
+    assert why_not(BulkAct.WAKE, replace(ASLEEP, status=Status.CODE)) == "The build does not wait: it is code."
+    assert why_not(BulkAct.FINISH, replace(ASLEEP, has_passed=True)) == "The build has passed its checks."
