@@ -24,7 +24,7 @@ from db.feed import append_events
 from db.models import Preview
 from db.recovery import ImportedSnapshot, OpenBuild
 from db.session import Sessions
-from db.snapshots import SNAPSHOTS_PREFIX, has_snapshot, mark_final
+from db.snapshots import SNAPSHOTS_PREFIX, has_snapshot, mark_deleted, mark_final, superfluous_snapshots
 from db.transaction import Transaction, transaction
 from domain.errors import CofounderError, Misconfigured, NotFound
 from domain.events import PreviewEvent
@@ -52,6 +52,9 @@ from services.generation import trust_rows
 IMPORTED = 5
 """Snapshots of a build that are imported at most, the newest ones."""
 
+_IMPORTING = frozenset({Step.START, Step.RESTART, Step.PROJECT, Step.CLOSE, Step.IMPORT, Step.REBUILD, Step.END_ORPHAN})
+"""The steps that write rows of snapshots which only the store knows."""
+
 _OF_WORKFLOWS = (Role.WORKSPACE, Role.GATE, Role.PREVIEW)
 """What the workflows of a build and of its preview release. The reaper ends what a push has left."""
 
@@ -78,6 +81,8 @@ class Deployment:
     store: ObjectStore
     workspace_path: str
     """Where a product is in its sandbox, for the rows of rebuilt builds."""
+    snapshots_kept: int
+    """Snapshots that stay of a build, the newest ones; as many as its workers keep."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +253,13 @@ class _Steps:
             CofounderError, RPCError, SQLAlchemyError, OSError: it failed.
         """
         await self._doers[planned.step](planned.build_id)
+        if planned.step in _IMPORTING:
+            await self._cut_snapshots(uuid.UUID(planned.build_id))
+
+    async def _cut_snapshots(self, build_id: uuid.UUID) -> None:
+        """Let the newest snapshots stay, now that those from the store have rows and the final one is marked."""
+        async with transaction(self._where.sessions) as tx:
+            await mark_deleted(tx, await superfluous_snapshots(tx, build_id, self._where.snapshots_kept))
 
     async def _start(self, build_id: str) -> None:
         if self._after_restore:

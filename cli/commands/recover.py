@@ -74,7 +74,7 @@ async def _run(
             ObjectStore(store_config(settings)) as store,
         ):
             workflows = BuildWorkflows(client, settings.temporal_task_queue)
-            where = Deployment(sessions, workflows, sandboxes, store, WORKSPACE)
+            where = Deployment(sessions, workflows, sandboxes, store, WORKSPACE, settings.snapshots_kept)
             stock = await take_stock(where, after_restore=after_restore)
             for planned in stock.plan.steps:
                 output.note(f"{planned.step.replace('_', ' ')} {planned.build_id}: {planned.why}")

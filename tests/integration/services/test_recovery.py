@@ -33,10 +33,12 @@ from tests.harness.api_server import new_database
 from tests.harness.build_rows import builds_of
 from tests.harness.reaper import reap_until
 from tests.harness.reset import completed_tasks, reset
-from tests.harness.scripts import SMALL, hold, steps
+from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness, worker_harness
 from tests.workflows.scenarios import ready_build
+
+COMMIT = "date +%N > change && git add -A && git -c user.name=c -c user.email=c@example.org commit -qm 'A change'"
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ async def deployment(harness: WorkerHarness) -> AsyncIterator[Deployment]:
 async def deployment_of(harness: WorkerHarness) -> AsyncIterator[Deployment]:
     sandboxes = Sandboxes(sandbox_config(harness.settings))
     async with ObjectStore(store_config(harness.settings)) as store:
-        yield Deployment(harness.sessions, harness.builds, sandboxes, store, WORKSPACE)
+        yield Deployment(harness.sessions, harness.builds, sandboxes, store, WORKSPACE, harness.settings.snapshots_kept)
     await sandboxes.close()
 
 
@@ -137,6 +139,25 @@ async def test_the_product_of_a_build_that_the_reaper_has_closed_is_imported(
         assert (imported.final, imported.number) == (True, product.number)
         assert imported.archive_sha256 == product.archive_sha256
     assert (await stock_of(deployment, build_id)).plan.steps == ()
+
+
+async def test_no_more_snapshots_stay_of_a_ready_build_than_without_a_recovery(
+    harness: WorkerHarness, deployment: Deployment
+) -> None:
+    build_id = await harness.start(script=steps([bash(PRODUCT)], [bash(COMMIT)], [bash(COMMIT)]))
+    await ready_build(harness, build_id)
+    async with transaction(harness.sessions) as tx:
+        product = await final_snapshot(tx, build_id)
+        assert product is not None
+        of_build = select(Snapshot).where(Snapshot.build_id == build_id, Snapshot.state == "stored")
+        assert len(list(await tx.session.scalars(of_build))) > 2
+        await tx.session.execute(delete(Snapshot).where(Snapshot.build_id == build_id))
+    await carry(replace(deployment, snapshots_kept=1), await stock_of(deployment, build_id))
+    async with transaction(harness.sessions) as tx:
+        final, *others = await tx.session.scalars(of_build.order_by(Snapshot.final.desc()))
+        assert (final.final, final.number, len(others)) == (True, product.number, 1)
+    gone = set(await deployment.store.keys(f"snapshots/{build_id}/")) - {final.archive_key, final.manifest_key}
+    assert len(gone) > 4, "objects go days later, by tombstone"
 
 
 async def test_a_call_that_was_made_again_in_the_lost_time_is_booked(
