@@ -22,8 +22,9 @@ from activities.registry import all_activities
 from activities.runtime.shutdown import Shutdown
 from clients.browser import Browser
 from clients.cancellation import cancel_and_wait
+from clients.schedules import schedule_prober, schedule_reaper
 from clients.search_attributes import register_search_attributes
-from clients.temporal import connect_temporal, schedule_prober, schedule_reaper
+from clients.temporal import connect_temporal
 from clients.worker_clients import WorkerClients, open_worker_clients
 from db.session import WORKER_POOL, Sessions, open_sessions, pool_of
 from domain.errors import CofounderError, WrongVersion

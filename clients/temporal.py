@@ -9,18 +9,7 @@ from urllib.parse import urlsplit
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
-from temporalio.client import (
-    Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleIntervalSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleSpec,
-    ScheduleUpdate,
-    ScheduleUpdateInput,
-)
+from temporalio.client import Client
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
@@ -30,16 +19,9 @@ from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 from clients.payload_codec import EncryptingCodec
 from domain.deployment import Namespace
 from domain.errors import Misconfigured
-from domain.names import PROBER_ID, PROBER_WORKFLOW, REAPER_ID, REAPER_WORKFLOW
 from domain.payload_keys import PayloadKeys, parse_payload_keys
 
 _RPC_TIMEOUT = timedelta(seconds=8)
-
-_REAPER_TIMEOUT = timedelta(minutes=20)
-"""A run of the reaper takes seconds; four steps that all fail twice take 16 minutes."""
-
-_PROBER_TIMEOUT = timedelta(minutes=1)
-"""A run of the prober takes seconds."""
 
 
 class CompactPayloadConverter(PydanticPayloadConverter):
@@ -169,68 +151,6 @@ async def describe_namespace(client: Client) -> Namespace:
             ) from error
         raise Misconfigured(f"Temporal does not answer at {address}. Check TEMPORAL_ADDRESS. ({error})") from error
     return Namespace(client.namespace, address, answer.namespace_info.id or None)
-
-
-async def schedule_reaper(client: Client, task_queue: str, every: timedelta) -> None:
-    """Create or update the reaper's schedule. A schedule that an operator has paused stays paused.
-
-    A run that no worker takes ends by itself, so that it does not keep later ones from starting.
-
-    Raises:
-        Misconfigured: this client may not do so, or Temporal does not answer.
-    """
-    action = ScheduleActionStartWorkflow(
-        REAPER_WORKFLOW, id=REAPER_ID, task_queue=task_queue, execution_timeout=_REAPER_TIMEOUT
-    )
-    await _keep_schedule(client, action, every)
-
-
-async def schedule_prober(client: Client, task_queue: str, every: timedelta) -> None:
-    """Create or update the prober's schedule, as `schedule_reaper` does.
-
-    Raises:
-        Misconfigured: this client may not do so, or Temporal does not answer.
-    """
-    action = ScheduleActionStartWorkflow(
-        PROBER_WORKFLOW, id=PROBER_ID, task_queue=task_queue, execution_timeout=_PROBER_TIMEOUT
-    )
-    await _keep_schedule(client, action, every)
-
-
-async def _keep_schedule(client: Client, action: ScheduleActionStartWorkflow, every: timedelta) -> None:
-    schedule = Schedule(
-        action=action,
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
-    )
-
-    def keep_state(current: ScheduleUpdateInput) -> ScheduleUpdate | None:
-        there = current.description.schedule
-        if _is_same(there, schedule):
-            return None  # a pause that the server has not applied yet would be undone
-        return ScheduleUpdate(schedule=replace(schedule, state=there.state))
-
-    try:
-        await client.create_schedule(action.id, schedule)
-    except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle(action.id).update(keep_state)
-    except RPCError as error:
-        raise Misconfigured(
-            f"The schedule {action.id} could not be made in Temporal's namespace {client.namespace} ({error.message}). "
-            "Check that Temporal runs and that its key may write there."
-        ) from error
-
-
-def _is_same(there: Schedule, wanted: Schedule) -> bool:
-    """Whether two schedules start the same workflow at the same times."""
-
-    def essence(schedule: Schedule) -> tuple[object, ...]:
-        action = schedule.action
-        assert isinstance(action, ScheduleActionStartWorkflow)
-        started = (action.workflow, action.id, action.task_queue, action.execution_timeout)
-        return started, [each.every for each in schedule.spec.intervals], schedule.policy.overlap
-
-    return isinstance(there.action, ScheduleActionStartWorkflow) and essence(there) == essence(wanted)
 
 
 async def workers_on(client: Client, task_queue: str) -> list[str]:

@@ -13,7 +13,7 @@ from clients.browser import Browser
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes, sandbox_config
-from clients.temporal import schedule_reaper
+from clients.schedules import schedule_reaper
 from db.models import Build, DoomedObject, Snapshot
 from db.session import open_sessions
 from db.snapshots import current_snapshot

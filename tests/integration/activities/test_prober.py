@@ -15,7 +15,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.prober import ProberActivities
 from clients.build_workflows import BuildToStart, BuildWorkflows
 from clients.object_store import ObjectStore
-from clients.temporal import connect_temporal, schedule_prober
+from clients.temporal import connect_temporal
 from db.builds import BuildRequest, insert_build
 from db.dependencies import count_waiting_builds
 from db.models import Build, DependencyState
@@ -23,7 +23,7 @@ from db.projects import create_project
 from db.session import Sessions, make_engine, make_sessions
 from db.transaction import transaction
 from db.users import ensure_user
-from domain.names import PROBER_ID, build_workflow_id
+from domain.names import build_workflow_id
 from domain.outage import HALF_OPEN_FOR
 from domain.payloads import DependencyReading, DependencyRef, OutageReport, ProbeResult
 from domain.status import Dependency, Status
@@ -31,7 +31,6 @@ from local.stack import LocalStack
 from tests.harness.activities import store_config
 from tests.harness.api_server import new_database
 from tests.harness.fault_proxy import FaultProxy
-from tests.harness.wait import wait_until
 
 STORE = Dependency.STORE
 
@@ -161,23 +160,3 @@ async def test_a_build_that_has_gone_on_is_not_told(world: World) -> None:
     await world.change_row(next_probe_at=datetime.now(UTC))
     assert (await world.run(world.prober.probe)).signalled == 1
     assert (await world.signals(gone_on), await world.signals(waits)) == (0, 1)
-
-
-async def test_a_schedule_that_an_operator_has_paused_stays_paused(world: World) -> None:
-    every = timedelta(seconds=15)
-    await schedule_prober(world.client, "no-worker", every)
-    handle = world.client.get_schedule_handle(PROBER_ID)
-
-    async def is_paused_with(seconds: int) -> bool:
-        """The server applies a pause and an update a moment after it has taken them."""
-        there = (await handle.describe()).schedule
-        return there.state.paused and there.spec.intervals[0].every == timedelta(seconds=seconds)
-
-    try:
-        await handle.pause(note="a drill")
-        await schedule_prober(world.client, "no-worker", every)  # at once, as a worker that starts just then
-        await wait_until(lambda: is_paused_with(15))
-        await schedule_prober(world.client, "no-worker", timedelta(seconds=20))
-        await wait_until(lambda: is_paused_with(20))
-    finally:
-        await handle.unpause()

@@ -11,7 +11,6 @@ from temporalio.client import WorkflowFailureError
 from clients.browser import Browser
 from clients.build_workflows import BuildToStart, BuildWorkflows
 from clients.sandbox import Role
-from clients.temporal import connect_temporal, schedule_reaper
 from db import money
 from db.deployment import count_started
 from db.models import Build, DoomedObject, Preview, Snapshot, User
@@ -20,7 +19,7 @@ from db.session import open_sessions
 from db.snapshots import mark_deleted
 from db.tombstones import doom, doomed_keys
 from db.transaction import transaction
-from domain.names import BUILD_WORKFLOW, REAPER_ID, REAPER_WORKFLOW, build_workflow_id, preview_workflow_id
+from domain.names import BUILD_WORKFLOW, REAPER_WORKFLOW, build_workflow_id, preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
 from services.generation import count_generation, trust_rows
@@ -173,20 +172,6 @@ async def test_no_object_is_deleted_because_a_row_is_missing(harness: ActivityHa
     await reap(worker, everything=True)
     assert without_rows <= set(await harness.store.keys(f"snapshots/{build}/"))
     await harness.kill_all(build)
-
-
-async def test_a_paused_schedule_stays_paused(stack: LocalStack, worker: WorkerHarness) -> None:
-    """An operator pauses the reaper during an incident; a worker that starts then must not resume it."""
-    client, queue = await connect_temporal(stack.environment), worker.settings.temporal_task_queue
-    handle = client.get_schedule_handle(REAPER_ID)
-    await handle.pause(note="an incident")
-    try:
-        await schedule_reaper(client, queue, timedelta(seconds=61))
-        schedule = (await handle.describe()).schedule
-        assert (schedule.state.paused, schedule.state.note) == (True, "an incident")
-        assert [interval.every for interval in schedule.spec.intervals] == [timedelta(seconds=61)]
-    finally:
-        await handle.unpause()
 
 
 async def test_no_build_is_closed_if_too_many_would_be(stack: LocalStack) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox import Role, Sandboxes, sandbox_config
-from clients.temporal import schedule_reaper
+from clients.schedules import schedule_reaper
 from db.models import AuditEntry, Build, DoomedObject
 from db.transaction import transaction
 from local.stack import LocalStack
