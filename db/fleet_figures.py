@@ -43,8 +43,9 @@ class FleetFigures:
     """State by name, of those that have ever been down."""
     reaper_alerts: Mapping[str, bool] = field(default_factory=dict)
     processes: Sequence[tuple[str, str, int]] = ()
-    workers_by_role: Mapping[str, int] = field(default_factory=dict)
     """Role, version and number of the programs that run."""
+    workers_by_role: Mapping[str, int] = field(default_factory=dict)
+    """How many workers take the work of each role."""
 
 
 _BUILDS = text(
