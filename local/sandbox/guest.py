@@ -39,7 +39,7 @@ from local.sandbox.guest_entry import as_text, entry_of
 from local.sandbox.guest_usage import PAGE_BYTES, Usage, read_at_once
 from local.sandbox.guest_watch import Watch
 
-TYPE_CHECKING = False  # importing typing or pathlib would take as long as the start of Python takes besides
+TYPE_CHECKING = False  # each import here is paid for by every sandbox
 if TYPE_CHECKING:
     from typing import Any
 
