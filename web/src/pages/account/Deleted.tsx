@@ -6,14 +6,14 @@ import { printable } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
 import { Time } from "../../parts/Time.tsx";
 import { usePageTitle } from "../../parts/title.ts";
-import { words } from "../../words/index.ts";
+import { account as accountWords } from "../../words/account.ts";
 import style from "./Account.module.css";
 
 const LOOK_AGAIN_MS = 3_000;
 
 /** How far the deletion of an account is, and then its certificate. For someone who can't sign in any more. */
 export default function Deleted({ id }: { id: string }) {
-  usePageTitle(words.account.deletedTitle);
+  usePageTitle(accountWords.deletedTitle);
   const erasure = useQuery({
     queryKey: ["certificate", id],
     queryFn: () => dataOf(api.GET("/v1/certificates/{erasure_id}", { params: { path: { erasure_id: id } } })),
@@ -21,30 +21,30 @@ export default function Deleted({ id }: { id: string }) {
   });
   return (
     <main className={`${style.page} ${style.alone}`}>
-      <h1>{words.account.deletedTitle}</h1>
+      <h1>{accountWords.deletedTitle}</h1>
       {erasure.isPending && <Skeleton />}
       {erasure.isError && <Failure error={erasure.error} retry={erasure.refetch} />}
       {erasure.data !== undefined && (
         <section className={style.card} aria-labelledby="certificate">
-          <h2 id="certificate">{words.account.certificate}</h2>
-          <p role="status">{erasure.data.finished_at ? words.account.deleted : words.account.beingDeleted}</p>
-          <p className={style.help}>{words.account.certificateHelp}</p>
+          <h2 id="certificate">{accountWords.certificate}</h2>
+          <p role="status">{erasure.data.finished_at ? accountWords.deleted : accountWords.beingDeleted}</p>
+          <p className={style.help}>{accountWords.certificateHelp}</p>
           <dl className={style.facts}>
             <div>
-              <dt>{words.account.user}</dt>
+              <dt>{accountWords.user}</dt>
               <dd>
                 <code>{printable(erasure.data.user_id)}</code>
               </dd>
             </div>
             <div>
-              <dt>{words.account.askedFor}</dt>
+              <dt>{accountWords.askedFor}</dt>
               <dd>
                 <Time at={erasure.data.requested_at} />
               </dd>
             </div>
             {erasure.data.finished_at && (
               <div>
-                <dt>{words.account.finished}</dt>
+                <dt>{accountWords.finished}</dt>
                 <dd>
                   <Time at={erasure.data.finished_at} />
                 </dd>

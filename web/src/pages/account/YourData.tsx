@@ -4,7 +4,7 @@ import { Button, ButtonLink } from "../../parts/Button.tsx";
 import { Confirm } from "../../parts/Confirm.tsx";
 import { Field } from "../../parts/Field.tsx";
 import { paths } from "../../paths.ts";
-import { words } from "../../words/index.ts";
+import { account as accountWords } from "../../words/account.ts";
 import style from "./Account.module.css";
 
 /** Take what is known of you with you, or have it deleted. */
@@ -12,14 +12,14 @@ export function YourData({ user }: { user: string }) {
   const [isDeleting, setDeleting] = useState(false);
   return (
     <section className={style.card} aria-labelledby="your-data">
-      <h2 id="your-data">{words.account.yourData}</h2>
-      <p className={style.help}>{words.account.yourDataHelp}</p>
+      <h2 id="your-data">{accountWords.yourData}</h2>
+      <p className={style.help}>{accountWords.yourDataHelp}</p>
       <div className={style.buttons}>
         <ButtonLink to={paths.accountExport()} download>
-          {words.account.exportData}
+          {accountWords.exportData}
         </ButtonLink>
         <Button kind="danger" onClick={() => setDeleting(true)}>
-          {words.account.deleteAccount}
+          {accountWords.deleteAccount}
         </Button>
       </div>
       {isDeleting && <DeleteAccount user={user} onClose={() => setDeleting(false)} />}
@@ -29,10 +29,10 @@ export function YourData({ user }: { user: string }) {
 
 function DeleteAccount({ user, onClose }: { user: string; onClose: () => void }) {
   const [typed, setTyped] = useState("");
-  const isMeant = typed.trim().toLowerCase() === words.account.deleteWords;
+  const isMeant = typed.trim().toLowerCase() === accountWords.deleteWords;
 
   async function act() {
-    if (!isMeant) throw new Error(words.account.deleteWordsMissing);
+    if (!isMeant) throw new Error(accountWords.deleteWordsMissing);
     const erasure = await dataOf(api.DELETE("/v1/account", { body: { user_id: user } }));
     await api.DELETE("/v1/sign-ins/current");
     window.location.assign(paths.deleted(erasure.id));
@@ -42,14 +42,14 @@ function DeleteAccount({ user, onClose }: { user: string; onClose: () => void })
   return (
     <Confirm
       danger
-      title={words.account.deleteAccountTitle}
-      verb={words.account.deleteAccount}
-      keep={words.account.keepAccount}
+      title={accountWords.deleteAccountTitle}
+      verb={accountWords.deleteAccount}
+      keep={accountWords.keepAccount}
       act={act}
       onClose={onClose}
     >
-      <p>{words.account.deleteAccountHelp}</p>
-      <Field label={words.account.deleteLabel}>
+      <p>{accountWords.deleteAccountHelp}</p>
+      <Field label={accountWords.deleteLabel}>
         {(control) => (
           <input {...control} value={typed} autoComplete="off" onChange={(event) => setTyped(event.target.value)} />
         )}
