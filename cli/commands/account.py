@@ -40,8 +40,8 @@ def delete(
         erasure = await api.erase_account(confirm)
         output.print_result(
             erasure,
-            f"{confirm} is being deleted. Soon your key does not work any more. Keep this id: it is the only way to the "
-            f"certificate. To see how far it is: cofounder erasures show {erasure['id']}",
+            f"{confirm} is being deleted. Soon your key does not work any more. Keep this id: it is the only way to "
+            f"the certificate. To see how far it is: cofounder erasures show {erasure['id']}",
         )
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)
