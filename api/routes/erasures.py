@@ -39,7 +39,7 @@ async def read(erasure_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep
 @open_router.get("/{erasure_id}", summary="Read the certificate of an account", responses=problems(404, 422))
 async def certificate(erasure_id: uuid.UUID, request: Request, resources: ProcessResourcesDep) -> ErasureOut:
     """How far the erasure of an account is; once it has finished, its certificate, which stays. Needs no credentials,
-    as the account is gone: whoever has the id can read it. It has ids and counts, and nothing that someone wrote."""
+    as the account is gone: the id is enough. It has ids and counts, and nothing that someone wrote."""
     address = address_of(request, resources.settings)
     resources.limits.check_address(address)
     try:
