@@ -405,6 +405,20 @@ async def small_worker(scene: Scene) -> AsyncIterator[dict[str, str]]:
 
 
 @asynccontextmanager
+async def no_browser_worker(scene: Scene) -> AsyncIterator[dict[str, str]]:
+    worker = scene.programs.worker
+    await worker.stop()
+    worker.environment.update(SEPARATE_ROLES="browser", WORKER_ROLES="build")
+    await worker.start()
+    try:
+        yield {"--task-queue cofounder-browser": f"--task-queue {scene.harness.settings.temporal_task_queue}-browser"}
+    finally:
+        await worker.stop()
+        del worker.environment["SEPARATE_ROLES"], worker.environment["WORKER_ROLES"]
+        await worker.start()
+
+
+@asynccontextmanager
 async def broken_workflow(scene: Scene) -> AsyncIterator[dict[str, str]]:
     handle = await scene.harness.client.start_workflow(
         "BuildWorkflow",
@@ -430,6 +444,7 @@ FAULTS: Sequence[tuple[Fault, tuple[str, ...]]] = (
     (full_fleet, ("PermitQueueLong",)),
     (long_call, ("BuildsSilent",)),
     (small_worker, ("TasksQueue",)),
+    (no_browser_worker, ("RoleUnserved",)),
     (paused_schedules, ("ReaperLate", "ProberLate")),
     (no_sandboxes, ("DependencyDown", "ReaperFails")),
     (no_store, ("SnapshotsFail",)),
