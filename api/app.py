@@ -184,8 +184,15 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     of_users = (usage, account, organisations, me, keys, sign_ins, webhooks, erasures)
     for module in (*building, *of_users):
         v1.include_router(module.router)
-    for module in (audit, codec, ops, ops_bulk, ops_erasures, ops_reaper, ops_switches):
-        v1.include_router(module.router, dependencies=[for_operators], responses=problems(404))
     app.include_router(v1)
+    # For everyone else nothing is there, so that is decided before the body's type is.
+    of_operators = APIRouter(
+        prefix="/v1",
+        dependencies=[identified, limited, for_operators, recorded, Depends(require_json)],
+        responses=problems(401, 403, 404, 421, 429, 503),
+    )
+    for module in (audit, codec, ops, ops_bulk, ops_erasures, ops_reaper, ops_switches):
+        of_operators.include_router(module.router)
+    app.include_router(of_operators)
     app.router.default = pages.UnknownAddress(app.router.default)
     return app

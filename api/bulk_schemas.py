@@ -32,7 +32,9 @@ class NewBulkRun(Body):
         }
     )
 
-    act: BulkAct = Field(description="`suspend` suspends the accounts of the builds' users, each once.")
+    act: BulkAct = Field(
+        description="`suspend` suspends the accounts of the builds' users, each once; `unsuspend` lifts that."
+    )
     where: str = Field(
         description="Which builds: conditions such as `status=sleeping and plan=partner`.",
         min_length=1,

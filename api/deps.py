@@ -162,6 +162,17 @@ for_operators = Depends(_require_operator)
 """A router's dependency: for everyone else there is no such address."""
 
 
+async def check_operator(request: Request) -> None:
+    """Find out who makes a request whose body can't be read, before the dependencies have been asked.
+
+    Raises:
+        HTTPException: it is no operator; a 404.
+        Problem, CredentialRefused: it is unknown.
+    """
+    identity = await _identity(request, _process_resources(request), await _bearer(request))
+    _require_operator(identity)
+
+
 @dataclass(frozen=True)
 class _Needs:
     """Lets only identities with a scope pass."""

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from datetime import date, datetime
+from enum import StrEnum
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -75,13 +76,27 @@ class RatesOut(BaseModel):
     blocked_until: datetime | None = Field(description="The API refuses calls until then.")
 
 
+class DependencyState(StrEnum):
+    """Whether something that builds depend on answers."""
+
+    UP = "up"
+    DOWN = "down"
+    HALF_OPEN = "half_open"
+    """It answers again, and builds continue a few at a time."""
+
+
+class ProcessRole(StrEnum):
+    """What a process of Cofounder does."""
+
+    WORKER = "worker"
+    API = "api"
+
+
 class DependencyOut(BaseModel):
     """What builds can wait for."""
 
     name: Dependency
-    state: Literal["up", "down", "half_open"] = Field(
-        description="half_open: it answers again, and builds continue a few at a time."
-    )
+    state: DependencyState = Field(description="half_open: it answers again, and builds continue a few at a time.")
     since: datetime | None = Field(description="Null: it has never been away.")
     next_probe_at: datetime | None
     detail: str | None = Field(description="The last error.")
@@ -119,7 +134,7 @@ class ReaperStateOut(BaseModel):
 class ProcessOut(BaseModel):
     """A process that was seen in the last two minutes."""
 
-    role: Literal["worker", "api"]
+    role: ProcessRole
     version: str
     seen_at: datetime
 
@@ -184,7 +199,7 @@ class FleetOut(BaseModel):
             dependencies=[
                 DependencyOut(
                     name=name,
-                    state=row.state if (row := away.get(name)) is not None else "up",  # type: ignore[arg-type]
+                    state=DependencyState.UP if (row := away.get(name)) is None else DependencyState(row.state),
                     since=None if row is None else row.since,
                     next_probe_at=None if row is None else row.next_probe_at,
                     detail=None if row is None else row.detail,
@@ -212,7 +227,7 @@ class FleetOut(BaseModel):
                 ],
             ),
             workers=[
-                ProcessOut(role=each.role, version=each.version, seen_at=each.seen_at)  # type: ignore[arg-type]
+                ProcessOut(role=ProcessRole(each.role), version=each.version, seen_at=each.seen_at)
                 for each in fleet.processes
             ],
         )

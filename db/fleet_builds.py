@@ -170,6 +170,8 @@ def matches(only: FleetFilter, of_versions: Collection[uuid.UUID] | None = None)
         conditions.append(Build.id == func.any(literal(list(of_versions or ()), ARRAY(UUID()))))
     if only.older_than_seconds is not None:
         conditions.append(Build.status_at <= func.now() - timedelta(seconds=only.older_than_seconds))
+    if only.closed_since is not None:
+        conditions.append(Build.closed_at >= only.closed_since)
     if only.implies_open:  # so that partial indexes of open builds serve
         conditions.append(Build.closed_at.is_(None))
     if only.open is not None:

@@ -1221,6 +1221,10 @@ class BulkRun(Base):
     created_at: Mapped[datetime] = _now()
     stopped_by: Mapped[str | None]
     ended_at: Mapped[datetime | None] = mapped_column(comment="stopped, or finished")
+    done: Mapped[int | None] = mapped_column(Integer(), comment="builds, when it finished; as the next two")
+    skipped: Mapped[int | None] = mapped_column(Integer())
+    failed: Mapped[int | None] = mapped_column(Integer())
+    counted_at: Mapped[datetime | None] = mapped_column(comment="ended_at of the end at which they were counted")
 
     __table_args__ = (
         CheckConstraint(_one_of("act", BulkAct), name="act"),

@@ -32,6 +32,8 @@ class BulkAct(StrEnum):
     FINISH = "finish"
     SUSPEND = "suspend"
     """Suspend the account of the build's user, once for all of their builds."""
+    UNSUSPEND = "unsuspend"
+    """Lift the suspension of the build's user, whether the build is open or has ended."""
 
 
 class BulkState(StrEnum):
@@ -53,6 +55,10 @@ class ItemState(StrEnum):
     FAILED = "failed"
 
 
+OF_ACCOUNTS = frozenset({BulkAct.SUSPEND, BulkAct.UNSUSPEND})
+"""Acts on the user of a build, once for all of their builds."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A build as far as it decides whether an act fits it."""
@@ -69,6 +75,8 @@ class Candidate:
 
 def why_not(act: BulkAct, build: Candidate) -> str | None:
     """Say why an act does not fit a build, for operators; None if it fits."""
+    if act is BulkAct.UNSUSPEND:
+        return None if build.is_user_suspended else f"The user {build.user_id} is not suspended."
     if build.is_closed:
         return f"The build has ended: it is {build.status}."
     if act is BulkAct.SUSPEND:

@@ -6,6 +6,7 @@ import shlex
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
 
@@ -100,6 +101,8 @@ class FleetFilter:
     """It has had its status for at least this long."""
     open: bool | None = None
     """Whether it has not ended."""
+    closed_since: datetime | None = None
+    """It has ended at this time or later."""
 
     @classmethod
     def of(
@@ -115,6 +118,7 @@ class FleetFilter:
         version: Sequence[str] = (),
         older_than_seconds: int | None = None,
         open: bool | None = None,
+        closed_since: str | None = None,
     ) -> "FleetFilter":
         """Make it of texts.
 
@@ -132,6 +136,7 @@ class FleetFilter:
             version=_distinct(version),
             older_than_seconds=older_than_seconds,
             open=open,
+            closed_since=None if closed_since is None else _moment(closed_since),
         )
 
     @classmethod
@@ -154,6 +159,7 @@ class FleetFilter:
             values[name] = given
         seconds = values.pop("older_than_seconds", None)
         is_open = values.pop("open", None)
+        since = values.pop("closed_since", None)
         return cls.of(
             id=values.get("id", ()),
             status=values.get("status", ()),
@@ -165,6 +171,7 @@ class FleetFilter:
             version=values.get("version", ()),
             older_than_seconds=None if seconds is None else _seconds(seconds),
             open=None if is_open is None else _yes_or_no(is_open),
+            closed_since=None if since is None else ",".join(since),
         )
 
     def as_text(self) -> str:
@@ -174,7 +181,7 @@ class FleetFilter:
             value = getattr(self, name)
             if value is None or value == ():
                 continue
-            values = value if isinstance(value, tuple) else (str(value).lower(),)
+            values = value if isinstance(value, tuple) else (_as_text(value),)
             conditions.append(f"{name}={','.join(_quoted(str(each)) for each in values)}")
         return f" {_AND} ".join(conditions)
 
@@ -213,6 +220,8 @@ class FleetFilter:
         ):
             if values:
                 conditions.append(_is_one_of(attribute, values))
+        if self.closed_since is not None:
+            conditions.append(f'CloseTime >= "{_as_time(self.closed_since)}"')
         left_out = [name for name in ("model", "version", "older_than_seconds") if getattr(self, name)]
         if not self._waits_for_one_kind:
             left_out += ["waiting_for", "dependency"]
@@ -301,6 +310,29 @@ def _yes_or_no(given: list[str]) -> bool:
     if given in (["true"], ["false"]):
         return given == ["true"]
     raise InvalidInput(f"open can't be {','.join(given)!r}. Use true or false.", _FIELD)
+
+
+def _moment(text: str) -> datetime:
+    """A day, which begins at 00:00 UTC, or a time with its zone."""
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidInput(
+        f"closed_since can't be {text!r}. Use a day such as 2026-12-01, or a time such as 2026-12-01T08:30:00Z.", _FIELD
+    )
+
+
+def _as_time(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _as_text(value: object) -> str:
+    return _as_time(value) if isinstance(value, datetime) else str(value).lower()
 
 
 def _quoted(value: str) -> str:

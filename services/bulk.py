@@ -10,7 +10,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -31,6 +31,7 @@ from domain.bulk import (
     MAX_ATTEMPTS,
     MAX_BUILDS,
     MAX_RATE,
+    OF_ACCOUNTS,
     SAMPLE,
     BulkAct,
     BulkState,
@@ -49,6 +50,9 @@ from services.notifications import notify_budget_changed
 
 FIRST_SCHEMA = 41
 """The first version of the schema whose workers know the workflow."""
+
+UNSUSPEND_SCHEMA = 45
+"""The first version of the schema whose workers know how to lift suspensions."""
 
 _WHY_CHARACTERS = 300
 
@@ -121,7 +125,7 @@ async def try_run(tx: Transaction, new: NewRun) -> DryRun:
     """
     ids = await _matching(tx, new)
     expected = []
-    suspended: set[str] = set()
+    changed: dict[str, str | None] = {}  # users, with why the act does not fit their other builds
     for start in range(0, len(ids), _READ):
         page = ids[start : start + _READ]
         found = await bulk_runs.candidates(tx, page)
@@ -129,9 +133,10 @@ async def try_run(tx: Transaction, new: NewRun) -> DryRun:
             if (build := found.get(build_id)) is None:
                 continue
             reason = why_not(new.act, build)
-            if new.act is BulkAct.SUSPEND and reason is None:
-                reason = _suspended(build.user_id) if build.user_id in suspended else None
-                suspended.add(build.user_id)
+            if new.act in OF_ACCOUNTS and reason is None:
+                reason = changed.get(build.user_id)
+                after = replace(build, is_user_suspended=new.act is BulkAct.SUSPEND)
+                changed[build.user_id] = why_not(new.act, after)
             expected.append(Expected(build_id, build.user_id, build.status, reason))
     return DryRun(len(expected), sum(each.why_not is None for each in expected), expected[:SAMPLE])
 
@@ -159,7 +164,7 @@ async def create_run(sessions: Sessions, workflows: BuildWorkflows, new: NewRun)
             )
         if row is None:
             row = await _insert(tx, new, author)
-        counts = (await bulk_runs.count_states(tx, [row.id]))[row.id]
+        counts = await bulk_runs.counts_of(tx, row)
     if row.state == BulkState.RUNNING:
         await start_run(sessions, workflows, row.id)
     return Run(row, counts)
@@ -214,14 +219,13 @@ async def read_run(tx: Transaction, run_id: uuid.UUID) -> Run:
     row = await bulk_runs.find_run(tx, run_id)
     if row is None:
         raise _no_run(run_id)
-    return Run(row, (await bulk_runs.count_states(tx, [run_id]))[run_id])
+    return Run(row, await bulk_runs.counts_of(tx, row))
 
 
 async def list_runs(tx: Transaction, limit: int, after: tuple[datetime, uuid.UUID] | None = None) -> list[Run]:
     """Return runs, the newest first; those after the given one."""
     rows = await bulk_runs.list_runs(tx, limit, after)
-    counts = await bulk_runs.count_states(tx, [row.id for row in rows])
-    return [Run(row, counts[row.id]) for row in rows]
+    return [Run(row, await bulk_runs.counts_of(tx, row)) for row in rows]
 
 
 async def stop_run(tx: Transaction, run_id: uuid.UUID) -> Run:
@@ -250,7 +254,7 @@ async def resume_run(sessions: Sessions, workflows: BuildWorkflows, run_id: uuid
     """
     async with request_transaction(sessions) as tx:
         row = await _lock(tx, run_id)
-        counts = (await bulk_runs.count_states(tx, [run_id]))[run_id]
+        counts = await bulk_runs.counts_of(tx, row)
         if row.state != BulkState.RUNNING:
             if not counts.pending and not counts.failed:
                 raise Conflict("This run has reached all of its builds, so there is nothing to resume.")
@@ -270,7 +274,9 @@ async def start_run(
     """
     try:
         async with request_transaction(sessions) as tx:
-            if await runs_older_worker(tx, FIRST_SCHEMA):
+            run = await bulk_runs.find_run(tx, run_id)
+            first = UNSUSPEND_SCHEMA if run is not None and run.act == BulkAct.UNSUSPEND else FIRST_SCHEMA
+            if await runs_older_worker(tx, first):
                 log.warning("a bulk run waits until no older worker runs", run_id=str(run_id))
                 return False  # it would take the workflow and not know it
         return await workflows.start_bulk(run_id, is_resumed=is_resumed)
@@ -292,10 +298,6 @@ def _no_run(run_id: uuid.UUID) -> NotFound:
 
 def _author(tx: Transaction) -> Author:
     return tx.author or Author(actor="operator", how=How.COMMAND_LINE)
-
-
-def _suspended(user_id: str) -> str:
-    return f"The user {user_id} is suspended already."
 
 
 # ---- by workers
@@ -390,14 +392,15 @@ class BulkRuns:
                     await note_finish(tx, build, run.id)
                 case _:
                     today = datetime.now(UTC).date()
-                    await change_account(tx, build.user_id, UserChange(suspended=True), today, run.id)
+                    account = UserChange(suspended=run.act == BulkAct.SUSPEND)
+                    await change_account(tx, build.user_id, account, today, run.id)
             item.decided_at = datetime.now(UTC)
             return build
 
     @staticmethod
     async def _user(tx: Transaction, run: BulkRun, build: Build) -> User | None:
         """The build's user. Locked if the act concerns it: other builds of the user are tried at the same time."""
-        return await find_user(tx, build.user_id, locked=run.act == BulkAct.SUSPEND)
+        return await find_user(tx, build.user_id, locked=run.act in OF_ACCOUNTS)
 
     async def _notify(self, run: BulkRun, build: Build) -> bool:
         """Tell the workflow; returns False if there is none. Temporal takes a signal of this run once."""

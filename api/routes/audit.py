@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.deps import TransactionDep, needs
+from api.operators_route import OperatorsRoute
 from api.paging import PAGE_MAX
 from api.responses import problems
 from api.schemas import AuditEntryOut, AuditList
@@ -15,7 +16,7 @@ from domain.audit import Action
 from domain.identity import Scope
 from services.audit import record
 
-router = APIRouter(prefix="/ops", tags=["operators"])
+router = APIRouter(prefix="/ops", tags=["operators"], route_class=OperatorsRoute)
 
 
 @router.get("/audit", dependencies=[needs(Scope.OPS_READ)], summary="Read the audit", responses=problems(403, 422))

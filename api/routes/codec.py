@@ -4,13 +4,14 @@ from fastapi import APIRouter
 
 from api.codec_schemas import DecodedPayloads, EncodedPayloads, PayloadJson
 from api.deps import ResourcesDep, TransactionDep, needs
+from api.operators_route import OperatorsRoute
 from api.responses import TAKES_BODY, problems
 from domain.audit import Action
 from domain.errors import InvalidInput, PayloadUnreadable
 from domain.identity import Scope
 from services.audit import record
 
-router = APIRouter(prefix="/ops/codec", tags=["operators"])
+router = APIRouter(prefix="/ops/codec", tags=["operators"], route_class=OperatorsRoute)
 
 
 @router.post(

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from api.deps import Resources, ResourcesDep, TransactionDep, needs
+from api.operators_route import OperatorsRoute
 from api.ops_schemas import (
     CheckList,
     FleetBuildList,
@@ -35,7 +36,7 @@ from services.audit import record, record_once_an_hour
 from services.fleet import builds_of_versions, open_versions, read_fleet, read_reaper, versions_of
 from services.stuck import ask_for_workflow, find_stuck, reasons_of
 
-router = APIRouter(prefix="/ops", tags=["operators"])
+router = APIRouter(prefix="/ops", tags=["operators"], route_class=OperatorsRoute)
 
 PAGE_MAX = 500
 
@@ -73,6 +74,10 @@ def fleet_filter(
         int | None, Query(ge=0, le=10**9, description="With their status for at least this long.")
     ] = None,
     open: Annotated[bool | None, Query(description="true: only open builds; false: only ended ones.")] = None,
+    closed_since: Annotated[
+        str | None,
+        Query(max_length=40, description="Ended on this UTC day, or at this time, or later.", examples=["2026-12-01"]),
+    ] = None,
 ) -> FleetFilter:
     """The filter that a request's query means."""
     chosen = FleetFilter.of(
@@ -85,6 +90,7 @@ def fleet_filter(
         version=version,
         older_than_seconds=older_than_seconds,
         open=open,
+        closed_since=closed_since,
     )
     if not where:
         return chosen

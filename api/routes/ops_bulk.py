@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from api.bulk_schemas import BulkRunDetail, BulkRunList, BulkRunOut, DryRunOut, NewBulkRun
 from api.deps import IdempotencyKey, ResourcesDep, TransactionDep, expensive, needs
+from api.operators_route import OperatorsRoute
 from api.paging import PAGE_MAX, BulkRunsPage
 from api.responses import TAKES_BODY, problems
 from db.bulk_runs import list_builds
@@ -17,7 +18,7 @@ from domain.identity import Scope
 from services import bulk
 from services.fleet import builds_of_versions
 
-router = APIRouter(prefix="/ops/bulk", tags=["operators"])
+router = APIRouter(prefix="/ops/bulk", tags=["operators"], route_class=OperatorsRoute)
 
 
 @router.post(

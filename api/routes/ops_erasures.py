@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Response
 
 from api.deps import CurrentIdentity, ResourcesDep, TransactionDep, expensive, needs
 from api.erasure_schemas import AccountErasure, ErasureOut, ErasurePage
+from api.operators_route import OperatorsRoute
 from api.paging import ErasuresPage
 from api.responses import TAKES_BODY, problems
 from db.erasures import list_erasures
@@ -15,7 +16,7 @@ from domain import user_id
 from domain.identity import Scope
 from services.erasure import erase_user
 
-router = APIRouter(prefix="/ops", tags=["operators"])
+router = APIRouter(prefix="/ops", tags=["operators"], route_class=OperatorsRoute)
 
 _User = Annotated[
     str, Path(min_length=1, max_length=user_id.MAX_CHARACTERS, pattern=user_id.PATTERN, description="The user's id.")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from fastapi import APIRouter
 
 from api.deps import Resources, ResourcesDep, expensive, needs
+from api.operators_route import OperatorsRoute
 from api.reaper_schemas import ReaperOut, ReaperPause, ReaperPlan
 from api.responses import TAKES_BODY, problems
 from db.operator_figures import reaper_steps
@@ -14,7 +15,7 @@ from services import reaper
 from services.fleet import read_reaper
 from services.reap.plan import plan_reap
 
-router = APIRouter(prefix="/ops/reaper", tags=["operators"])
+router = APIRouter(prefix="/ops/reaper", tags=["operators"], route_class=OperatorsRoute)
 
 
 @router.get("", summary="Read the reaper", dependencies=[needs(Scope.OPS_READ)], responses=problems(422))

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from temporalio.service import RPCError
 
 from api.deps import Resources, ResourcesDep, TransactionDep, expensive, needs
+from api.operators_route import OperatorsRoute
 from api.responses import TAKES_BODY, problems
 from api.switch_schemas import (
     KEY_MAX_CHARACTERS,
@@ -31,7 +32,7 @@ from services.switches import set_limit, switch_off, switch_on
 
 log = structlog.get_logger(__name__)
 
-router = APIRouter(prefix="/ops", tags=["operators"])
+router = APIRouter(prefix="/ops", tags=["operators"], route_class=OperatorsRoute)
 
 _NOTIFY_SECONDS = 10.0
 """Notify waiting builds for this long while the request waits. The reaper notifies the rest."""

@@ -34,7 +34,7 @@ Where = Annotated[
         "--where",
         metavar="CONDITIONS",
         help="Such as 'status=sleeping and plan=partner'. Fields: status, waiting_for, dependency, plan, model, user, "
-        "version, older_than_seconds, open. Several values: status=sleeping,waiting.",
+        "version, older_than_seconds, open, closed_since. Several values: status=sleeping,waiting.",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""`cofounder ops wake|cancel|finish|suspend` and `cofounder ops bulk …`: acts on many builds."""
+"""`cofounder ops wake|cancel|finish|suspend|unsuspend` and `cofounder ops bulk …`: acts on many builds."""
 
 import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,8 +85,22 @@ def suspend(
     as_json: AsJson = False,
     api_url: ApiUrl = None,
 ) -> None:
-    """Suspend the accounts of the users of all builds that match. `cofounder users set USER --active` ends that."""
+    """Suspend the accounts of the users of all builds that match. `cofounder ops unsuspend` ends that."""
     _act("suspend", where, reason, rate, is_wanted=yes and not dry_run, as_json=as_json, api_url=api_url)
+
+
+@acts.command(epilog="Example: cofounder ops unsuspend --where 'plan=partner' --reason 'a mistake' --yes")
+def unsuspend(
+    where: Where,
+    reason: _Reason,
+    rate: _Rate = DEFAULT_RATE,
+    dry_run: _DryRun = False,
+    yes: _Yes = False,
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+) -> None:
+    """Lift the suspension of the users of all builds that match. Builds that have ended count too."""
+    _act("unsuspend", where, reason, rate, is_wanted=yes and not dry_run, as_json=as_json, api_url=api_url)
 
 
 @app.command(name="list", epilog="Example: cofounder ops bulk list")

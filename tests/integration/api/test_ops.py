@@ -86,6 +86,17 @@ async def test_founders_find_nothing(api: RunningApi) -> None:
             assert answer.json() == nothing | {"detail": f"There is nothing at {where}."}
 
 
+async def test_founders_find_nothing_with_a_body_that_can_not_be_read(api: RunningApi) -> None:
+    json = {"Content-Type": "application/json"}
+    for path, kind in (("ops/bulk", json), ("ops/bulk", {"Content-Type": "text/plain"}), ("ops/reaper/pause", json)):
+        answer = await api.http.post(f"/v1/{path}", content=b"{", headers=as_user("fleet-1") | kind)
+        assert answer.status_code == 404, answer.text
+    answer = await api.http.post("/v1/ops/bulk", content=b"{", headers=AS_OPERATOR | json)
+    assert answer.status_code == 422
+    answer = await api.http.post("/v1/ops/bulk", content=b"{", headers={"Authorization": "Bearer none"} | json)
+    assert answer.status_code == 401
+
+
 async def test_fleet(api: RunningApi) -> None:
     fleet = await ask(api, "fleet")
     counts = {(each["status"], each["waiting_for"] or each["dependency"]): each["count"] for each in fleet["builds"]}

@@ -211,10 +211,18 @@ async def test_users_are_suspended_once_and_builds_cancelled(fleet: Fleet) -> No
         run = await fleet.until(suspending, BulkState.FINISHED)
         assert (run.counts.done, run.counts.skipped) == (1, 1)
         assert len(await fleet.audited(Action.ACCOUNT_CHANGE)) == 1
+        lifting = await fleet.create(BulkAct.UNSUSPEND, f"user={user}")
+        lifted = await fleet.until(lifting, BulkState.FINISHED)
+        assert (lifted.counts.done, lifted.counts.skipped) == (1, 1)
+        assert (lifted.row.done, lifted.row.skipped, lifted.row.counted_at) == (1, 1, lifted.row.ended_at)
+        async with transaction(fleet.sessions) as tx:
+            assert not (await tx.session.get_one(User, user)).suspended
+            row = await tx.session.get_one(BulkRun, lifting)
+            row.counted_at = None  # as a worker of an older version ends it
+            assert await bulk_runs.counts_of(tx, row) == lifted.counts
         cancelling = await fleet.create(BulkAct.CANCEL, f"user={user} and open=true")
         assert (await fleet.until(cancelling, BulkState.FINISHED)).counts.done == 2
     async with transaction(fleet.sessions) as tx:
-        assert (await tx.session.get_one(User, user)).suspended
         assert all([(await tx.session.get_one(Build, each)).cancel_requested_at for each in (one, two)])
 
 

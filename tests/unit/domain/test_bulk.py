@@ -10,10 +10,17 @@ from domain.status import Status
 ASLEEP = Candidate(Status.SLEEPING, False, False, False, "ada", False)
 
 
-@pytest.mark.parametrize("act", BulkAct)
+@pytest.mark.parametrize("act", set(BulkAct) - {BulkAct.UNSUSPEND})
 def test_an_act_fits_open_builds_only(act: BulkAct) -> None:
     assert why_not(act, ASLEEP) is None
     assert why_not(act, replace(ASLEEP, status=Status.FAILED, is_closed=True)) == "The build has ended: it is failed."
+
+
+def test_a_suspension_is_lifted_by_any_build_of_the_user() -> None:
+    suspended = replace(ASLEEP, is_user_suspended=True)
+    for build in (suspended, replace(suspended, status=Status.FAILED, is_closed=True)):
+        assert why_not(BulkAct.UNSUSPEND, build) is None
+    assert why_not(BulkAct.UNSUSPEND, ASLEEP) == "The user ada is not suspended."
 
 
 def test_what_is_done_already_is_not_done_again() -> None:

@@ -1,6 +1,7 @@
 """Filters of the fleet: read from text, written as text, and asked of Temporal."""
 
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 
@@ -60,6 +61,8 @@ def test_text_and_filter_are_the_same(filter_: FleetFilter) -> None:
         ("status=sleeping and status=code", "status is named twice"),
         ("older_than_seconds=15m", "older_than_seconds can't be '15m'. Use a number of seconds"),
         ("older_than_seconds=-1", "Use a number of seconds"),
+        ("closed_since=today", "closed_since can't be 'today'. Use a day such as 2026-12-01"),
+        ("closed_since=2026-12-01T08:30", "or a time such as 2026-12-01T08:30:00Z"),
         ("open=maybe", "open can't be 'maybe'. Use true or false"),
         ('user="ada', "A double quote is not closed"),
         ("plan=" + "x" * TEXT_MAX_CHARACTERS, "longer than"),
@@ -97,6 +100,14 @@ def test_commands_can_be_pasted_into_a_shell() -> None:
     )
     assert "workflow signal" in query.wake_command("default")
     assert "--name wake" in query.wake_command("default")
+
+
+def test_builds_that_ended_since_a_day_or_a_time() -> None:
+    day = FleetFilter.parse("status=failed and closed_since=2026-12-01")
+    assert day == FleetFilter(status=(Status.FAILED,), closed_since=datetime(2026, 12, 1, tzinfo=UTC))
+    assert 'CloseTime >= "2026-12-01T00:00:00Z"' in day.temporal_query().text
+    assert FleetFilter.parse(day.as_text()) == day
+    assert FleetFilter.of(closed_since="2026-12-01T01:00:00+01:00").closed_since == day.closed_since
 
 
 def test_builds_that_are_named_one_by_one() -> None:

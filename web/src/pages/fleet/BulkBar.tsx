@@ -6,7 +6,7 @@ import type { BulkAct } from "./data.ts";
 import style from "./Fleet.module.css";
 import { whereOf } from "./filter.ts";
 
-const ACTS: readonly BulkAct[] = ["wake", "finish", "cancel", "suspend"];
+const ACTS: readonly BulkAct[] = ["wake", "finish", "cancel", "suspend", "unsuspend"];
 
 interface Props {
   selected: ReadonlySet<string>;

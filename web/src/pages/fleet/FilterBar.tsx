@@ -45,6 +45,7 @@ export function FilterBar({ filter, fleet, onChange }: Props) {
           options={[
             ["open", text.shownOpen],
             ["ended", text.shownEnded],
+            ["today", text.shownToday],
             ["all", text.shownAll],
           ]}
           onChange={(shown) => onChange({ ...filter, shown: shown as Filter["shown"] })}

@@ -13,8 +13,11 @@ type ListName = (typeof LISTS)[number];
 export interface Filter {
   readonly lists: Readonly<Partial<Record<ListName, readonly string[]>>>;
   readonly olderThanSeconds: number | undefined;
-  /** `open` unless the address says else: ended builds are many, and rarely what an operator looks for. */
-  readonly shown: "open" | "ended" | "all";
+  /**
+   * `open` unless the address says else: ended builds are many, and rarely what an operator looks for. `today`: ended
+   * on the UTC day on which it is read.
+   */
+  readonly shown: "open" | "ended" | "today" | "all";
   readonly sort: string;
 }
 
@@ -31,7 +34,7 @@ export function readFilter(search: string): Filter {
   return {
     lists,
     olderThanSeconds: Number.isInteger(seconds) && seconds >= 0 ? seconds : undefined,
-    shown: shown === "ended" || shown === "all" ? shown : "open",
+    shown: shown === "ended" || shown === "today" || shown === "all" ? shown : "open",
     sort: parameters.get("sort") ?? DEFAULT_SORT,
   };
 }
@@ -47,9 +50,10 @@ export function writeFilter(filter: Filter): string {
 }
 
 /** What the API is asked. Values that it does not know are refused by it, with those that it does. */
-export function apiQuery(filter: Filter): FleetQuery {
+export function apiQuery(filter: Filter, now = new Date()): FleetQuery {
   const query: Record<string, unknown> = { sort: filter.sort, ...filter.lists };
   if (filter.olderThanSeconds !== undefined) query.older_than_seconds = filter.olderThanSeconds;
+  if (filter.shown === "today") query.closed_since = now.toISOString().slice(0, 10);
   if (filter.shown !== "all") query.open = filter.shown === "open";
   return query as FleetQuery;
 }

@@ -28,6 +28,11 @@ test("counts each build on one tile, and those that are done on none", () => {
   assert.deepEqual(found, { working: 5, sleeping: 900, founder: 5, operator: 11, waiting: 7, queued: 8, failed: 9 });
 });
 
+test("what failed today is what ended on this UTC day", () => {
+  const query = apiQuery(filterOf("failed"), new Date("2026-12-01T23:30:00-05:00"));
+  assert.deepEqual(query, { sort: "-since", status: ["failed"], closed_since: "2026-12-02", open: false });
+});
+
 test("every tile shows builds of its own", () => {
   const asked = TILES.map((tile) => JSON.stringify(apiQuery(filterOf(tile))));
   assert.equal(new Set(asked).size, TILES.length);

@@ -18,7 +18,7 @@ const SEARCHES: Record<Tile, string> = {
   operator: `status=needs_input&${new URLSearchParams(FOR_OPERATORS.map((who) => ["waiting_for", who]))}`,
   waiting: "status=waiting",
   queued: "status=queued",
-  failed: "status=failed&shown=ended&sort=-since",
+  failed: "status=failed&shown=today&sort=-since",
 };
 
 /** The filter that shows the builds of a tile. */
