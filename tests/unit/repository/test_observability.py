@@ -116,4 +116,13 @@ def test_the_commands_of_temporal_have_what_they_use() -> None:
 
 
 def test_no_other_program_is_named() -> None:
-    assert {shlex.split(command)[0] for command in _commands()} == {"cofounder", "temporal", "curl"}
+    named = {shlex.split(command)[0] for command in _commands()}
+    assert named == {"cofounder", "temporal", "curl", "docker", "psql", "echo"}
+
+
+def test_the_commands_of_compose_name_its_services() -> None:
+    services = load_yaml(ROOT / "docker-compose.temporal.yml")["services"]
+    commands = [words[1:] for command in _commands() if (words := shlex.split(command))[0] == "docker"]
+    assert {words[1] for words in commands} == {"start", "stop", "up"}
+    for words in commands:
+        assert {word for word in words[2:] if not word.startswith("-") and "=" not in word} <= set(services), words
