@@ -112,7 +112,7 @@ _CORRECT_FLEET = text(
 async def correct_users(tx: Transaction, drifts: Sequence[Drift]) -> None:
     """Set the totals of users' days to the sums of their rows in the ledger.
 
-    Whoever writes the ledger changes the day's row in the same transaction. So once its row is locked, all that has
+    A writer of the ledger changes the day's row in the same transaction. So once its row is locked, all that has
     been counted is visible, and what is not visible yet is added afterwards.
     """
     for each in drifts:

@@ -152,7 +152,7 @@ class Scene:
         for example, value in fault.replaced.items():
             command = command.replace(example, value)
         command = command.replace("http://127.0.0.1:8000", self.programs.api_url)
-        command = command.replace("$DATABASE_URL", self.programs.environment["DATABASE_URL"])
+        command = command.replace("$DATABASE_URL", _plain_url(self.stack))
         program, *words = shlex.split(command)
         if program == "echo":
             name, _, value = words[0].partition("=")
@@ -233,6 +233,11 @@ class Scene:
 async def _start(program: ObservedProgram) -> None:
     if program.process.returncode is not None:
         await program.start()
+
+
+def _plain_url(stack: LocalStack) -> str:
+    """The database's URL without the name of a driver."""
+    return stack.environment["DATABASE_URL"].replace("postgresql+asyncpg:", "postgresql:")
 
 
 def _temporal() -> str:
@@ -426,9 +431,11 @@ async def small_quota(scene: Scene) -> AsyncIterator[Fault]:
 @asynccontextmanager
 async def changed_ledger(scene: Scene) -> AsyncIterator[Fault]:
     # The totals are compared when a worker first shows its metrics, and then every hour.
-    await scene.sql("update user_days set spent = spent + 7 where ctid in (select ctid from user_days limit 1)")
+    async with scene.harness.session() as tx:
+        user_id = await tx.session.scalar(text("select user_id from user_days limit 1"))
+    await scene.sql("update user_days set spent = spent + 7 where user_id = :user", user=user_id)
     await scene.restart_worker()
-    yield Fault(["sum of the rows"])
+    yield Fault([str(user_id)])
 
 
 @asynccontextmanager
@@ -468,7 +475,7 @@ async def terminated_workflows(scene: Scene) -> AsyncIterator[Fault]:
 @asynccontextmanager
 async def _locked(scene: Scene, table: str, *, held: float, free: float) -> AsyncIterator[str]:
     """A session of someone who forgets to end transactions, which locks a table again and again. Yields its pid."""
-    connection = await asyncpg.connect(scene.stack.environment["DATABASE_URL"])
+    connection = await asyncpg.connect(_plain_url(scene.stack))
 
     async def hold() -> None:
         while True:
@@ -504,9 +511,31 @@ async def locked_deliveries(scene: Scene) -> AsyncIterator[Fault]:
 async def locked_turns(scene: Scene) -> AsyncIterator[Fault]:
     build_id = await scene.harness.start(script=steps(*[[bash("echo")] for _ in range(200)]))
     await scene.harness.until_event(build_id, "tool_started")
-    async with _locked(scene, "messages", held=3, free=0.2) as pid:
+    user_id = (await scene.harness.row(build_id)).user_id
+    async with _locked(scene, "messages", held=3, free=0.2) as pid, _viewer(scene, build_id, user_id):
         yield Fault([pid], {"4711": pid})
     await scene.cancel(build_id)
+
+
+@asynccontextmanager
+async def _viewer(scene: Scene, build_id: uuid.UUID, user_id: str) -> AsyncIterator[None]:
+    """Someone who watches the build."""
+
+    async def watch() -> None:
+        headers = {"X-Cofounder-User": user_id}
+        async with (
+            scene.programs.client() as http,
+            http.stream("GET", f"/builds/{build_id}/events", headers=headers, timeout=None) as answer,
+        ):
+            async for _ in answer.raise_for_status().aiter_lines():
+                pass
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -547,7 +576,7 @@ async def broken_program(scene: Scene) -> AsyncIterator[Fault]:
     start = "        state = self._state\n        await self._waiting.rest_on()\n"
     whole = file.read_text()
     assert start in whole
-    file.write_text(whole.replace(start, f"        raise RuntimeError(\"a defect\")\n{start}", 1))
+    file.write_text(whole.replace(start, f'        raise RuntimeError("a defect")\n{start}', 1))
     await scene.programs.worker.stop()
     scene.programs.worker.directory = directory
     await scene.programs.worker.start()
@@ -564,7 +593,7 @@ StagedFault = Callable[[Scene], AbstractAsyncContextManager[Fault]]
 
 FAULTS: Sequence[tuple[StagedFault, tuple[str, ...]]] = (
     (locked_deliveries, ("WebhooksLate",)),
-    (locked_turns, ("TurnsSlow",)),
+    (locked_turns, ("TurnsSlow", "FeedsSlow")),
     (refused_key, ("BuildsWaitForOperator",)),
     (broken_program, ("WorkflowTasksFail",)),
     (deleted_workflow, ("BuildsLost",)),
