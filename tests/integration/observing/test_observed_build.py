@@ -113,7 +113,8 @@ async def test_every_metric_of_rules_and_dashboards_is_there(observed: ObservedB
 
 
 async def test_slow_turns_lead_to_their_traces(observed: ObservedBuild) -> None:
-    families = {each.name: each for each in openmetrics.text_string_to_metric_families(observed.open_metrics)}
+    parsed = openmetrics.text_string_to_metric_families(observed.open_metrics)  # type: ignore[no-untyped-call]
+    families = {each.name: each for each in parsed}
     build_id = uuid.UUID(observed.build["id"])
     turns = {f"{turn_ids(build_id, turn).trace_id:032x}" for turn in range(1, 20)}
     for name in ("turn_overhead", "start_to_call", "model_call", "model_first_chunk"):

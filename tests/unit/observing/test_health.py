@@ -63,7 +63,8 @@ async def test_prometheus_gets_exemplars() -> None:
     ):
         asked = await http.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,text/plain"})
         plain = await http.get("/metrics")
-    families = {each.name: each for each in openmetrics.text_string_to_metric_families(asked.text)}
+    parsed = openmetrics.text_string_to_metric_families(asked.text)  # type: ignore[no-untyped-call]
+    families = {each.name: each for each in parsed}
     exemplars = [sample.exemplar for sample in families["cofounder_turn_overhead_seconds"].samples if sample.exemplar]
     assert trace in [each.labels for each in exemplars]
     assert [sample.value for sample in families["temporal_request"].samples] == [3]
