@@ -497,12 +497,15 @@ async def _locked(scene: Scene, table: str, *, held: float, free: float) -> Asyn
 async def locked_deliveries(scene: Scene) -> AsyncIterator[Fault]:
     hook = uuid.uuid4()
     await scene.harness.founder()
+    await scene.sql(
+        "insert into webhooks (id, org_id, url, topics, description, ciphertext, key_id, created_by) "
+        "select :id, id, 'https://example.com/', '[]', '', '', 'none', 'drill' from organisations limit 1",
+        id=hook,
+    )
+    await scene.programs.worker.stop()
+    await scene.sql("insert into webhook_deliveries (webhook_id, topic) values (:id, 'test')", id=hook)
     async with _locked(scene, "webhook_deliveries", held=600, free=0) as pid:
-        await scene.sql(
-            "insert into webhooks (id, org_id, url, topics, description, ciphertext, key_id, created_by) "
-            "select :id, id, 'https://example.com/', '[]', '', '', 'none', 'drill' from organisations limit 1",
-            id=hook,
-        )
+        await scene.programs.worker.start()
         yield Fault([pid], {"4711": pid})
     await scene.sql("delete from webhooks where id = :id", id=hook)
 
@@ -522,7 +525,7 @@ async def _viewer(scene: Scene, build_id: uuid.UUID, user_id: str) -> AsyncItera
     """Someone who watches the build."""
 
     async def watch() -> None:
-        headers = {"X-Cofounder-User": user_id}
+        headers = {"Authorization": f"Bearer {OPERATORS}", "X-Cofounder-User": user_id}
         async with (
             scene.programs.client() as http,
             http.stream("GET", f"/builds/{build_id}/events", headers=headers, timeout=None) as answer,
