@@ -31,6 +31,7 @@ from domain.product_secrets import key_texts, parse_keys
 from domain.push import LONGEST_PUSH
 from domain.rates import AssumedRates
 from domain.request_limits import RequestClass, RequestLimit, RequestLimits
+from domain.worker_roles import WorkerRole, parse_roles
 
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
 """In lower case, without a dot at the end."""
@@ -206,6 +207,10 @@ def _certificates(value: Path) -> Path:
     return value
 
 
+def _worker_roles(value: object) -> object:
+    return parse_roles(value) if isinstance(value, str) else value
+
+
 def _json(value: object) -> object:
     if isinstance(value, str):
         try:
@@ -260,6 +265,9 @@ HostNames = Annotated[list[str] | None, NoDecode, BeforeValidator(_host_names)]
 Networks = Annotated[list[Annotated[str, AfterValidator(_network)]] | None, NoDecode, BeforeValidator(_networks)]
 """Addresses and networks, separated by commas."""
 
+WorkerRoles = Annotated[list[WorkerRole] | None, NoDecode, BeforeValidator(_worker_roles)]
+"""Roles of workers, separated by commas."""
+
 CertificateFile = Annotated[Path, AfterValidator(_certificates)]
 """A file with certificates in PEM form."""
 
@@ -303,6 +311,21 @@ class Settings(BuildSettings, BaseSettings):
         ge=1,
         description="Activities that a worker runs at once. A build that works takes one, most of the time to wait for "
         "a model or a sandbox.",
+    )
+    worker_roles: WorkerRoles = Field(
+        default=None,
+        description="What this worker does, comma-separated: `build` (workflows, model calls, tool calls), `archive` "
+        "(workspaces and snapshots), `browser` (gates and looks at pages). It takes only what is on the task queues of "
+        "these roles. Unset: all work.",
+    )
+    max_archive_activities: int = Field(
+        default=20, ge=1, description="As MAX_ACTIVITIES, for the queue of the role `archive` if it has one."
+    )
+    max_browser_activities: int = Field(
+        default=8,
+        ge=1,
+        description="As MAX_ACTIVITIES, for the queue of the role `browser` if it has one. Most of a gate is a wait "
+        "for the product's install and checks.",
     )
 
     temporal_deployment_name: DeploymentName = Field(

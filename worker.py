@@ -1,6 +1,6 @@
 """The worker: opens the clients, registers activities and workflows, runs until SIGTERM.
 
-`python worker.py`. Scale out by starting more of them; they share the task queue.
+`python worker.py`. Scale out by starting more of them; they share the task queues of their roles.
 """
 
 import asyncio
@@ -8,10 +8,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Self, TypedDict
 
 import structlog
 from temporalio.client import Client
@@ -28,6 +29,7 @@ from clients.temporal import connect_temporal
 from clients.worker_clients import WorkerClients, open_worker_clients
 from db.session import WORKER_POOL, Sessions, open_sessions, pool_of
 from domain.errors import CofounderError, WrongVersion
+from domain.worker_roles import WorkerRole, needed_roles, polled_roles, queue_of
 from logs import configure_logs
 from observing import traces
 from observing.activities import ActivityLogs, ActivityMetrics
@@ -65,8 +67,44 @@ WORKFLOW_TASKS = 20
 """Workflow tasks that a worker takes at once. Python runs one at a time, and each times out ten seconds after it is
 taken. With the SDK's default of 100, a mass wake would let the last ones time out, and they would run twice."""
 
+_SEPARATE_POLLS = 2
+"""Requests with which a worker asks at once for activities of a separate role, which are few and long."""
+
 _AT_ONCE_SECONDS = 5.0
 """After a second signal, the worker books what its calls have cost within this many seconds, or ends without that."""
+
+
+class RoleWorkers:
+    """A worker for each task queue that this process polls. They start, run and stop together."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = workers
+        self._running = AsyncExitStack()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether all of them take tasks."""
+        return all(worker.is_running for worker in self._workers)
+
+    async def run(self) -> None:
+        """Run until they are stopped, or one of them fails, which stops the others."""
+        try:
+            await asyncio.gather(*(worker.run() for worker in self._workers))
+        finally:
+            await self.shutdown()
+
+    async def shutdown(self) -> None:
+        """Stop them all, and wait until they have stopped."""
+        await asyncio.gather(*(worker.shutdown() for worker in self._workers))
+
+    async def __aenter__(self) -> Self:
+        for worker in self._workers:
+            await self._running.enter_async_context(worker)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.shutdown()
+        await self._running.aclose()
 
 
 @asynccontextmanager
@@ -77,7 +115,7 @@ async def wired_worker(
     runner: WorkflowRunner | None = None,
     shutdown: Shutdown | None = None,
     sdk_metrics: SdkMetrics | None = None,
-) -> AsyncIterator[Worker]:
+) -> AsyncIterator[RoleWorkers]:
     """Build a worker and check its clients. It does not run yet; the clients are closed at the end of the block.
 
     Args:
@@ -101,23 +139,50 @@ async def wired_worker(
             if is_measured or traces.are_wanted():
                 clients = replace(clients, providers=observed(clients.providers))
             outbox = asyncio.create_task(Outbox(sessions, clients.workflows).keep())
-            worker = Worker(
-                client,
-                task_queue=settings.temporal_task_queue,
-                workflows=WORKFLOWS,
-                workflow_runner=runner or UnsandboxedWorkflowRunner(),
-                max_concurrent_workflow_tasks=WORKFLOW_TASKS,
-                max_concurrent_activities=settings.max_activities,
-                activities=all_activities(settings, sessions, clients),
-                interceptors=[*_observers(is_measured), shutdown or Shutdown()],
-                deployment_config=_deployment_of(settings),
-                graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
+            activities = all_activities(settings, sessions, clients)
+            interceptors = [*_observers(is_measured), shutdown or Shutdown()]
+            worker = RoleWorkers(
+                [
+                    Worker(
+                        client,
+                        task_queue=queue_of(settings.temporal_task_queue, role),
+                        workflow_runner=runner or UnsandboxedWorkflowRunner(),
+                        activities=activities,
+                        interceptors=interceptors,
+                        deployment_config=_deployment_of(settings),
+                        graceful_shutdown_timeout=timedelta(seconds=settings.graceful_shutdown_seconds),
+                        **_options_of(role, settings),
+                    )
+                    for role in polled_roles(settings.worker_roles, settings.separate_roles)
+                ]
             )
             try:
                 async with _health_port(settings, sessions, clients, worker, sdk_metrics):
                     yield worker
             finally:
                 await cancel_and_wait(outbox)
+
+
+class _RoleOptions(TypedDict, total=False):
+    workflows: Sequence[type]
+    max_concurrent_workflow_tasks: int
+    max_concurrent_activities: int
+    max_concurrent_activity_task_polls: int
+
+
+def _options_of(role: WorkerRole, settings: Settings) -> _RoleOptions:
+    """What a worker takes of the role's work. Every activity may be on every queue: the build decides that."""
+    if role is WorkerRole.ARCHIVE:
+        slots = settings.max_archive_activities
+    elif role is WorkerRole.BROWSER:
+        slots = settings.max_browser_activities
+    else:
+        return {
+            "workflows": WORKFLOWS,
+            "max_concurrent_workflow_tasks": WORKFLOW_TASKS,
+            "max_concurrent_activities": settings.max_activities,
+        }
+    return {"max_concurrent_activities": slots, "max_concurrent_activity_task_polls": _SEPARATE_POLLS}
 
 
 def _observers(is_measured: bool) -> list[Interceptor]:
@@ -141,10 +206,12 @@ def _deployment_of(settings: Settings) -> WorkerDeploymentConfig | None:
 
 @asynccontextmanager
 async def _health_port(
-    settings: Settings, sessions: Sessions, clients: WorkerClients, worker: Worker, sdk_metrics: SdkMetrics | None
+    settings: Settings, sessions: Sessions, clients: WorkerClients, worker: RoleWorkers, sdk_metrics: SdkMetrics | None
 ) -> AsyncIterator[None]:
     """Show how the worker is while the block runs, if METRICS_ADDRESS is set."""
-    gauges = FleetGauges(sessions, clients.workflows.is_reachable, settings.sandbox_quota)
+    gauges = FleetGauges(
+        sessions, clients.workflows.is_reachable, settings.sandbox_quota, needed_roles(settings.separate_roles)
+    )
 
     async def prepare() -> bytes:
         await gauges.refresh()
@@ -214,9 +281,9 @@ async def _present(settings: Settings, stopping: asyncio.Event) -> AsyncIterator
         stopping.set()
 
     async with open_sessions(settings.database_url, pool_size=1) as sessions:
-        keeping = asyncio.create_task(
-            Presence(sessions, "worker", 2 * pool_of(settings.database_connections, WORKER_POOL)).keep(stop)
-        )
+        pool = 2 * pool_of(settings.database_connections, WORKER_POOL)
+        roles = polled_roles(settings.worker_roles, settings.separate_roles)
+        keeping = asyncio.create_task(Presence(sessions, "worker", pool, roles).keep(stop))
         try:
             yield problems
         finally:

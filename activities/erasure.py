@@ -78,15 +78,17 @@ class ErasureActivities:
     @activity.defn
     @application_errors
     async def erase_objects(self, request: ErasureRef) -> ErasureStep:
-        """Delete the builds' objects, and all versions of them; also images that no other build has seen."""
+        """Delete the builds' objects with all versions of them, and unfinished uploads; also images that no other
+        build has seen."""
         async with heartbeating():
             _, scope = await self._read(request)
+            uploads = await self._uploads(scope.builds)
             found = await self._objects(scope.builds)
-            await self._note(request, objects=len(found))
-            await self._store.delete_versions(found)
+            await self._note(request, objects=len(found), uploads=len(uploads))
             for build_id in scope.builds:
                 for prefix in _prefixes(build_id):
                     await self._store.abort_uploads(prefix)
+            await self._store.delete_versions(found)
             return ErasureStep()
 
     async def _objects(self, of_builds: Sequence[uuid.UUID]) -> list[ObjectVersion]:
@@ -95,6 +97,10 @@ class ErasureActivities:
         prefixes = [prefix for build_id in of_builds for prefix in _prefixes(build_id)]
         prefixes += [image_key(image) for image in sorted(images)]
         return [version for prefix in prefixes for version in await self._store.versions(prefix)]
+
+    async def _uploads(self, of_builds: Sequence[uuid.UUID]) -> list[str]:
+        prefixes = [prefix for build_id in of_builds for prefix in _prefixes(build_id)]
+        return [key for prefix in prefixes for key in await self._store.unfinished_uploads(prefix)]
 
     @activity.defn
     @application_errors
@@ -106,16 +112,16 @@ class ErasureActivities:
                 deliveries = await erasures.deliveries_of(tx, scope.builds)
             ids = [delivery_workflow_id(each) for each in deliveries]
             ids += [name(each) for each in scope.builds for name in (build_workflow_id, preview_workflow_id)]
-            left = 0
             try:
-                for workflow_id in ids:
-                    left += await self._workflows.delete_executions(workflow_id)
+                runs = [(each, run) for each in ids for run in await self._workflows.executions_of(each)]
+                await self._note(request, executions=len(runs))
+                for workflow_id, run_id in runs:
+                    await self._workflows.delete_execution(workflow_id, run_id)
             except RPCError as error:
                 if error.status is RPCStatusCode.UNAVAILABLE:
                     raise TemporalUnavailable from error
                 raise
-            await self._note(request, executions=left)
-            return ErasureStep(left=left)
+            return ErasureStep(left=len(runs))
 
     @activity.defn
     @application_errors
@@ -126,7 +132,10 @@ class ErasureActivities:
             erasure, scope = await self._read(request)
             if erasure.finished_at is not None:
                 return ErasureStep()
-            left = len(await self._objects(scope.builds)) + len(await self._find_sandboxes(scope.builds))
+            # A store may keep the last marker of a bucket whose versions are suspended; it has no content.
+            contents = [each for each in await self._objects(scope.builds) if not each.is_marker]
+            uploads = await self._uploads(scope.builds)
+            left = len(contents) + len(uploads) + len(await self._find_sandboxes(scope.builds))
             if left:
                 return ErasureStep(left=left)
             async with transaction(self._sessions) as tx:

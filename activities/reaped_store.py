@@ -107,13 +107,14 @@ class StoreReaper:
         return True
 
     async def _delete_due(self, budget: Budget, *, is_trusted: bool) -> int:
-        """Delete the objects whose tombstones are due. A row that names one of them again waits for this and loses."""
+        """Delete the objects whose tombstones are due, with all versions of them. A row that names one of them again
+        waits for this and loses."""
         deleted = 0
         while is_trusted and not budget.is_spent:
             async with transaction(self._sessions) as tx:
                 due = await lock_due(tx, _BATCH, datetime.now(UTC))
                 keys = [each.key for each in due if may_delete_object(evidence_of(each), is_due=True)]
-                await self._store.delete(keys)
+                await self._store.delete_for_good(keys)
                 await spare(tx, [each.key for each in due])
             deleted += len(keys)
             if len(due) < _BATCH:

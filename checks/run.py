@@ -9,6 +9,7 @@ from checks.check import Check, CheckContext, CheckResult, CheckSkipped, fail, w
 from checks.connections import check_connections
 from checks.database import check_database, check_outages
 from checks.permits import check_permits
+from checks.roles import check_roles
 from checks.services import check_model, check_object_store, check_previews, check_sandboxes
 from checks.temporal import check_reaper, check_search_attributes, check_temporal, check_worker
 from domain.errors import CofounderError
@@ -30,6 +31,7 @@ SERVER_CHECKS: Sequence[NamedCheck] = (
     ("attributes", check_search_attributes),
     ("reaper", check_reaper),
     ("worker", check_worker),
+    ("roles", check_roles),
     ("store", check_object_store),
     ("outages", check_outages),
     ("model", check_model),

@@ -10,7 +10,7 @@ from clients.loopback import is_loopback, with_address
 from clients.model.providers import check_providers
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Sandboxes, sandbox_config
-from domain.errors import NeedsPerson, SandboxUnavailable
+from domain.errors import NeedsPerson, SandboxUnavailable, StoreUnavailable
 from domain.models import AS_OF
 from domain.preview_address import preview_address
 from settings import Settings
@@ -22,9 +22,30 @@ _REQUEST_SECONDS = 8.0
 async def check_object_store(context: CheckContext) -> CheckResult:
     """Check the bucket of snapshots and images."""
     config = store_config(context.settings)
+    bucket = f"the bucket {config.bucket} at {config.endpoint_url or f'AWS, {config.region}'}"
+    rights = "Allow its key s3:GetBucketVersioning, s3:ListBucketVersions and s3:DeleteObjectVersion"
     async with ObjectStore(config) as store:
         await store.check()
-    return ok(f"the bucket {config.bucket} at {config.endpoint_url or f'AWS, {config.region}'} answers")
+        is_versioned = await store.is_versioned()
+        if is_versioned is None:
+            return warn(
+                f"{bucket} answers, but not whether it keeps versions of objects. If it does, they outlive an erasure",
+                f"{rights}, unless the store does not know versions.",
+            )
+        if not is_versioned:
+            return ok(f"{bucket} answers")
+        try:
+            is_gone = await store.probe_versions()
+        except (NeedsPerson, StoreUnavailable) as error:
+            is_gone, detail = False, f" ({error})"
+        else:
+            detail = ""
+        if not is_gone:
+            return warn(
+                f"{bucket} answers, but versions of its objects can't be deleted, so erasures wait{detail}",
+                f"{rights}, and let no object lock or legal hold keep them.",
+            )
+    return ok(f"{bucket} answers; it keeps versions, and erasures delete them")
 
 
 async def check_model(context: CheckContext) -> CheckResult:

@@ -253,11 +253,8 @@ class BuildWorkflows:
         with _running(build_id):
             await self._client.get_workflow_handle(preview_workflow_id(build_id)).cancel(rpc_timeout=_RPC_TIMEOUT)
 
-    async def delete_executions(self, workflow_id: str) -> int:
-        """Have Temporal delete all runs of a workflow with their histories. It does so a little later.
-
-        Returns:
-            How many runs there are still: 0 once all are gone.
+    async def executions_of(self, workflow_id: str) -> set[str]:
+        """The ids of all runs of a workflow that Temporal still has.
 
         Raises:
             RPCError: Temporal does not answer, or refuses.
@@ -269,14 +266,20 @@ class BuildWorkflows:
         query = f"WorkflowId = '{workflow_id}'"
         async for each in self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_LIST_TIMEOUT):
             runs.add(each.run_id)
-        for run_id in runs:
-            request = DeleteWorkflowExecutionRequest(
-                namespace=self._client.namespace,
-                workflow_execution=ExecutionOfWorkflow(workflow_id=workflow_id, run_id=run_id),
-            )
-            with _ignoring_missing():
-                await self._client.workflow_service.delete_workflow_execution(request, timeout=_RPC_TIMEOUT)
-        return len(runs)
+        return runs
+
+    async def delete_execution(self, workflow_id: str, run_id: str) -> None:
+        """Have Temporal delete a run of a workflow with its history. It does so a little later.
+
+        Raises:
+            RPCError: Temporal does not answer, or refuses.
+        """
+        request = DeleteWorkflowExecutionRequest(
+            namespace=self._client.namespace,
+            workflow_execution=ExecutionOfWorkflow(workflow_id=workflow_id, run_id=run_id),
+        )
+        with _ignoring_missing():
+            await self._client.workflow_service.delete_workflow_execution(request, timeout=_RPC_TIMEOUT)
 
     async def terminate(self, build_id: uuid.UUID, reason: str) -> None:
         """End the build's workflow without its cleanup.

@@ -5,9 +5,11 @@ import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.failure.v1 import Failure
+from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
@@ -148,7 +150,13 @@ class FleetWorkflows:
             task_attempt=raw.pending_workflow_task.attempt,
             problems=found.typed_search_attributes.get(_PROBLEMS) or (),
             pending=[
-                PendingActivity(each.activity_type.name, each.attempt, await self._text_of(each.last_failure))
+                PendingActivity(
+                    each.activity_type.name,
+                    each.attempt,
+                    await self._text_of(each.last_failure),
+                    each.activity_options.task_queue.name,
+                    _waits_since(each),
+                )
                 for each in raw.pending_activities
             ],
         )
@@ -198,6 +206,13 @@ class FleetWorkflows:
             if (build_id := build_of_workflow(execution.id)) is not None:
                 found.setdefault(build_id, version_of(execution))  # the latest run comes first
         return found
+
+
+def _waits_since(activity: PendingActivityInfo) -> datetime | None:
+    """When the activity was or will be given to workers; None if one of them runs it."""
+    if activity.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
+        return None
+    return activity.scheduled_time.ToDatetime(UTC)
 
 
 @contextmanager

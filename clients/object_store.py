@@ -83,10 +83,15 @@ class ListedObject:
 
 @dataclass(frozen=True)
 class ObjectVersion:
-    """A version of an object. `id`: None if the store has no versions."""
+    """A version of an object.
+
+    - `id`: None if the store has no versions.
+    - `is_marker`: it has no content, and says that the object was deleted.
+    """
 
     key: str
     id: str | None
+    is_marker: bool = False
 
 
 class ObjectStore:
@@ -165,6 +170,15 @@ class ObjectStore:
         await self.put(key, b"probe")
         await self.get(key, 100)
         await self.delete([key])
+
+    async def probe_versions(self) -> bool:
+        """Store a small object twice, and whether all versions of it could be deleted."""
+        key = f"check/{uuid.uuid4()}"
+        for _ in range(2):
+            await self.put(key, b"probe")
+        await self.delete([key])
+        await self.delete_for_good([key])
+        return not await self.versions(key)
 
     async def put_stream(self, key: str, chunks: AsyncIterable[bytes]) -> StoredObject:
         """Upload a stream, part by part; a small one in one request.
@@ -274,9 +288,14 @@ class ObjectStore:
         more: dict[str, Any] = {}
         with self._errors("list versions of its objects"):
             while True:
-                answer = await self._client.list_object_versions(Bucket=self.config.bucket, Prefix=prefix, **more)
-                for each in [*answer.get("Versions", []), *answer.get("DeleteMarkers", [])]:
-                    versions.append(ObjectVersion(each["Key"], each.get("VersionId")))
+                answer = await self._client.list_object_versions(
+                    Bucket=self.config.bucket, Prefix=prefix, MaxKeys=_LIST_PAGE_KEYS, **more
+                )
+                versions += [ObjectVersion(each["Key"], each.get("VersionId")) for each in answer.get("Versions", [])]
+                versions += [
+                    ObjectVersion(each["Key"], each.get("VersionId"), is_marker=True)
+                    for each in answer.get("DeleteMarkers", [])
+                ]
                 if not answer.get("IsTruncated"):
                     return versions
                 more = {"KeyMarker": answer["NextKeyMarker"]}
@@ -297,6 +316,29 @@ class ObjectStore:
             if errors := answer.get("Errors"):
                 first = errors[0]
                 raise StoreUnavailable(f"The object store did not delete {first.get('Key')}: {first.get('Message')}")
+
+    async def delete_for_good(self, keys: Sequence[str]) -> None:
+        """Delete objects, in a bucket that has versions with all versions of them. A missing one is not an error."""
+        if not await self.is_versioned():
+            await self.delete(keys)
+            return
+        versions = [each for key in keys for each in await self.versions(key) if each.key == key]
+        await self.delete_versions(versions)
+
+    async def is_versioned(self) -> bool | None:
+        """Whether the bucket keeps versions of what is overwritten or deleted, or has done so. None if the store does
+        not know versions, or does not let us ask."""
+        try:
+            with self._errors("read whether its bucket has versions"):
+                answer = await self._client.get_bucket_versioning(Bucket=self.config.bucket)
+        except (NeedsPerson, NotFound):
+            return None
+        except StoreUnavailable as error:
+            cause = error.__cause__
+            if isinstance(cause, ClientError) and cause.response["ResponseMetadata"]["HTTPStatusCode"] in (405, 501):
+                return None
+            raise
+        return answer.get("Status") is not None
 
     async def unfinished_uploads(self, prefix: str) -> list[str]:
         """The keys of multipart uploads that were neither completed nor aborted."""

@@ -767,15 +767,20 @@ def _refused_hosts(since: float) -> object:
     authority, _, path = os.environ.get(REFUSED_HOSTS_VARIABLE, "").removeprefix("http://").partition("/")
     if not path:
         return None
-    import socket
+    import _socket  # socket takes longer to import than bash to start
 
     host, _, port = authority.partition(":")
     answer = b""
     try:
-        with socket.create_connection((host, int(port)), 1) as connection:
+        connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        try:
+            connection.settimeout(1)
+            connection.connect((host, int(port)))
             connection.sendall(f"GET /{path}?since={since:.3f} HTTP/1.0\r\n\r\n".encode())
             while part := connection.recv(65536):
                 answer += part
+        finally:
+            connection.close()
         return parse_json(answer.partition(b"\r\n\r\n")[2].decode())
     except (OSError, ValueError):  # then the output says what it says
         return None

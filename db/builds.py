@@ -271,7 +271,7 @@ async def mark_started(tx: Transaction, build_id: uuid.UUID) -> None:
 
 
 async def change_settings(
-    tx: Transaction, build_id: uuid.UUID | None, changes: Mapping[str, int | None]
+    tx: Transaction, build_id: uuid.UUID | None, changes: Mapping[str, int | str | None]
 ) -> list[Build]:
     """Change settings of an open build, or of all of them if there is no id; returns the builds."""
     chosen = Build.closed_at.is_(None) if build_id is None else and_(Build.id == build_id, Build.closed_at.is_(None))

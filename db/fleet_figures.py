@@ -6,6 +6,7 @@ from datetime import date
 
 from sqlalchemy import Date, bindparam, text
 
+from db.formats import workers_by_role
 from db.transaction import Transaction
 
 
@@ -43,6 +44,8 @@ class FleetFigures:
     reaper_alerts: Mapping[str, bool] = field(default_factory=dict)
     processes: Sequence[tuple[str, str, int]] = ()
     """Role, version and number of the programs that run."""
+    workers_by_role: Mapping[str, int] = field(default_factory=dict)
+    """How many workers take the work of each role."""
 
 
 _BUILDS = text(
@@ -116,4 +119,5 @@ async def read_fleet_figures(tx: Transaction, day: date) -> FleetFigures:
         dependencies={name: state for name, state in await tx.execute(_DEPENDENCIES, {})},
         reaper_alerts={step: alert for step, alert in await tx.execute(_ALERTS, {})},
         processes=[tuple(row) for row in await tx.execute(_PROCESSES, {})],
+        workers_by_role=await workers_by_role(tx),
     )

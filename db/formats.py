@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from db.models import Process, StoredFormat
 from db.transaction import Transaction
 from domain.formats import ALIVE_SECONDS, SCHEMA, STORED, Format, OlderProcess
+from domain.worker_roles import WorkerRole
 
 _KEPT = timedelta(days=1)
 """Rows of processes that were not seen for this long are deleted."""
@@ -34,6 +35,8 @@ class ThisProcess:
     version: str
     connections: int
     """That it opens to the database at most."""
+    roles: Sequence[WorkerRole] = ()
+    """Whose task queues it polls, if it is a worker."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,20 @@ _CONNECTIONS = text(
 async def connection_use(tx: Transaction) -> ConnectionUse:
     """Add up what the running processes may open. Processes of versions that do not say how many count as none."""
     return ConnectionUse(*(await tx.execute(_CONNECTIONS, {"alive": ALIVE_SECONDS})).one())
+
+
+_WORKERS = text(
+    """
+    select each, count(*) from processes, unnest(string_to_array(coalesce(roles, :build), ',')) each
+    where role = 'worker' and seen_at > clock_timestamp() - make_interval(secs => :alive) group by each
+    """
+)
+
+
+async def workers_by_role(tx: Transaction) -> Mapping[str, int]:
+    """How many running workers take the work of each role. A worker of an earlier version has the role build."""
+    rows = await tx.execute(_WORKERS, {"build": WorkerRole.BUILD, "alive": ALIVE_SECONDS})
+    return {role: count for role, count in rows}
 
 
 @cache
@@ -113,7 +130,7 @@ async def announce(tx: Transaction, process: ThisProcess) -> None:
     """Record that the process runs now, and what it reads and writes."""
     formats = dict(own_formats())
     values: dict[str, Any] = {"role": process.role, "version": process.version, "reads": formats, "writes": formats}
-    values |= {"connections": process.connections, "seen_at": func.now()}
+    values |= {"connections": process.connections, "seen_at": func.now(), "roles": ",".join(process.roles) or None}
     await tx.session.execute(
         insert(Process).values(id=process.id, **values).on_conflict_do_update(index_elements=["id"], set_=values)
     )

@@ -1327,6 +1327,9 @@ class Process(Base):
     connections: Mapped[int | None] = mapped_column(
         Integer(), comment="to the database at most; null: of a version that does not say"
     )
+    roles: Mapped[str | None] = mapped_column(
+        comment="whose task queues a worker polls, with commas; null: the role build"
+    )
     seen_at: Mapped[datetime] = _now()
 
     __table_args__ = (CheckConstraint(_one_of("role", ("api", "worker")), name="role"),)

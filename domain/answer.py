@@ -14,7 +14,7 @@ from domain.pricing import Iteration, Tokens
 from domain.refusals import refusal_details, refusal_reason
 from domain.sent_tools import SentTools, tools_of
 from domain.text import storable
-from domain.tools import TOOLS, is_mutating, summarize_call
+from domain.tools import TOOLS, is_mutating, summarize_call, uses_browser
 
 WINDOW_EXCEEDED = "model_context_window_exceeded"
 """The stop reason of an answer that ends where the model's window does."""
@@ -184,6 +184,7 @@ def _read_tool_use(blocks: Sequence[Block], problems: Mapping[str, str], tools: 
                 signature=call_signature(name, tool_input),
                 summary=summarize_call(name, tool_input),
                 mutating=is_mutating(name),
+                in_browser=uses_browser(name),
                 is_valid=tool_use_id not in reading.invalid,
             )
         )

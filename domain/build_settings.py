@@ -1,9 +1,11 @@
 """The settings that shape a build. Each is declared here, once: `Settings` reads it, `BuildContext` takes it along."""
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
+
+from domain.worker_roles import parse_separate_roles
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -38,6 +40,12 @@ class BuildSettings(BaseModel):
         default=3600,
         ge=1,
         description="Replace a sandbox before it has run for this many seconds; E2B: 3600 on Hobby, 86400 on Pro.",
+    )
+
+    separate_roles: Annotated[str | None, AfterValidator(parse_separate_roles)] = Field(
+        default=None,
+        description="Roles of WORKER_ROLES whose work goes to a task queue of its own: `archive`, `browser`, or both "
+        "with a comma. Workers with these roles must run (docs/operating.md). Unset: all work is on one queue.",
     )
 
     def build_values(self) -> dict[str, Any]:

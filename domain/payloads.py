@@ -587,6 +587,8 @@ class RequestedCall(Payload):
     """One line for the feed. In a history it is the tool's name alone: a command may hold a key."""
     mutating: bool = Field(default=True, alias="m")
     """Whether the call must run in order."""
+    in_browser: bool = Field(default=False, alias="b")
+    """Whether it looks at pages with Chromium."""
     is_valid: bool = Field(default=True, alias="ok")
     """False if the input did not match the tool's schema. Its error result is stored; there is nothing to dispatch."""
 

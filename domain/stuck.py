@@ -16,6 +16,9 @@ SUSPICIOUS = timedelta(minutes=2)
 MANY_ATTEMPTS = 5
 """An activity that was attempted more often than this does not succeed by itself."""
 
+UNTAKEN = timedelta(minutes=2)
+"""A worker takes an activity within seconds, or after a wait for a free place on a busy queue."""
+
 LATE = timedelta(minutes=15)
 """What should happen by itself is late after this long: a wake-up, a start, a cancellation."""
 
@@ -75,6 +78,9 @@ class PendingActivity:
     name: str
     attempt: int
     last_failure: str | None
+    task_queue: str = ""
+    waits_since: datetime | None = None
+    """Since when no worker has taken it; None if one runs it, or if it is not due yet."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,15 @@ def find_reasons(build: BuildFacts, workflow: WorkflowFacts, now: datetime) -> l
             )
         )
     for activity in workflow.pending:
+        if activity.waits_since is not None and now - activity.waits_since > UNTAKEN:
+            found.append(
+                Why(
+                    StuckKind.NO_WORKER,
+                    f"No worker has taken {activity.name} from the task queue {activity.task_queue} for "
+                    f"{int((now - activity.waits_since).total_seconds() // 60)} minutes.",
+                    "Start workers of its role, or more of them (docs/operating.md): cofounder ops checks",
+                )
+            )
         if activity.attempt > MANY_ATTEMPTS:
             failure = f": {activity.last_failure}" if activity.last_failure else ""
             found.append(

@@ -416,6 +416,11 @@ def is_mutating(name: str) -> bool:
     return name not in TOOLS or TOOLS[name].mutating
 
 
+def uses_browser(name: str) -> bool:
+    """Whether calls of this tool look at pages with the worker's browser."""
+    return name in TOOLS and TOOLS[name].runs_in is RunsIn.WORKER
+
+
 def summarize_call(name: str, tool_input: dict[str, Any], limit: int = 80) -> str:
     """Summarize a call in one line for the feed and the timeline, such as `bash: git commit -m "Add waitlist"`."""
     subject = str((TOOLS[name].subject(tool_input) if name in TOOLS else _guessed_subject(tool_input)) or "").strip()

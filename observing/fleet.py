@@ -6,7 +6,7 @@ Every worker shows them, so that no worker has to lead. Rules take the maximum o
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -18,6 +18,7 @@ from db.fleet_figures import FleetFigures, read_fleet_figures
 from db.session import Sessions
 from db.transaction import transaction
 from domain.status import Dependency
+from domain.worker_roles import WorkerRole
 from observing import metrics
 
 FRESH_SECONDS = 10.0
@@ -50,6 +51,7 @@ class FleetGauges:
         sessions: Sessions,
         temporal_answers: Callable[[], Awaitable[bool]],
         quota: int | None,
+        roles: Sequence[WorkerRole] = (WorkerRole.BUILD,),
         *,
         fresh_seconds: float = FRESH_SECONDS,
         drift_seconds: float = DRIFT_SECONDS,
@@ -58,6 +60,7 @@ class FleetGauges:
         Args:
             temporal_answers: asks Temporal for its health.
             quota: sandboxes that may run at once; None or 0 for no limit.
+            roles: that workers must have.
         """
         self._sessions = sessions
         self._temporal_answers = temporal_answers
@@ -68,6 +71,7 @@ class FleetGauges:
         self._is_drift_known = False
         self._drift: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
+        self._roles = roles
         metrics.PERMITS_QUOTA.set(quota or math.inf)
 
     async def refresh(self) -> None:
@@ -81,6 +85,8 @@ class FleetGauges:
             self._show_pool()
             if figures is not None:
                 _show(figures)
+                for role in self._roles:
+                    metrics.ROLE_WORKERS.labels(role).set(figures.workers_by_role.get(role, 0))
             self._read_at = time.monotonic()
             self._begin_to_look_for_drift()
 

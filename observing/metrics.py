@@ -72,6 +72,9 @@ REAPER_ALERT = Gauge(
     "cofounder_reaper_alert", "Whether a step of the reaper has something for operators", ["step"], registry=REGISTRY
 )
 PROCESSES = Gauge("cofounder_processes", "Programs that run", ["role", "version"], registry=REGISTRY)
+ROLE_WORKERS = Gauge(
+    "cofounder_role_workers", "Workers that take the work of a role that builds need", ["role"], registry=REGISTRY
+)
 WEBHOOKS_QUEUED = Gauge("cofounder_webhook_deliveries_queued", "Deliveries that have not ended", registry=REGISTRY)
 WEBHOOKS_OLDEST = Gauge(
     "cofounder_webhook_deliveries_overdue_seconds", "Time since the first delivery was due", registry=REGISTRY

@@ -22,7 +22,7 @@ _SIGNALS_AT_ONCE = 20
 
 log = structlog.get_logger(__name__)
 
-Changes = Mapping[str, int | None]
+Changes = Mapping[str, int | str | None]
 """Values by the setting's name in lower case; None is unset."""
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
@@ -14,6 +14,7 @@ from db.session import LISTENERS, Sessions, unusable
 from db.transaction import transaction
 from domain.errors import Misconfigured, WrongVersion
 from domain.formats import SCHEMA, Format, unreadable
+from domain.worker_roles import WorkerRole
 
 BEAT_SECONDS = 30.0
 """Seconds between two announcements of a process."""
@@ -45,15 +46,16 @@ async def check_formats(sessions: Sessions) -> None:
 class Presence:
     """This process among those that share the database."""
 
-    def __init__(self, sessions: Sessions, role: str, pool: int) -> None:
+    def __init__(self, sessions: Sessions, role: str, pool: int, roles: Sequence[WorkerRole] = ()) -> None:
         """
         Args:
             role: `worker` or `api`.
             pool: connections to the database that the process opens at most for its transactions.
+            roles: whose task queues it polls, if it is a worker.
         """
         self._sessions = sessions
         version = importlib.metadata.version("cofounder")
-        self._process = formats.ThisProcess(uuid.uuid4(), role, version, pool + LISTENERS)
+        self._process = formats.ThisProcess(uuid.uuid4(), role, version, pool + LISTENERS, roles)
 
     async def keep(self, stop: Callable[[WrongVersion], None]) -> None:
         """Announce the process until this is cancelled, or until it can't read what is stored; then call `stop`."""

@@ -9,9 +9,11 @@ with workflow.unsafe.imports_passed_through():
     from domain.notes import TurnNote
     from domain.payloads import GateResult, LoopState, RunGate, SnapshotReason, TurnStep
     from domain.status import Status
+    from domain.worker_roles import WorkerRole
 
 from workflows import patches, policies
 from workflows.projection import Projection
+from workflows.queues import on_queue_of
 from workflows.waiting import Waiting
 from workflows.workspace import Workspace
 
@@ -101,7 +103,7 @@ class EvidenceGate:
                 wants_plan=wants_plan,
                 turn=state.turn,
             ),
-            **policies.GATE,
+            **on_queue_of(WorkerRole.BROWSER, state, policies.GATE),
             summary=f"evidence gate {state.gates}",
         )
 

@@ -19,6 +19,7 @@ class Options(TypedDict, total=False):
     heartbeat_timeout: timedelta
     retry_policy: RetryPolicy
     cancellation_type: ActivityCancellationType
+    task_queue: str
 
 
 _HEARTBEAT = timedelta(seconds=15)

@@ -23,8 +23,10 @@ with workflow.unsafe.imports_passed_through():
     )
     from domain.refusals import REFUSALS_IN_A_ROW
     from domain.status import WaitingFor
+    from domain.worker_roles import WorkerRole
 
 from workflows import patches, policies
+from workflows.queues import on_queue_of
 from workflows.waiting import Waiting
 from workflows.workspace import Workspace
 
@@ -145,7 +147,10 @@ class Steering:
             build_id=self._build_id, number=number, sandbox_id=self._workspace.sandbox.sandbox_id
         )
         restored = await workflow.execute_activity_method(
-            RestoreActivities.restore_workspace, request, **policies.SANDBOX, summary="restore the workspace"
+            RestoreActivities.restore_workspace,
+            request,
+            **on_queue_of(WorkerRole.ARCHIVE, self._state, policies.SANDBOX),
+            summary="restore the workspace",
         )
         if restored.done:
             await self._workspace.snapshot(SnapshotReason.RESTORE)

@@ -10,9 +10,11 @@ with workflow.unsafe.imports_passed_through():
     from activities.dispatch import DispatchActivities
     from domain.payloads import DispatchInput, DispatchResult, LoopState, RequestedCall, SnapshotReason
     from domain.status import Status
+    from domain.worker_roles import WorkerRole
 
 from workflows import policies
 from workflows.projection import Projection
+from workflows.queues import on_queue_of
 from workflows.waiting import Waiting, best_effort
 from workflows.workspace import Workspace
 
@@ -68,10 +70,11 @@ class ToolCalls:
         return await self._waiting.retry_with_help(lambda: self._dispatch_once(call), in_sandbox=True)
 
     async def _dispatch_once(self, call: RequestedCall) -> DispatchResult:
+        role = WorkerRole.BROWSER if call.in_browser else WorkerRole.BUILD
         return await workflow.execute_activity_method(
             DispatchActivities.dispatch_tool,
             DispatchInput(build_id=self._build_id, tool_use_id=call.tool_use_id, sandbox=self._workspace.sandbox),
-            **policies.TOOL,
+            **on_queue_of(role, self._state, policies.TOOL),
             summary=call.summary,
         )
 

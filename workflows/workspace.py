@@ -17,9 +17,11 @@ with workflow.unsafe.imports_passed_through():
         SnapshotReason,
         TakeSnapshot,
     )
+    from domain.worker_roles import WorkerRole
 
 from workflows import patches, policies
 from workflows.failures import end_if_cancelled, outage_of, reason_of, rows_moved, sandbox_problem
+from workflows.queues import on_queue_of
 
 
 class Workspace:
@@ -99,7 +101,7 @@ class Workspace:
         opened = await workflow.execute_activity_method(
             WorkspaceActivities.open_workspace,
             OpenWorkspace(build_id=self._build_id),
-            **policies.SANDBOX,
+            **self._moving(policies.SANDBOX),
             summary="open the sandbox",
         )
         self._state.sandbox, self._state.sandbox_opened_at = opened.sandbox, opened.opened_at
@@ -128,7 +130,10 @@ class Workspace:
         )
         try:
             taken = await workflow.execute_activity_method(
-                SnapshotActivities.snapshot_workspace, request, **options, summary=f"snapshot: {reason}"
+                SnapshotActivities.snapshot_workspace,
+                request,
+                **self._moving(options),
+                summary=f"snapshot: {reason}",
             )
         except ActivityError as error:
             if not is_cancelled_exception(error) and rows_moved(error) is None:
@@ -191,7 +196,10 @@ class Workspace:
         if self._lost_minutes is not None:
             request = request.model_copy(update={"lost_minutes": self._lost_minutes})
         resumed = await workflow.execute_activity_method(
-            WorkspaceActivities.resume_workspace, request, **policies.SANDBOX, summary="verify the workspace"
+            WorkspaceActivities.resume_workspace,
+            request,
+            **self._moving(policies.SANDBOX),
+            summary="verify the workspace",
         )
         self._state.sandbox, self._state.sandbox_opened_at = resumed.sandbox, resumed.opened_at
         self._expected = self._lost_minutes = None
@@ -213,6 +221,10 @@ class Workspace:
         await workflow.execute_activity_method(
             WorkspaceActivities.release_workspace, target, **options, summary="release the sandbox"
         )
+
+    def _moving(self, options: policies.Options) -> policies.Options:
+        """The options for an activity that moves archives."""
+        return on_queue_of(WorkerRole.ARCHIVE, self._state, options)
 
     def _id(self) -> str:
         return self.sandbox.sandbox_id

@@ -16,7 +16,10 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+TYPE_CHECKING = False  # see guest.py
+if TYPE_CHECKING:
+    from typing import Any
 
 INLINE_BYTES = 60_000
 """Larger messages go into a memfd; the kernel's default limit for one datagram is about 200 kB."""

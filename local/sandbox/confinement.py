@@ -41,6 +41,11 @@ _GUEST_FILES = (
     *(f"local/sandbox/{name}.py" for name in ("channel", "guest", "guest_entry", "guest_usage", "guest_watch")),
 )
 _GUEST_PROGRAM = f"import sys; sys.path.insert(0, {GUEST_PATH!r}); from local.sandbox.guest import main; main()"
+_COMPILE = """
+import py_compile, sys
+for path in sys.argv[1:]:
+    py_compile.compile(path, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+"""
 
 _PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
 """Only /usr is visible inside, so a Python of pyenv or uv does not count."""
@@ -147,8 +152,16 @@ class Confinement:
             copy.write_bytes(self.ca_bundle.read_bytes())
             copy.chmod(0o644)
         for path in (etc, self.runtime / "guest"):
-            for each in (path, *path.rglob("*")):
-                each.chmod(0o755 if each.is_dir() else 0o644)
+            _let_everyone_read(path)
+
+    def compile_guest(self) -> None:
+        """Compile the guest program for the Python that runs it, which can't do so itself: it would compile it in each
+        sandbox. Do nothing if that fails."""
+        files = [str(self.runtime / "guest" / name) for name in _GUEST_FILES]
+        subprocess.run(
+            [find_python() or _PYTHONS[0], "-I", "-S", "-c", _COMPILE, *files], capture_output=True, check=False
+        )
+        _let_everyone_read(self.runtime / "guest")
 
     def make_directories(self, directory: Path) -> None:
         """Make one sandbox's directories. Its home and /tmp belong to the user of its processes on the host."""
@@ -213,6 +226,11 @@ class Confinement:
 def passable(path: Path) -> bool:
     """Whether every user can pass through all directories on the way to this path."""
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)
+
+
+def _let_everyone_read(directory: Path) -> None:
+    for each in (directory, *directory.rglob("*")):
+        each.chmod(0o755 if each.is_dir() else 0o644)
 
 
 def find_python() -> str | None:

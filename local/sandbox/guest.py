@@ -8,7 +8,7 @@ Standard library only: the system's Python runs it from a read-only copy (see `c
 the channel's descriptor number and the resource limits (JSON) as arguments. It ends when the channel closes, and
 everything in the sandbox ends with pid 1.
 """
-# ruff: noqa: PTH103, PTH104, PTH107, PTH112, PTH114, PTH116, PTH118, PTH120, PTH208
+# ruff: noqa: PTH103, PTH104, PTH107, PTH112, PTH114, PTH116, PTH118, PTH120, PTH123, PTH208
 # Paths are what a client or a hostile program wrote; here they go to system calls as they are, pathlib would edit them.
 
 from __future__ import annotations
@@ -33,13 +33,18 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 from local.sandbox import channel
 from local.sandbox.guest_entry import as_text, entry_of
 from local.sandbox.guest_usage import PAGE_BYTES, Usage, read_at_once
 from local.sandbox.guest_watch import Watch
+
+TYPE_CHECKING = False  # each import here is paid for by every sandbox
+if TYPE_CHECKING:
+    from typing import Any
+
+    Outcome = tuple[Any, Sequence[int]]
+    """An operation's reply: a JSON value, and descriptors to send along and then close here."""
 
 HOME = "/home/user"
 
@@ -59,9 +64,6 @@ CONNECT_SECONDS = 2.0
 PSEUDO_FILE_BYTES = 1 << 20
 
 _PR_SET_DUMPABLE = 4
-
-Outcome = tuple[Any, Sequence[int]]
-"""An operation's reply: a JSON value, and descriptors to send along and then close here."""
 
 
 def main() -> None:
@@ -96,8 +98,8 @@ class Memory:
             self.write("memory.events", "oom_kill 0")
 
     def write(self, name: str, line: str) -> None:
-        with contextlib.suppress(OSError):
-            Path(f"/run/{name}").write_text(f"{line}\n", encoding="utf-8")
+        with contextlib.suppress(OSError), open(f"/run/{name}", "w", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
     def milliseconds_left(self, pause: int) -> int:
         """The time until a look that is due this long after the last one; 0 if it is due now."""

@@ -7,7 +7,10 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import Any
+
+TYPE_CHECKING = False  # see guest.py
+if TYPE_CHECKING:
+    from typing import Any
 
 METADATA_PREFIX = "user.e2b."
 

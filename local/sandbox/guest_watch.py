@@ -19,9 +19,12 @@ import stat
 import struct
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 from local.sandbox.guest_entry import as_text, entry_of
+
+TYPE_CHECKING = False  # see guest.py
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_DIRECTORIES = 10_000
 """Refuse a recursive watch of more directories: each one costs the kernel about 1 kB."""

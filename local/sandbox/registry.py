@@ -62,6 +62,7 @@ class Registry:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RootInUse(f"another sandbox server is using {self._confinement.root}") from error
+        self._confinement.compile_guest()
         self._directory.mkdir(exist_ok=True)
         self._directory.chmod(0o711)
         for directory in sorted(self._directory.iterdir()):

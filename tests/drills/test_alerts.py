@@ -166,7 +166,7 @@ class Scene:
             _PROGRAMS[program]() if program in _PROGRAMS else program,
             *words,
             env={
-                **self.programs.environment,
+                **self.programs.worker.environment,
                 "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
                 "API_TOKEN": TOKEN,
                 "API_OPERATOR_TOKEN": OPERATORS,
@@ -588,6 +588,15 @@ async def broken_program(scene: Scene) -> AsyncIterator[Fault]:
     assert (await scene.harness.finished(build_id)).status == Status.READY
 
 
+@asynccontextmanager
+async def no_browser_worker(scene: Scene) -> AsyncIterator[Fault]:
+    await scene.restart_worker(SEPARATE_ROLES="browser", WORKER_ROLES="build")
+    yield Fault(["browser"], _queue(scene))
+    for name in ("SEPARATE_ROLES", "WORKER_ROLES"):
+        del scene.programs.worker.environment[name]
+    await scene.restart_worker()
+
+
 def _queue(scene: Scene) -> Mapping[str, str]:
     return {"--task-queue cofounder": f"--task-queue {scene.harness.settings.temporal_task_queue}"}
 
@@ -601,6 +610,7 @@ FAULTS: Sequence[tuple[StagedFault, tuple[str, ...]]] = (
     (broken_program, ("WorkflowTasksFail",)),
     (deleted_workflow, ("BuildsLost",)),
     (terminated_workflows, ("ReaperAlert",)),
+    (no_browser_worker, ("RoleUnserved",)),
     (small_quota, ("PermitQueueLong",)),
     (paused_activity, ("BuildsSilent",)),
     (few_workers, ("TasksQueue", "StartsSlow", "WakesSlow")),

@@ -18,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from clients.object_store import ObjectStore, image_key
 from db import models
+from db.build_archives import ARCHIVES_PREFIX
 from db.models import Base
 from db.phase_diffs import DIFFS_PREFIX
 from db.session import Sessions
@@ -49,7 +50,10 @@ PLACES: Mapping[str, tuple[str, ...]] = {
 }
 """By table, the columns that get a founder's words. With the objects, the histories and the sandbox: forty places."""
 
-OBJECTS = ("an archive", "a manifest", "an earlier version of it", "a diff", "an image", "an unfinished upload")
+OBJECTS = (
+    *("an archive", "a manifest", "an earlier version of it", "a diff", "an image", "an unfinished upload"),
+    *("an archived conversation", "a deleted object"),
+)
 ELSEWHERE = ("a command in a sandbox", "a history")
 
 
@@ -195,6 +199,9 @@ async def plant_objects(store: ObjectStore, build: uuid.UUID, word: str) -> None
         await store.put(f"{SNAPSHOTS_PREFIX}{build}/1.manifest.jsonl", content)
     await store.put(f"{DIFFS_PREFIX}{build}/1", gzip.compress(content))
     await store.put(image_key(image_of(word)), content)
+    await store.put(f"{ARCHIVES_PREFIX}{build}/conversation.jsonl.gz", gzip.compress(content))
+    await store.put(f"{SNAPSHOTS_PREFIX}{build}/0.tar.gz", content)
+    await store.delete([f"{SNAPSHOTS_PREFIX}{build}/0.tar.gz"])  # in a bucket with versions, it is there still
     upload = await store._begin(f"{SNAPSHOTS_PREFIX}{build}/2.tar.gz")
     await store._add(upload, content)
 
@@ -237,10 +244,12 @@ async def objects_with(store: ObjectStore, word: str) -> list[str]:
     """The keys of objects, versions of them and unfinished uploads that have the word."""
     found = []
     for version in await store.versions(""):
+        if version.is_marker:
+            continue
         named: dict[str, Any] = {} if version.id is None else {"VersionId": version.id}
         try:
             answer = await store._client.get_object(Bucket=store.config.bucket, Key=version.key, **named)
-        except Exception:
+        except store._client.exceptions.NoSuchKey:  # another test has deleted it meanwhile
             continue
         content = await answer["Body"].read()
         if content[:2] == b"\x1f\x8b":

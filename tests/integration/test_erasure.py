@@ -25,6 +25,7 @@ from domain.payloads import ErasureStep
 from local.stack import LocalStack
 from services.erasure import erase_user
 from tests.harness.api_server import BRIEF, RunningApi, as_user, new_database, running_api, settings_for
+from tests.harness.buckets import new_versioned_bucket
 from tests.harness.founder_texts import (
     columns_without,
     has_history,
@@ -48,8 +49,13 @@ async def database_url(stack: LocalStack) -> str:
 
 
 @pytest.fixture(scope="module")
-async def harness(stack: LocalStack, browser: Browser, database_url: str) -> AsyncIterator[WorkerHarness]:
-    async with worker_harness(stack, browser, database_url=database_url) as running:
+async def bucket(stack: LocalStack) -> str:
+    return await new_versioned_bucket(stack)
+
+
+@pytest.fixture(scope="module")
+async def harness(stack: LocalStack, browser: Browser, database_url: str, bucket: str) -> AsyncIterator[WorkerHarness]:
+    async with worker_harness(stack, browser, database_url=database_url, project_snapshot_bucket=bucket) as running:
         yield running
 
 
@@ -145,7 +151,7 @@ async def test_a_project_is_erased_from_every_place(
         await harness.until_event(running, "tool_started", count=2)
         assert place_count() >= 40
         assert await columns_without(api.sessions, word) == set()
-        assert len(await objects_with(store, word)) >= 4
+        assert len(await objects_with(store, word)) == 7, "also an earlier version, and one that was deleted"
         before = await money(api)
         erasures = []
         for each, name in ((project, word), (live, live_name)):
@@ -156,6 +162,8 @@ async def test_a_project_is_erased_from_every_place(
         certificates = [await finished(api, each) for each in erasures]
     assert await tables_with(api.sessions, word) == set()
     assert await objects_with(store, word) == []
+    left = await store.versions("")
+    assert [each for each in left if str(build) in each.key or str(running) in each.key] == []
     assert await store.unfinished_uploads(f"snapshots/{build}/") == []
     assert not await has_history(harness.client, build_workflow_id(running))
     both = [(each, role) for each in (build, running) for role in Role]
@@ -170,7 +178,7 @@ async def test_a_project_is_erased_from_every_place(
     planted, ran = certificates
     assert (planted["counts"]["builds"], planted["counts"]["messages"]) == (1, 1)
     assert (planted["counts"]["ledger_entries_kept"], planted["requested_by"]) == (1, ADA)
-    assert planted["counts"]["objects"] >= 4
+    assert (planted["counts"]["objects"], planted["counts"]["uploads"]) == (8, 1), "seven versions and a marker"
     assert (planted["counts"]["sandboxes"], ran["counts"]["executions"] >= 1) == (1, True)
     async with transaction(api.sessions) as tx:
         row = await tx.session.get_one(Erasure, uuid.UUID(erasures[0]))

@@ -98,6 +98,9 @@ def merge(golden: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> 
             )
         if isinstance(value, dict) and isinstance(now[key], dict):
             merged[key] = merge(value, now[key], where)
+        elif isinstance(value, list) and isinstance(now[key], list) and all(isinstance(each, dict) for each in value):
+            pairs = zip(value, now[key], strict=True)
+            merged[key] = [merge(*pair, f"{where}/{at}") for at, pair in enumerate(pairs)]
         elif key == "values" and set(value) <= set(now[key]):
             merged[key] = now[key]
         elif value != now[key]:

@@ -1,12 +1,14 @@
 """The page of a build: watch it, tell its agent something, answer its question, go back, and stop it."""
 
+import asyncio
+import contextlib
 import json
 import re
 import uuid
 from datetime import UTC, datetime
 
 import pytest
-from playwright.async_api import Route, expect
+from playwright.async_api import Error, Route, expect
 from sqlalchemy import update
 
 from db.models import Question
@@ -17,6 +19,7 @@ from tests.harness.feeds import build_row, feed_lines, write_events, write_feed
 from tests.harness.scripts import PRODUCT, bash, hold, steps
 from tests.harness.worker import WorkerHarness
 from tests.web.build_page import ask, box, change, receipts, sentence, status_chip
+from tests.web.feed_page import FeedOnPage
 from tests.workflows.scenarios import release_command
 
 
@@ -221,6 +224,28 @@ async def test_what_a_restored_workspace_has_lost_is_said_until_it_is_hidden(con
     await page.reload()
     await expect(box(page)).to_be_visible()
     await expect(page.get_by_text("The workspace was restored", exact=True)).to_have_count(0)
+
+
+@pytest.mark.web
+async def test_an_event_that_comes_before_the_first_answer_is_not_lost(console: Console) -> None:
+    build = await build_row(console.api.sessions, console.user)
+    resumed = ResumedEvent(reason="its sandbox was lost", continuing_from="phase 1, turn 7", changes=["Its port."])
+    page = console.page
+    is_written = asyncio.Event()
+
+    async def answer_late(route: Route) -> None:
+        response = await route.fetch()
+        await is_written.wait()
+        with contextlib.suppress(Error):  # the page may have asked again meanwhile
+            await route.fulfill(response=response)
+
+    await page.route(re.compile("past-events.*type=resumed"), answer_late, times=1)
+    await console.open(f"/builds/{build}")
+    await expect(box(page)).to_be_visible()
+    feed = FeedOnPage(page)
+    await feed.has(await write_events(console.api.sessions, build, resumed))
+    is_written.set()
+    await expect(page.get_by_text("It goes on from phase 1, turn 7.", exact=True)).to_be_visible()
 
 
 @pytest.mark.web

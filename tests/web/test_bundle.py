@@ -1,15 +1,9 @@
-"""What the built console is made of: nothing that its policy forbids, nothing of other origins, and its sizes."""
+"""What the built console is made of: nothing that its policy forbids, and nothing of other origins."""
 
-import gzip
 import re
 from pathlib import Path
 
 import pytest
-
-SHELL_KILOBYTES = 150
-"""The most that the script which every page loads may have, compressed."""
-
-STYLE_KILOBYTES = 15
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +51,3 @@ def test_the_licences_of_packages_are_there(files: dict[str, bytes]) -> None:
     for package in ("react", "react-dom", "@tanstack/react-query", "wouter", "react-markdown"):
         assert re.search(rf"^## {re.escape(package)} - [\d.]+ \(", text, re.MULTILINE), package
     assert text.count("Permission is hereby granted") > 10
-
-
-def test_sizes(files: dict[str, bytes]) -> None:
-    first = set(re.findall(r"/(assets/[^\"]+\.(?:js|css))", files["index.html"].decode()))
-    sizes = {
-        path: len(gzip.compress(content)) for path, content in files.items() if Path(path).suffix in (".js", ".css")
-    }
-    for path, size in sorted(sizes.items(), key=lambda each: -each[1]):
-        print(f"{size / 1000:8.1f} kB gzip  {path}{'  (on every page)' if path in first else ''}")  # noqa: T201
-    assert sum(size for path, size in sizes.items() if path in first and path.endswith(".js")) < SHELL_KILOBYTES * 1000
-    assert sum(size for path, size in sizes.items() if path.endswith(".css")) < 2 * STYLE_KILOBYTES * 1000

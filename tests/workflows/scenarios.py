@@ -737,3 +737,37 @@ async def changed_settings(harness: WorkerHarness) -> list[EndedWorkflow]:
     workflows = await ready_build(harness, build_id)
     assert "needs_input" not in await harness.statuses(build_id)
     return workflows
+
+
+LOOKED_AT = steps(
+    [bash(PRODUCT)],
+    [bash("python3 server.py >/dev/null 2>&1 &"), {"tool": "take_screenshot", "input": {"path": "/"}}],
+)
+"""A product whose agent looks at its page once."""
+
+
+async def queues_of_work(harness: WorkerHarness, build_id: uuid.UUID) -> dict[str, set[str]]:
+    """The roles on whose task queues the build's activities were, by the activity's name."""
+    task_queue = harness.settings.temporal_task_queue
+    found: dict[str, set[str]] = {}
+    for event in (await harness.handle(build_id).fetch_history()).events:
+        if event.HasField("activity_task_scheduled_event_attributes"):
+            scheduled = event.activity_task_scheduled_event_attributes
+            role = scheduled.task_queue.name.removeprefix(task_queue).removeprefix("-") or "build"
+            found.setdefault(scheduled.activity_type.name, set()).add(role)
+    return found
+
+
+@_scenario(
+    "archives and pages have task queues of their own, each polled by its own worker", separate_roles="archive,browser"
+)
+async def separate_roles(harness: WorkerHarness) -> list[EndedWorkflow]:
+    build_id = await harness.start(script=LOOKED_AT)
+    workflows = await ready_build(harness, build_id)
+    queues = await queues_of_work(harness, build_id)
+    of_archives = ("open_workspace", "snapshot_workspace")
+    assert {name: queues.pop(name) for name in of_archives} == {name: {"archive"} for name in of_archives}
+    assert queues.pop("run_evidence_gate") == {"browser"}
+    assert queues.pop("dispatch_tool") == {"build", "browser"}
+    assert set.union(*queues.values()) == {"build"}
+    return workflows

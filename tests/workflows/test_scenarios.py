@@ -49,7 +49,7 @@ _THOROUGH = frozenset(
         *("woken_after_an_hour", "admitted", "switched_off_live", "told_to_stop", "woken_while_falling_asleep"),
         *("slept_woken_by_timer", "preview_not_opened", "fruitless", "asked_about_circle", "sandbox_lost_in_thought"),
         *("cancelled_while_away", "cancelled_without_store", "cancelled_without_database", "finished_early"),
-        *("finished_in_vain", "encrypted", "erased"),
+        *("finished_in_vain", "encrypted", "erased", "separate_roles"),
         # Two versions of the workers; the drills of upgrades have the same.
         *("moved", "moved_while_away"),
         # `make test` has these as fast drills.

@@ -13,6 +13,7 @@ from clients.object_store import PART_BYTES, ObjectStore
 from domain.errors import Misconfigured, NeedsPerson, NotFound, StoreUnavailable
 from local.stack import LocalStack
 from tests.harness.activities import store_config
+from tests.harness.buckets import new_versioned_bucket, set_versioning
 
 
 @pytest.fixture
@@ -87,6 +88,29 @@ async def test_uploads_of_a_killed_process_can_be_aborted(store: ObjectStore) ->
     assert await store.abort_uploads(f"{prefix}/", only=[f"{prefix}/lost"]) == 1
     assert await store.unfinished_uploads(f"{prefix}/") == [f"{prefix}/kept"]
     assert await store.abort_uploads(f"{prefix}/", before=datetime.now(UTC) + timedelta(hours=1)) == 1
+
+
+async def test_all_versions_of_objects_are_deleted_for_good(
+    stack: LocalStack, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clients.object_store._LIST_PAGE_KEYS", 2)
+    assert not await store.is_versioned()
+    bucket = await new_versioned_bucket(stack)
+    async with ObjectStore(dataclasses.replace(store.config, bucket=bucket)) as versioned:
+        assert await versioned.is_versioned()
+        for name in ("p/a", "p/a", "p/a", "p/ab", "p/b"):
+            await versioned.put(name, b"x")
+        await versioned.delete(["p/a"])
+        assert await versioned.keys("p/") == ["p/ab", "p/b"]
+        found = await versioned.versions("p/")
+        assert (len(found), sum(each.is_marker for each in found)) == (6, 1)
+        await versioned.delete_for_good(["p/a", "p/b", "p/never"])
+        assert [each.key for each in await versioned.versions("p/")] == ["p/ab"]
+        assert await versioned.probe_versions()
+        await set_versioning(stack, bucket, "Suspended")
+        assert await versioned.is_versioned(), "what it kept before is there still"
+        await versioned.delete_for_good(["p/ab"])
+        assert await versioned.versions("") == []
 
 
 async def test_get_is_bounded(store: ObjectStore) -> None:

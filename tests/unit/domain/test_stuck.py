@@ -9,6 +9,7 @@ from domain.stuck import (
     LATE,
     SILENT,
     SUSPICIOUS,
+    UNTAKEN,
     BuildFacts,
     PendingActivity,
     StuckKind,
@@ -66,6 +67,16 @@ def test_temporal_says_why() -> None:
     task, attempts = find_reasons(FINE, facts, NOW)
     assert (task.kind, attempts.kind) == (StuckKind.TASK_FAILING, StuckKind.ATTEMPTS)
     assert attempts.detail == "think was attempted 6 times: no answer"
+
+
+def test_work_that_no_worker_takes_is_named_with_its_queue() -> None:
+    due = NOW - UNTAKEN
+    takes_time = PendingActivity("think", 1, None, "cofounder", None)
+    waits = PendingActivity("dispatch_tool", 1, None, "cofounder-browser", due)
+    assert find_reasons(FINE, WorkflowFacts(pending=[takes_time, waits]), NOW) == []
+    [why] = find_reasons(FINE, WorkflowFacts(pending=[replace(waits, waits_since=due - SECOND)]), NOW)
+    assert why.kind is StuckKind.NO_WORKER
+    assert why.detail == "No worker has taken dispatch_tool from the task queue cofounder-browser for 2 minutes."
 
 
 def test_only_quiet_builds_are_asked_about() -> None:

@@ -1,17 +1,15 @@
-import { useQueryClient } from "@tanstack/react-query";
-import { DropdownMenu } from "radix-ui";
 import { type ReactNode, useEffect, useState, useSyncExternalStore } from "react";
 import { Link, useLocation } from "wouter";
-import { api, onSignedOut } from "../api/client.ts";
-import { keys, useAccount, useMe } from "../api/queries.ts";
+import { onSignedOut } from "../api/client.ts";
+import { useAccount, useMe } from "../api/queries.ts";
 import { isOperator } from "../api/rights.ts";
 import { ButtonLink } from "../parts/Button.tsx";
 import { Dialog } from "../parts/Dialog.tsx";
 import { Icon } from "../parts/Icon.tsx";
+import { MenuButton } from "../parts/MenuButton.tsx";
 import { Meter } from "../parts/Meter.tsx";
 import { printable } from "../parts/printable.ts";
 import { paths } from "../paths.ts";
-import { chooseTheme, chosenTheme, type Theme } from "../theme.ts";
 import { words } from "../words/index.ts";
 import style from "./Shell.module.css";
 
@@ -108,72 +106,21 @@ function Bar() {
         <span className={style.wideOnly}>{words.shell.newIdea}</span>
         <span className={`${style.narrowOnly} visually-hidden`}>{words.shell.newIdea}</span>
       </ButtonLink>
-      {me.data !== undefined && <AccountMenu user={me.data.name ?? me.data.user} hasFleet={isOperator(me.data)} />}
+      {me.data !== undefined && <AccountButton user={me.data.name ?? me.data.user} hasFleet={isOperator(me.data)} />}
     </header>
   );
 }
 
-function AccountMenu({ user, hasFleet }: { user: string; hasFleet: boolean }) {
-  const [, navigate] = useLocation();
-  const [theme, setTheme] = useState<Theme>(chosenTheme);
-  const client = useQueryClient();
-
-  async function signOut() {
-    await api.DELETE("/v1/sign-ins/current");
-    channel.postMessage("signed out");
-    client.removeQueries({ queryKey: keys.me() });
-    window.location.assign(paths.signIn("/"));
-  }
-
+function AccountButton({ user, hasFleet }: { user: string; hasFleet: boolean }) {
   return (
-    <DropdownMenu.Root modal={false}>
-      <DropdownMenu.Trigger className={style.menuButton} aria-label={`${words.shell.account}: ${printable(user)}`}>
-        <Icon name="person" />
-        <span className={style.wideOnly}>{printable(user)}</span>
-      </DropdownMenu.Trigger>
-      <DropdownMenu.Portal>
-        <DropdownMenu.Content className={style.menu} align="end" sideOffset={6}>
-          <DropdownMenu.Label className={style.menuLabel}>{words.shell.signedInAs(printable(user))}</DropdownMenu.Label>
-          <DropdownMenu.Item className={style.menuItem} onSelect={() => navigate(paths.account())}>
-            <Icon name="key" /> {words.shell.account}
-          </DropdownMenu.Item>
-          <DropdownMenu.Item className={style.menuItem} onSelect={() => navigate(paths.usage())}>
-            <Icon name="clock" /> {words.shell.usage}
-          </DropdownMenu.Item>
-          {hasFleet && (
-            <DropdownMenu.Item className={style.menuItem} onSelect={() => navigate(paths.fleet())}>
-              <Icon name="panel" /> {words.shell.fleet}
-            </DropdownMenu.Item>
-          )}
-          <DropdownMenu.Item className={style.menuItem} onSelect={() => window.location.assign(paths.apiDocs())}>
-            <Icon name="document" /> {words.shell.apiDocs}
-          </DropdownMenu.Item>
-          <DropdownMenu.Separator className={style.menuLine} />
-          <DropdownMenu.Label className={style.menuLabel}>{words.shell.theme}</DropdownMenu.Label>
-          <DropdownMenu.RadioGroup
-            value={theme}
-            onValueChange={(value) => {
-              chooseTheme(value as Theme);
-              setTheme(value as Theme);
-            }}
-          >
-            {(Object.keys(words.shell.themes) as Theme[]).map((name) => (
-              <DropdownMenu.RadioItem key={name} value={name} className={style.menuItem}>
-                <span className={style.mark}>
-                  <DropdownMenu.ItemIndicator>
-                    <Icon name="check" />
-                  </DropdownMenu.ItemIndicator>
-                </span>
-                {words.shell.themes[name]}
-              </DropdownMenu.RadioItem>
-            ))}
-          </DropdownMenu.RadioGroup>
-          <DropdownMenu.Separator className={style.menuLine} />
-          <DropdownMenu.Item className={style.menuItem} onSelect={signOut}>
-            <Icon name="arrowLeft" /> {words.shell.signOut}
-          </DropdownMenu.Item>
-        </DropdownMenu.Content>
-      </DropdownMenu.Portal>
-    </DropdownMenu.Root>
+    <MenuButton
+      label={`${words.shell.account}: ${printable(user)}`}
+      className={style.menuButton}
+      load={() => import("./AccountMenu.tsx")}
+      menu={{ user, hasFleet, onSignedOut: () => channel.postMessage("signed out") }}
+    >
+      <Icon name="person" />
+      <span className={style.wideOnly}>{printable(user)}</span>
+    </MenuButton>
   );
 }

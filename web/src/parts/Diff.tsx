@@ -1,5 +1,5 @@
 import { type CSSProperties, memo, useMemo, useState } from "react";
-import { words } from "../words/index.ts";
+import { panels as panelsWords } from "../words/panels.ts";
 import { Button } from "./Button.tsx";
 import { Copy } from "./Copy.tsx";
 import style from "./Diff.module.css";
@@ -29,7 +29,7 @@ interface Props {
 export const Diff = memo(function Diff({ file, wrap = false, isCut = false, id }: Props) {
   const count = useMemo(() => file.hunks.reduce((sum, hunk) => sum + hunk.lines.length, 0), [file]);
   const [isOpen, setOpen] = useState(count <= LINES_SHOWN);
-  const w = words.panels.diff;
+  const w = panelsWords.diff;
   return (
     <section className={style.file} aria-labelledby={id}>
       <div className={style.head}>
@@ -67,7 +67,7 @@ export const Diff = memo(function Diff({ file, wrap = false, isCut = false, id }
 
 /** How much of a file has changed. */
 export function Extent({ file }: { file: FilePatch }) {
-  if (file.binary) return <span className={style.facts}>{words.panels.diff.isBinary}</span>;
+  if (file.binary) return <span className={style.facts}>{panelsWords.diff.isBinary}</span>;
   return <Count additions={file.additions} deletions={file.deletions} />;
 }
 
@@ -87,7 +87,7 @@ function Lines({ file, wrap }: { file: FilePatch; wrap: boolean }) {
     return String(Math.max(last?.old ?? 0, last?.new ?? 0, 99)).length;
   }, [file]);
   return (
-    <Scroll label={words.panels.diff.lines} className={`${style.body} ${wrap ? style.wrap : ""}`}>
+    <Scroll label={panelsWords.diff.lines} className={`${style.body} ${wrap ? style.wrap : ""}`}>
       <div className={style.rows} style={{ "--digits": digits } as CSSProperties}>
         {file.hunks.map((hunk, index) => (
           <HunkLines key={index} hunk={hunk} digits={digits} />
@@ -102,7 +102,7 @@ function HunkLines({ hunk, digits }: { hunk: Hunk; digits: number }) {
   return (
     <>
       <div className={style.section}>
-        {words.panels.diff.section(hunk.oldStart, hunk.newStart)} {printable(hunk.section)}
+        {panelsWords.diff.section(hunk.oldStart, hunk.newStart)} {printable(hunk.section)}
       </div>
       {hunk.lines.map((line, index) => {
         const numbers = `${pad(line.old, digits)} ${pad(line.new, digits)}`;
@@ -132,7 +132,7 @@ function LineText({ text, span }: { text: string; span: [number, number] | undef
           {printable(text.slice(span[1]))}
         </>
       )}
-      {rest > 0 && <em>{words.panels.longLine(rest)}</em>}
+      {rest > 0 && <em>{panelsWords.longLine(rest)}</em>}
     </>
   );
 }

@@ -1,5 +1,5 @@
 import { type ReactNode, useId, useMemo, useState } from "react";
-import { words } from "../words/index.ts";
+import { panels as panelsWords } from "../words/panels.ts";
 import style from "./FileList.module.css";
 import { printable } from "./printable.ts";
 
@@ -33,22 +33,22 @@ export function FileList({ files, selected, onSelect, label }: Props) {
       {files.length > 8 && (
         <div className={style.filter}>
           <label className="visually-hidden" htmlFor={filterId}>
-            {words.panels.list.filter}
+            {panelsWords.list.filter}
           </label>
           <input
             id={filterId}
             type="search"
             value={filter}
-            placeholder={words.panels.list.filter}
+            placeholder={panelsWords.list.filter}
             autoComplete="off"
             spellCheck={false}
             onChange={(event) => setFilter(event.target.value)}
           />
         </div>
       )}
-      {found.length === 0 && <p className={style.rest}>{words.panels.list.none}</p>}
+      {found.length === 0 && <p className={style.rest}>{panelsWords.list.none}</p>}
       {folders.map(([folder, inside]) => (
-        <section key={folder} aria-label={folder === "" ? words.panels.list.root : printable(folder)}>
+        <section key={folder} aria-label={folder === "" ? panelsWords.list.root : printable(folder)}>
           {folder !== "" && (
             <p className={style.folder} aria-hidden>
               <bdi>{printable(folder)}/</bdi>
@@ -71,9 +71,9 @@ export function FileList({ files, selected, onSelect, label }: Props) {
           </ul>
         </section>
       ))}
-      {found.length > ROWS_MOST && <p className={style.rest}>{words.panels.list.more(found.length - ROWS_MOST)}</p>}
+      {found.length > ROWS_MOST && <p className={style.rest}>{panelsWords.list.more(found.length - ROWS_MOST)}</p>}
       <p className="visually-hidden" role="status">
-        {filter === "" ? "" : words.panels.list.count(found.length)}
+        {filter === "" ? "" : panelsWords.list.count(found.length)}
       </p>
     </nav>
   );

@@ -1,5 +1,5 @@
 import { useEffect } from "react";
-import { words } from "../words/index.ts";
+import { panels as panelsWords } from "../words/panels.ts";
 import { Button } from "./Button.tsx";
 import { Dialog } from "./Dialog.tsx";
 import { Icon } from "./Icon.tsx";
@@ -23,7 +23,7 @@ interface Props {
 
 /** Pictures as large as the window, one at a time: ← and → go on, Escape closes. */
 export function Lightbox({ pictures, at, onAt, onClose }: Props) {
-  const w = words.panels.screenshots;
+  const w = panelsWords.screenshots;
   const picture = pictures[at];
   useEffect(() => {
     function move(event: KeyboardEvent) {

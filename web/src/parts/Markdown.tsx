@@ -1,7 +1,7 @@
 import type { ReactNode } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
-import { words } from "../words/index.ts";
+import { panels as panelsWords } from "../words/panels.ts";
 import { ExternalLink } from "./ExternalLink.tsx";
 import style from "./Markdown.module.css";
 import { printable } from "./printable.ts";
@@ -63,7 +63,7 @@ export default function Markdown({ text, onFile }: Props) {
       );
     },
     img: ({ src, alt }) => {
-      const label = words.panels.documents.picture(alt ?? "");
+      const label = panelsWords.documents.picture(alt ?? "");
       return typeof src === "string" && webAddress(src) !== undefined ? (
         <ExternalLink href={src}>{label}</ExternalLink>
       ) : (
@@ -71,12 +71,12 @@ export default function Markdown({ text, onFile }: Props) {
       );
     },
     table: ({ children }) => (
-      <Scroll label={words.panels.documents.table} className={style.table}>
+      <Scroll label={panelsWords.documents.table} className={style.table}>
         <table>{children}</table>
       </Scroll>
     ),
     pre: ({ children }) => (
-      <Scroll label={words.panels.documents.code} className={style.code}>
+      <Scroll label={panelsWords.documents.code} className={style.code}>
         <pre>{children}</pre>
       </Scroll>
     ),

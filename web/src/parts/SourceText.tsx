@@ -1,5 +1,5 @@
 import { type CSSProperties, memo, useEffect, useMemo, useRef } from "react";
-import { words } from "../words/index.ts";
+import { panels as panelsWords } from "../words/panels.ts";
 import { printable } from "./printable.ts";
 import { Scroll } from "./Scroll.tsx";
 import style from "./SourceText.module.css";
@@ -43,7 +43,7 @@ export const SourceText = memo(function SourceText({ text, label, wrap, line }: 
                   data-number={number}
                 >
                   {printable(rest > 0 ? each.slice(0, LINE_MOST) : each)}
-                  {rest > 0 && <em>{words.panels.longLine(rest)}</em>}
+                  {rest > 0 && <em>{panelsWords.longLine(rest)}</em>}
                   {"\n"}
                 </span>
               );

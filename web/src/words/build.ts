@@ -253,3 +253,15 @@ export const layout = {
   hidePanels: "Hide preview and files",
   resize: "Width of preview and files",
 };
+
+export const panelTabs = {
+  label: "Parts of the build",
+  tabs: {
+    preview: "Preview",
+    changes: "Changes",
+    files: "Files",
+    documents: "Documents",
+    screenshots: "Screenshots",
+    details: "Details",
+  },
+};

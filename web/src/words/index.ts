@@ -1,12 +1,5 @@
-// Every string that a person reads, an object for each page, so that a translation is a matter of this directory.
-import { account } from "./account.ts";
-import { build } from "./build.ts";
-import { feed } from "./feed.ts";
-import { newIdea } from "./new-idea.ts";
-import { panels } from "./panels.ts";
-import { product } from "./product.ts";
-import { projects } from "./projects.ts";
+// Every string that a person reads is in this directory, an object for each page, so that a translation is a matter of
+// these files. Here are the words of every page; a page imports its own from its file, so that no page loads another's.
 import { meter, shared, shell, status } from "./shared.ts";
-import { usage } from "./usage.ts";
 
-export const words = { shared, shell, status, meter, projects, newIdea, build, feed, panels, product, usage, account };
+export const words = { shared, shell, status, meter };

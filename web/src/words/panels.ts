@@ -14,15 +14,6 @@ function many(count: number, one: string, more = `${one}s`): string {
 }
 
 export const panels = {
-  label: "Parts of the build",
-  tabs: {
-    preview: "Preview",
-    changes: "Changes",
-    files: "Files",
-    documents: "Documents",
-    screenshots: "Screenshots",
-    details: "Details",
-  },
   longLine: (rest: number) => ` [${many(rest, "more character")} on this line: download the file to see them]`,
   diff: {
     change: CHANGE,

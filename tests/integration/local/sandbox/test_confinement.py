@@ -90,6 +90,12 @@ class TestFiles:
         assert [entry.name for entry in await sandbox.files.list("/home")] == ["user"]
         assert str(server.root) not in await output(sandbox, "mount | grep -v /home/user | grep -v ' /tmp '")
 
+    async def test_no_sandbox_compiles_the_program_of_its_first_process(self, sandbox: AsyncSandbox) -> None:
+        program = "import sys; sys.path.insert(0, '/opt/sandbox'); import local.sandbox.guest"
+        imports = await output(sandbox, f'python3 -I -S -v -c "{program}" 2>&1 | grep "^# code object from"')
+        for name in ("channel", "guest", "guest_entry", "guest_usage", "guest_watch"):
+            assert f"/opt/sandbox/local/sandbox/__pycache__/{name}.cpython-" in imports
+
     def test_a_node_js_that_only_the_owner_can_reach_is_there_and_read_only(self, tmp_path: Path) -> None:
         closed = tmp_path / "closed"
         program = closed / "node" / "bin" / "node"

@@ -4,7 +4,7 @@ import { Failure } from "../../parts/Failure.tsx";
 import { printable } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
 import { usePageTitle } from "../../parts/title.ts";
-import { words } from "../../words/index.ts";
+import { account as accountWords } from "../../words/account.ts";
 import style from "./Account.module.css";
 import { Keys } from "./Keys.tsx";
 import { Organisations } from "./Organisations.tsx";
@@ -13,10 +13,10 @@ import { Webhooks } from "./Webhooks.tsx";
 
 /** Who you are, and what acts for you: keys, browsers that are signed in, organisations. */
 export default function Account() {
-  usePageTitle(words.account.title);
+  usePageTitle(accountWords.title);
   return (
     <div className={style.page}>
-      <h1>{words.account.title}</h1>
+      <h1>{accountWords.title}</h1>
       <You />
       <Keys />
       <SignIns />
@@ -33,17 +33,17 @@ function You() {
   if (me.isError) return <Failure error={me.error} retry={me.refetch} />;
   const { user, name, email } = me.data;
   const facts: [string, string | null | undefined][] = [
-    [words.account.name, name],
-    [words.account.email, email],
-    [words.account.plan, account.data?.plan],
-    [words.account.models, account.data && Object.values(account.data.models).join(", ")],
+    [accountWords.name, name],
+    [accountWords.email, email],
+    [accountWords.plan, account.data?.plan],
+    [accountWords.models, account.data && Object.values(account.data.models).join(", ")],
   ];
   return (
     <section className={style.card} aria-labelledby="you">
-      <h2 id="you">{words.account.who}</h2>
+      <h2 id="you">{accountWords.who}</h2>
       <dl className={style.facts}>
         <div>
-          <dt>{words.account.user}</dt>
+          <dt>{accountWords.user}</dt>
           <dd>
             <code>{printable(user)}</code> <Copy text={user} />
           </dd>

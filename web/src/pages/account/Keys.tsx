@@ -10,7 +10,7 @@ import { Icon } from "../../parts/Icon.tsx";
 import { printable } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
 import { Time } from "../../parts/Time.tsx";
-import { words } from "../../words/index.ts";
+import { account as accountWords } from "../../words/account.ts";
 import style from "./Account.module.css";
 import { Item } from "./Item.tsx";
 import { Secret } from "./Secret.tsx";
@@ -32,15 +32,15 @@ export function Keys() {
   return (
     <section className={style.card} aria-labelledby="keys">
       <div className={style.head}>
-        <h2 id="keys">{words.account.keys}</h2>
+        <h2 id="keys">{accountWords.keys}</h2>
         <Button onClick={() => setAsked({ what: "make" })}>
-          <Icon name="plus" /> {words.account.makeKey}
+          <Icon name="plus" /> {accountWords.makeKey}
         </Button>
       </div>
-      <p className={style.help}>{words.account.keysHelp}</p>
+      <p className={style.help}>{accountWords.keysHelp}</p>
       {list.isPending && <Skeleton />}
       {list.isError && <Failure error={list.error} retry={list.refetch} />}
-      {list.data?.keys.length === 0 && <p className={style.help}>{words.account.noKeys}</p>}
+      {list.data?.keys.length === 0 && <p className={style.help}>{accountWords.noKeys}</p>}
       <ul className={style.list}>
         {list.data?.keys.map((key) => (
           <Item
@@ -48,39 +48,36 @@ export function Keys() {
             title={
               <>
                 <bdi>{printable(key.name)}</bdi>
-                <small>{key.scopes.map((scope) => words.account.scopes[scope] ?? scope).join(" · ")}</small>
+                <small>{key.scopes.map((scope) => accountWords.scopes[scope] ?? scope).join(" · ")}</small>
               </>
             }
             facts={[
-              [words.account.created, <Time key="made" at={key.created_at} as="ago" />],
+              [accountWords.created, <Time key="made" at={key.created_at} as="ago" />],
+              [accountWords.lastUsed, key.last_used_at ? <Time at={key.last_used_at} as="ago" /> : accountWords.never],
               [
-                words.account.lastUsed,
-                key.last_used_at ? <Time at={key.last_used_at} as="ago" /> : words.account.never,
-              ],
-              [
-                words.account.expires,
-                key.expires_at ? <Time at={key.expires_at} as="ago" /> : words.account.doesNotExpire,
+                accountWords.expires,
+                key.expires_at ? <Time at={key.expires_at} as="ago" /> : accountWords.doesNotExpire,
               ],
             ]}
           >
             {key.replaced_by ? (
-              <span className={style.help}>{words.account.replaced}</span>
+              <span className={style.help}>{accountWords.replaced}</span>
             ) : (
               <Button
                 small
                 onClick={() => setAsked({ what: "rotate", key })}
-                aria-label={`${words.account.rotate}: ${key.name}`}
+                aria-label={`${accountWords.rotate}: ${key.name}`}
               >
-                {words.account.rotate}
+                {accountWords.rotate}
               </Button>
             )}
             <Button
               small
               kind="danger"
               onClick={() => setAsked({ what: "revoke", key })}
-              aria-label={`${words.account.revoke}: ${key.name}`}
+              aria-label={`${accountWords.revoke}: ${key.name}`}
             >
-              {words.account.revoke}
+              {accountWords.revoke}
             </Button>
           </Item>
         ))}
@@ -97,9 +94,9 @@ export function Keys() {
       )}
       {asked?.what === "rotate" && (
         <Confirm
-          title={words.account.rotateTitle(printable(asked.key.name))}
-          verb={words.account.rotate}
-          keep={words.account.keep}
+          title={accountWords.rotateTitle(printable(asked.key.name))}
+          verb={accountWords.rotate}
+          keep={accountWords.keep}
           onClose={() => setAsked(undefined)}
           act={async () => {
             const path = { key_id: asked.key.id };
@@ -108,28 +105,28 @@ export function Keys() {
             await refresh();
           }}
         >
-          <p>{words.account.rotateHelp}</p>
+          <p>{accountWords.rotateHelp}</p>
         </Confirm>
       )}
       {asked?.what === "revoke" && (
         <Confirm
           danger
-          title={words.account.revokeTitle(printable(asked.key.name))}
-          verb={words.account.revoke}
-          keep={words.account.keep}
+          title={accountWords.revokeTitle(printable(asked.key.name))}
+          verb={accountWords.revoke}
+          keep={accountWords.keep}
           onClose={() => setAsked(undefined)}
           act={async () => {
             await api.DELETE("/v1/keys/{key_id}", { params: { path: { key_id: asked.key.id } } });
             await refresh();
           }}
         >
-          <p>{words.account.revokeHelp}</p>
+          <p>{accountWords.revokeHelp}</p>
         </Confirm>
       )}
       {secret !== undefined && (
         <Secret
-          title={words.account.secretTitle}
-          help={words.account.secretHelp}
+          title={accountWords.secretTitle}
+          help={accountWords.secretHelp}
           secret={secret}
           onClose={() => setSecret(undefined)}
         />
@@ -158,10 +155,10 @@ function NewKey({ onClose, onMade }: { onClose: () => void; onMade: (secret: str
   }
 
   return (
-    <Dialog title={words.account.makeKey} onClose={onClose}>
+    <Dialog title={accountWords.makeKey} onClose={onClose}>
       <form className={style.form} onSubmit={submit}>
         <div className={style.field}>
-          <label htmlFor="key-name">{words.account.keyName}</label>
+          <label htmlFor="key-name">{accountWords.keyName}</label>
           <input
             id="key-name"
             name="name"
@@ -170,27 +167,27 @@ function NewKey({ onClose, onMade }: { onClose: () => void; onMade: (secret: str
             autoComplete="off"
             aria-describedby="key-name-help"
           />
-          <small id="key-name-help">{words.account.keyNameHelp}</small>
+          <small id="key-name-help">{accountWords.keyNameHelp}</small>
         </div>
         <div className={style.field}>
-          <label htmlFor="key-days">{words.account.keyDays}</label>
+          <label htmlFor="key-days">{accountWords.keyDays}</label>
           <input id="key-days" name="days" type="number" required min={1} max={MOST_DAYS} defaultValue={DEFAULT_DAYS} />
         </div>
         <fieldset>
-          <legend>{words.account.keyScopes}</legend>
+          <legend>{accountWords.keyScopes}</legend>
           {scopes.map((scope) => (
             <label key={scope} className={style.check}>
               <input type="checkbox" name="scope" value={scope} defaultChecked={!scope.startsWith("ops:")} />
-              {words.account.scopes[scope] ?? scope}
+              {accountWords.scopes[scope] ?? scope}
             </label>
           ))}
         </fieldset>
         {make.isError && <Failure error={make.error} />}
         <div className={style.buttons}>
           <Button type="submit" kind="main" busy={make.isPending}>
-            {words.account.make}
+            {accountWords.make}
           </Button>
-          <Button onClick={onClose}>{words.account.cancel}</Button>
+          <Button onClick={onClose}>{accountWords.cancel}</Button>
         </div>
       </form>
     </Dialog>

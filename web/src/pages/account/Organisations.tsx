@@ -11,7 +11,7 @@ import { Notice } from "../../parts/Notice.tsx";
 import { printable } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
 import { Time } from "../../parts/Time.tsx";
-import { words } from "../../words/index.ts";
+import { account as accountWords } from "../../words/account.ts";
 import style from "./Account.module.css";
 import { Item } from "./Item.tsx";
 
@@ -32,12 +32,12 @@ export function Organisations() {
   return (
     <section className={style.card} aria-labelledby="organisations">
       <div className={style.head}>
-        <h2 id="organisations">{words.account.organisations}</h2>
+        <h2 id="organisations">{accountWords.organisations}</h2>
         <Button onClick={() => setMaking(true)}>
-          <Icon name="plus" /> {words.account.makeOrganisation}
+          <Icon name="plus" /> {accountWords.makeOrganisation}
         </Button>
       </div>
-      <p className={style.help}>{words.account.organisationsHelp}</p>
+      <p className={style.help}>{accountWords.organisationsHelp}</p>
       {me.isPending && <Skeleton />}
       {me.isError && <Failure error={me.error} retry={me.refetch} />}
       <ul className={style.list}>
@@ -47,24 +47,24 @@ export function Organisations() {
             title={
               <>
                 <bdi>{printable(organisation.name)}</bdi>
-                {organisation.is_personal && <small>{words.account.personal}</small>}
+                {organisation.is_personal && <small>{accountWords.personal}</small>}
               </>
             }
             facts={[
-              [words.account.role, words.account.roles[organisation.role] ?? organisation.role],
-              [words.account.created, <Time key="made" at={organisation.created_at} as="ago" />],
+              [accountWords.role, accountWords.roles[organisation.role] ?? organisation.role],
+              [accountWords.created, <Time key="made" at={organisation.created_at} as="ago" />],
             ]}
           >
             {!organisation.is_personal && (
               <Button small onClick={() => setShown(organisation)}>
-                {words.account.members}
+                {accountWords.members}
               </Button>
             )}
           </Item>
         ))}
       </ul>
       {making && (
-        <Dialog title={words.account.makeOrganisation} onClose={() => setMaking(false)}>
+        <Dialog title={accountWords.makeOrganisation} onClose={() => setMaking(false)}>
           <form
             className={style.form}
             onSubmit={(event) => {
@@ -73,15 +73,15 @@ export function Organisations() {
             }}
           >
             <div className={style.field}>
-              <label htmlFor="organisation-name">{words.account.organisationName}</label>
+              <label htmlFor="organisation-name">{accountWords.organisationName}</label>
               <input id="organisation-name" name="name" required maxLength={120} autoComplete="organization" />
             </div>
             {make.isError && <Failure error={make.error} />}
             <div className={style.buttons}>
               <Button type="submit" kind="main" busy={make.isPending}>
-                {words.account.makeOrganisation}
+                {accountWords.makeOrganisation}
               </Button>
-              <Button onClick={() => setMaking(false)}>{words.account.cancel}</Button>
+              <Button onClick={() => setMaking(false)}>{accountWords.cancel}</Button>
             </div>
           </form>
         </Dialog>
@@ -139,17 +139,17 @@ function Members({
   }
 
   return (
-    <Dialog title={words.account.showMembers(printable(organisation.name))} onClose={onClose}>
+    <Dialog title={accountWords.showMembers(printable(organisation.name))} onClose={onClose}>
       {list.isPending && <Skeleton />}
       {list.isError && <Failure error={list.error} retry={list.refetch} />}
-      {cancelled > 0 && <Notice kind="warn" title={words.account.cancelledBuilds(cancelled)} alert />}
+      {cancelled > 0 && <Notice kind="warn" title={accountWords.cancelledBuilds(cancelled)} alert />}
       {set.isError && <Failure error={set.error} />}
       <table>
         <thead>
           <tr>
-            <th scope="col">{words.account.member}</th>
-            <th scope="col">{words.account.role}</th>
-            <th scope="col">{words.account.actions}</th>
+            <th scope="col">{accountWords.member}</th>
+            <th scope="col">{accountWords.role}</th>
+            <th scope="col">{accountWords.actions}</th>
           </tr>
         </thead>
         <tbody>
@@ -161,18 +161,18 @@ function Members({
               <td>
                 {isOwner ? (
                   <RoleChoice
-                    label={`${words.account.role}: ${member.user}`}
+                    label={`${accountWords.role}: ${member.user}`}
                     value={member.role}
                     onChange={(role) => set.mutate({ user: member.user, role })}
                   />
                 ) : (
-                  (words.account.roles[member.role] ?? member.role)
+                  (accountWords.roles[member.role] ?? member.role)
                 )}
               </td>
               <td>
                 {(isOwner || member.user === me) && (
                   <Button small kind="danger" onClick={() => setRemoving(member.user)}>
-                    {member.user === me ? words.account.leave : words.account.remove}
+                    {member.user === me ? accountWords.leave : accountWords.remove}
                   </Button>
                 )}
               </td>
@@ -183,7 +183,7 @@ function Members({
       {isOwner && (
         <form className={style.add} onSubmit={add}>
           <div className={style.field}>
-            <label htmlFor="member-user">{words.account.addMember}</label>
+            <label htmlFor="member-user">{accountWords.addMember}</label>
             <input
               id="member-user"
               name="user"
@@ -192,19 +192,19 @@ function Members({
               autoComplete="off"
               aria-describedby="member-help"
             />
-            <small id="member-help">{words.account.addMemberHelp}</small>
+            <small id="member-help">{accountWords.addMemberHelp}</small>
           </div>
-          <RoleChoice name="role" label={words.account.role} value="member" />
+          <RoleChoice name="role" label={accountWords.role} value="member" />
           <Button type="submit" busy={set.isPending}>
-            {words.account.add}
+            {accountWords.add}
           </Button>
         </form>
       )}
       {removing !== undefined && (
         <Confirm
           danger
-          title={words.account.removeTitle(printable(removing))}
-          verb={removing === me ? words.account.leave : words.account.remove}
+          title={accountWords.removeTitle(printable(removing))}
+          verb={removing === me ? accountWords.leave : accountWords.remove}
           onClose={() => setRemoving(undefined)}
           act={async () => {
             const removed = await dataOf(
@@ -218,7 +218,7 @@ function Members({
             return onLeft();
           }}
         >
-          <p>{words.account.removeHelp}</p>
+          <p>{accountWords.removeHelp}</p>
         </Confirm>
       )}
     </Dialog>
@@ -244,7 +244,7 @@ function RoleChoice({
         ? { value, onChange: (event) => onChange(event.currentTarget.value as Schemas["Role"]) }
         : { defaultValue: value })}
     >
-      {Object.entries(words.account.roles).map(([role, word]) => (
+      {Object.entries(accountWords.roles).map(([role, word]) => (
         <option key={role} value={role}>
           {word}
         </option>

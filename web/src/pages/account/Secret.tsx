@@ -1,7 +1,7 @@
 import { Button } from "../../parts/Button.tsx";
 import { Copy } from "../../parts/Copy.tsx";
 import { Dialog } from "../../parts/Dialog.tsx";
-import { words } from "../../words/index.ts";
+import { account as accountWords } from "../../words/account.ts";
 import style from "./Account.module.css";
 
 /** A secret that is shown only now, until its reader says that it is stored. */
@@ -22,7 +22,7 @@ export function Secret({
       onClose={onClose}
       actions={
         <Button kind="main" onClick={onClose}>
-          {words.account.secretStored}
+          {accountWords.secretStored}
         </Button>
       }
     >

@@ -7,7 +7,7 @@ import { Failure } from "../../parts/Failure.tsx";
 import { printable } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
 import { Time } from "../../parts/Time.tsx";
-import { words } from "../../words/index.ts";
+import { account as accountWords } from "../../words/account.ts";
 import style from "./Account.module.css";
 import { Item } from "./Item.tsx";
 
@@ -20,8 +20,8 @@ export function SignIns() {
   const [ending, setEnding] = useState<Schemas["SignInOut"]>();
   return (
     <section className={style.card} aria-labelledby="sign-ins">
-      <h2 id="sign-ins">{words.account.signIns}</h2>
-      <p className={style.help}>{words.account.signInsHelp}</p>
+      <h2 id="sign-ins">{accountWords.signIns}</h2>
+      <p className={style.help}>{accountWords.signInsHelp}</p>
       {list.isPending && <Skeleton />}
       {list.isError && <Failure error={list.error} retry={list.refetch} />}
       <ul className={style.list}>
@@ -30,19 +30,19 @@ export function SignIns() {
             key={signIn.id}
             title={
               <>
-                {words.account.method}: {signIn.method === "link" ? words.account.link : printable(signIn.method)}
-                {signIn.current && <small>{words.account.current}</small>}
+                {accountWords.method}: {signIn.method === "link" ? accountWords.link : printable(signIn.method)}
+                {signIn.current && <small>{accountWords.current}</small>}
               </>
             }
             facts={[
-              [words.account.created, <Time key="made" at={signIn.created_at} as="ago" />],
-              [words.account.lastUsed, <Time key="used" at={signIn.last_used_at} as="ago" />],
-              [words.account.expires, <Time key="expires" at={signIn.expires_at} as="ago" />],
+              [accountWords.created, <Time key="made" at={signIn.created_at} as="ago" />],
+              [accountWords.lastUsed, <Time key="used" at={signIn.last_used_at} as="ago" />],
+              [accountWords.expires, <Time key="expires" at={signIn.expires_at} as="ago" />],
             ]}
           >
             {!signIn.current && (
               <Button small kind="danger" onClick={() => setEnding(signIn)}>
-                {words.account.signOut}
+                {accountWords.signOut}
               </Button>
             )}
           </Item>
@@ -51,15 +51,15 @@ export function SignIns() {
       {ending !== undefined && (
         <Confirm
           danger
-          title={words.account.signOutTitle}
-          verb={words.account.signOut}
+          title={accountWords.signOutTitle}
+          verb={accountWords.signOut}
           onClose={() => setEnding(undefined)}
           act={async () => {
             await api.DELETE("/v1/sign-ins/{sign_in_id}", { params: { path: { sign_in_id: ending.id } } });
             await client.invalidateQueries({ queryKey: QUERY });
           }}
         >
-          <p>{words.account.signOutHelp}</p>
+          <p>{accountWords.signOutHelp}</p>
         </Confirm>
       )}
     </section>

@@ -10,7 +10,7 @@ import { Icon } from "../../parts/Icon.tsx";
 import { printable } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
 import { Time } from "../../parts/Time.tsx";
-import { words } from "../../words/index.ts";
+import { account as accountWords } from "../../words/account.ts";
 import style from "./Account.module.css";
 import { Item } from "./Item.tsx";
 import { Secret } from "./Secret.tsx";
@@ -48,17 +48,17 @@ export function Webhooks() {
   return (
     <section className={style.card} aria-labelledby="webhooks">
       <div className={style.head}>
-        <h2 id="webhooks">{words.account.webhooks}</h2>
+        <h2 id="webhooks">{accountWords.webhooks}</h2>
         <Button onClick={() => setAsked({ what: "make" })}>
-          <Icon name="plus" /> {words.account.makeWebhook}
+          <Icon name="plus" /> {accountWords.makeWebhook}
         </Button>
       </div>
-      <p className={style.help}>{words.account.webhooksHelp}</p>
+      <p className={style.help}>{accountWords.webhooksHelp}</p>
       {list.isPending && <Skeleton />}
       {list.isError && <Failure error={list.error} retry={list.refetch} />}
       {change.isError && <Failure error={change.error} />}
       {test.isError && <Failure error={test.error} />}
-      {list.data?.webhooks.length === 0 && <p className={style.help}>{words.account.noWebhooks}</p>}
+      {list.data?.webhooks.length === 0 && <p className={style.help}>{accountWords.noWebhooks}</p>}
       <ul className={style.list}>
         {list.data?.webhooks.map((webhook) => (
           <Item
@@ -66,34 +66,34 @@ export function Webhooks() {
             title={
               <>
                 <bdi>{printable(webhook.url)}</bdi>
-                <small>{webhook.topics.map((topic) => words.account.topics[topic] ?? topic).join(" · ")}</small>
+                <small>{webhook.topics.map((topic) => accountWords.topics[topic] ?? topic).join(" · ")}</small>
                 {webhook.disabled_reason && <small>{printable(webhook.disabled_reason)}</small>}
               </>
             }
             facts={[
-              [words.account.state, webhook.enabled ? words.account.on : words.account.off],
-              [words.account.created, <Time key="made" at={webhook.created_at} as="ago" />],
+              [accountWords.state, webhook.enabled ? accountWords.on : accountWords.off],
+              [accountWords.created, <Time key="made" at={webhook.created_at} as="ago" />],
               ...(webhook.old_secret_until
-                ? ([[words.account.oldSecretUntil, <Time key="old" at={webhook.old_secret_until} />]] as const)
+                ? ([[accountWords.oldSecretUntil, <Time key="old" at={webhook.old_secret_until} />]] as const)
                 : []),
             ]}
           >
             {webhook.enabled && (
               <Button small busy={test.isPending} onClick={() => test.mutate(webhook)}>
-                {words.account.test}
+                {accountWords.test}
               </Button>
             )}
             <Button small onClick={() => setAsked({ what: "deliveries", webhook })}>
-              {words.account.deliveries}
+              {accountWords.deliveries}
             </Button>
             <Button small onClick={() => change.mutate({ id: webhook.id, enabled: !webhook.enabled })}>
-              {webhook.enabled ? words.account.switchOff : words.account.switchOn}
+              {webhook.enabled ? accountWords.switchOff : accountWords.switchOn}
             </Button>
             <Button small onClick={() => setAsked({ what: "rotate", webhook })}>
-              {words.account.rotateSecret}
+              {accountWords.rotateSecret}
             </Button>
             <Button small kind="danger" onClick={() => setAsked({ what: "delete", webhook })}>
-              {words.account.delete}
+              {accountWords.delete}
             </Button>
           </Item>
         ))}
@@ -123,22 +123,22 @@ export function Webhooks() {
       {asked?.what === "delete" && (
         <Confirm
           danger
-          title={words.account.deleteTitle}
-          verb={words.account.delete}
-          keep={words.account.keep}
+          title={accountWords.deleteTitle}
+          verb={accountWords.delete}
+          keep={accountWords.keep}
           onClose={() => setAsked(undefined)}
           act={async () => {
             await api.DELETE("/v1/webhooks/{webhook_id}", { params: { path: { webhook_id: asked.webhook.id } } });
             await refresh();
           }}
         >
-          <p>{words.account.deleteHelp}</p>
+          <p>{accountWords.deleteHelp}</p>
         </Confirm>
       )}
       {secret !== undefined && (
         <Secret
-          title={words.account.webhookSecretTitle[secret.of]}
-          help={words.account.webhookSecretHelp}
+          title={accountWords.webhookSecretTitle[secret.of]}
+          help={accountWords.webhookSecretHelp}
           secret={secret.text}
           onClose={() => setSecret(undefined)}
         />
@@ -170,21 +170,21 @@ function Rotation({
   });
   return (
     <Dialog
-      title={words.account.rotateSecretTitle}
+      title={accountWords.rotateSecretTitle}
       onClose={onClose}
       actions={
         <>
-          <Button onClick={onClose}>{words.account.keep}</Button>
+          <Button onClick={onClose}>{accountWords.keep}</Button>
           <Button kind="main" busy={rotate.isPending} onClick={() => rotate.mutate()}>
-            {words.account.rotateSecretVerb}
+            {accountWords.rotateSecretVerb}
           </Button>
         </>
       }
     >
-      <p>{words.account.rotateSecretHelp}</p>
+      <p>{accountWords.rotateSecretHelp}</p>
       <label className={style.check}>
         <input type="checkbox" checked={hasLeaked} onChange={(event) => setHasLeaked(event.target.checked)} />
-        {words.account.secretHasLeaked}
+        {accountWords.secretHasLeaked}
       </label>
       {rotate.isError && <Failure error={rotate.error} />}
     </Dialog>
@@ -210,18 +210,18 @@ function NewWebhook({ onClose, onMade }: { onClose: () => void; onMade: (secret:
     });
   }
 
-  const topics = Object.entries(words.account.topics).filter(([topic]) => topic !== "webhook.test");
+  const topics = Object.entries(accountWords.topics).filter(([topic]) => topic !== "webhook.test");
   return (
-    <Dialog title={words.account.makeWebhook} onClose={onClose}>
+    <Dialog title={accountWords.makeWebhook} onClose={onClose}>
       <form className={style.form} onSubmit={submit}>
         <div className={style.field}>
-          <label htmlFor="webhook-url">{words.account.webhookUrl}</label>
+          <label htmlFor="webhook-url">{accountWords.webhookUrl}</label>
           <input id="webhook-url" name="url" type="url" required maxLength={2000} aria-describedby="webhook-url-help" />
-          <small id="webhook-url-help">{words.account.webhookUrlHelp}</small>
+          <small id="webhook-url-help">{accountWords.webhookUrlHelp}</small>
         </div>
         {owned.length > 1 && (
           <div className={style.field}>
-            <label htmlFor="webhook-organisation">{words.account.webhookOrganisation}</label>
+            <label htmlFor="webhook-organisation">{accountWords.webhookOrganisation}</label>
             <select id="webhook-organisation" name="organisation">
               {owned.map((organisation) => (
                 <option key={organisation.id} value={organisation.id}>
@@ -232,7 +232,7 @@ function NewWebhook({ onClose, onMade }: { onClose: () => void; onMade: (secret:
           </div>
         )}
         <fieldset>
-          <legend>{words.account.webhookTopics}</legend>
+          <legend>{accountWords.webhookTopics}</legend>
           {topics.map(([topic, text]) => (
             <label key={topic} className={style.check}>
               <input type="checkbox" name="topic" value={topic} defaultChecked />
@@ -243,9 +243,9 @@ function NewWebhook({ onClose, onMade }: { onClose: () => void; onMade: (secret:
         {make.isError && <Failure error={make.error} />}
         <div className={style.buttons}>
           <Button type="submit" kind="main" busy={make.isPending}>
-            {words.account.makeWebhook}
+            {accountWords.makeWebhook}
           </Button>
-          <Button onClick={onClose}>{words.account.cancel}</Button>
+          <Button onClick={onClose}>{accountWords.cancel}</Button>
         </div>
       </form>
     </Dialog>
@@ -281,34 +281,34 @@ function Deliveries({ webhook, onClose }: { webhook: Webhook; onClose: () => voi
     onSuccess: () => client.invalidateQueries({ queryKey }),
   });
   return (
-    <Dialog title={words.account.deliveriesOf(printable(webhook.url))} onClose={onClose}>
+    <Dialog title={accountWords.deliveriesOf(printable(webhook.url))} onClose={onClose}>
       {list.isPending && <Skeleton />}
       {list.isError && <Failure error={list.error} retry={list.refetch} />}
       {replay.isError && <Failure error={replay.error} />}
-      {deliveries?.length === 0 && <p>{words.account.noDeliveries}</p>}
+      {deliveries?.length === 0 && <p>{accountWords.noDeliveries}</p>}
       <ul className={style.list}>
         {deliveries?.map((delivery) => (
           <li key={delivery.id} className={style.delivery}>
             <p className={style.title}>
-              {words.account.topics[delivery.topic] ?? delivery.topic}
+              {accountWords.topics[delivery.topic] ?? delivery.topic}
               <small>
-                <Time at={delivery.created_at} /> · {words.account.attempts(delivery.attempts)}
+                <Time at={delivery.created_at} /> · {accountWords.attempts(delivery.attempts)}
                 {delivery.next_attempt_at && delivery.attempts > 0 && (
                   <>
                     {" "}
-                    · {words.account.next} <Time at={delivery.next_attempt_at} as="ago" />
+                    · {accountWords.next} <Time at={delivery.next_attempt_at} as="ago" />
                   </>
                 )}
               </small>
               {delivery.error && <small>{printable(delivery.error)}</small>}
             </p>
             <span>
-              {words.account.deliveryStates[delivery.state as keyof typeof words.account.deliveryStates] ??
+              {accountWords.deliveryStates[delivery.state as keyof typeof accountWords.deliveryStates] ??
                 delivery.state}
             </span>
             {delivery.ended_at !== null && (
               <Button small onClick={() => replay.mutate(delivery.id)}>
-                {words.account.replay}
+                {accountWords.replay}
               </Button>
             )}
           </li>
@@ -316,7 +316,7 @@ function Deliveries({ webhook, onClose }: { webhook: Webhook; onClose: () => voi
       </ul>
       {list.hasNextPage && (
         <Button small busy={list.isFetchingNextPage} onClick={() => void list.fetchNextPage()}>
-          {words.account.moreDeliveries}
+          {accountWords.moreDeliveries}
         </Button>
       )}
     </Dialog>

@@ -15,7 +15,7 @@ import { useSingleKeyActions } from "../../parts/shortcuts.ts";
 import { useNow } from "../../parts/Time.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { paths } from "../../paths.ts";
-import { layout, timeline as timelineWords } from "../../words/build.ts";
+import { build as buildWords, layout, timeline as timelineWords } from "../../words/build.ts";
 import { words } from "../../words/index.ts";
 import style from "./Build.module.css";
 import { ChipsRow } from "./ChipsRow.tsx";
@@ -58,14 +58,14 @@ export default function Build({ id }: { id: string }) {
   const row = useBuildRow(id);
   useFollow(id, feed, row.data?.last_event_id);
   const build = useCurrent(row.data, feed);
-  usePageTitle(build === undefined ? words.build.title : titleOf(build));
+  usePageTitle(build === undefined ? buildWords.title : titleOf(build));
   useNotices(build);
 
   if (build !== undefined) return <Page build={build} feed={feed} />;
   if (row.error instanceof Problem && (row.error.status === 404 || row.error.status === 422)) {
     return (
-      <Notice kind="info" title={words.build.notThere}>
-        <p>{words.build.notThereHelp}</p>
+      <Notice kind="info" title={buildWords.notThere}>
+        <p>{buildWords.notThereHelp}</p>
         <ButtonLink to={paths.projects()}>{words.shared.toProjects}</ButtonLink>
       </Notice>
     );
@@ -120,7 +120,7 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
     setBusy(action);
     setTrouble("");
     try {
-      await change("wake", words.build.done.woken);
+      await change("wake", buildWords.done.woken);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       setTrouble(error.message);
@@ -277,7 +277,7 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
           <div className={style.notices}>
             <Notice kind="bad" title={printable(trouble)} alert>
               <Button small onClick={() => setTrouble("")}>
-                {words.build.hide}
+                {buildWords.hide}
               </Button>
             </Notice>
           </div>
@@ -286,7 +286,7 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
           <div className={style.notices}>
             <Notice kind="info" title={notifying.said} alert>
               <Button small onClick={notifying.forget}>
-                {words.build.hide}
+                {buildWords.hide}
               </Button>
             </Notice>
           </div>
@@ -333,9 +333,9 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
           )}
           {mayChange === true && ended && (
             <div className={style.ended}>
-              <p>{build.status === "ready" ? words.build.readyBox : words.build.endedBox}</p>
+              <p>{build.status === "ready" ? buildWords.readyBox : buildWords.endedBox}</p>
               {build.status === "ready" && (
-                <Button onClick={() => act("continue")}>{words.build.actions.continue}</Button>
+                <Button onClick={() => act("continue")}>{buildWords.actions.continue}</Button>
               )}
             </div>
           )}
@@ -378,26 +378,26 @@ function Page({ build, feed }: { build: BuildRow; feed: BuildFeed }) {
       </Suspense>
       {asking?.kind === "stop" && (
         <Confirm
-          title={words.build.stop.title}
-          yes={words.build.stop.stop}
-          no={words.build.stop.keep}
+          title={buildWords.stop.title}
+          yes={buildWords.stop.stop}
+          no={buildWords.stop.keep}
           kind="danger"
-          onYes={() => change("cancel", words.build.done.stopping)}
+          onYes={() => change("cancel", buildWords.done.stopping)}
           onClose={() => setAsking(undefined)}
         >
-          <p>{words.build.stop.what}</p>
-          <p>{words.build.stop.last}</p>
+          <p>{buildWords.stop.what}</p>
+          <p>{buildWords.stop.last}</p>
         </Confirm>
       )}
       {asking?.kind === "finish" && (
         <Confirm
-          title={words.build.finish.title}
-          yes={words.build.finish.finish}
-          no={words.build.finish.keep}
-          onYes={() => change("finish", words.build.done.finishing)}
+          title={buildWords.finish.title}
+          yes={buildWords.finish.finish}
+          no={buildWords.finish.keep}
+          onYes={() => change("finish", buildWords.done.finishing)}
           onClose={() => setAsking(undefined)}
         >
-          <p>{words.build.finish.what}</p>
+          <p>{buildWords.finish.what}</p>
         </Confirm>
       )}
     </div>

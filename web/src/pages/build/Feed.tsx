@@ -18,11 +18,12 @@ import { Button } from "../../parts/Button.tsx";
 import { Icon } from "../../parts/Icon.tsx";
 import { useSingleKeyActions } from "../../parts/shortcuts.ts";
 import { browserStorage } from "../../parts/storage.ts";
+import { feed as feedWords } from "../../words/feed.ts";
 import { words } from "../../words/index.ts";
 import style from "./Feed.module.css";
 import { FeedRow } from "./FeedRow.tsx";
 
-const text = words.feed;
+const text = feedWords;
 
 /** The feed follows its end while no more than so many pixels are below. */
 const PINNED_PX = 80;

@@ -14,12 +14,12 @@ import { ExternalLink } from "../../parts/ExternalLink.tsx";
 import { Icon, type IconName } from "../../parts/Icon.tsx";
 import { printable } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
-import { words } from "../../words/index.ts";
+import { feed as feedWords } from "../../words/feed.ts";
 import style from "./FeedRow.module.css";
 
 const ToolCall = lazy(() => import("./ToolCall.tsx"));
 
-const text = words.feed;
+const text = feedWords;
 
 export interface FeedRowProps {
   build: string;

@@ -2,16 +2,17 @@ import { type ReactNode, useId, useState } from "react";
 import { Link } from "wouter";
 import { Button, ButtonLink } from "../../parts/Button.tsx";
 import { duration } from "../../parts/clock.ts";
+import { Icon } from "../../parts/Icon.tsx";
+import { MenuButton } from "../../parts/MenuButton.tsx";
 import { Meter } from "../../parts/Meter.tsx";
 import { Notice } from "../../parts/Notice.tsx";
 import { printable } from "../../parts/printable.ts";
 import { isEnded, Status } from "../../parts/Status.tsx";
 import { useNow } from "../../parts/Time.tsx";
 import { paths } from "../../paths.ts";
-import { words } from "../../words/index.ts";
+import { build as buildWords } from "../../words/build.ts";
 import type { Build } from "./data.ts";
 import style from "./Head.module.css";
-import { HeadMenu } from "./HeadMenu.tsx";
 import type { Action, Sentence } from "./sentence.ts";
 
 export type Act = (action: Action) => void;
@@ -74,14 +75,14 @@ export function Head({
             <Meter budget={build.budget} compact />
           </span>
           {more}
-          <HeadMenu
-            build={build}
-            mayChange={mayChange === true}
-            act={act}
-            onKeys={onKeys}
-            announce={announce}
-            isSaved={isSaved}
-          />
+          <MenuButton
+            label={buildWords.menu}
+            className={style.menu}
+            load={() => import("./HeadMenu.tsx")}
+            menu={{ build, mayChange: mayChange === true, act, onKeys, announce, isSaved }}
+          >
+            <Icon name="more" size={20} />
+          </MenuButton>
         </div>
       </div>
       <Goal goal={build.goal} long={isPhone ? LONG_ON_PHONE : LONG} />
@@ -94,7 +95,7 @@ export function Head({
             {shown.map((action, index) =>
               action === "download" ? (
                 <ButtonLink key={action} to={archive(build.id, "zip")} small outside>
-                  {words.build.actions.download}
+                  {buildWords.actions.download}
                 </ButtonLink>
               ) : (
                 <Button
@@ -104,7 +105,7 @@ export function Head({
                   busy={busy === action}
                   onClick={() => act(action)}
                 >
-                  {words.build.actions[action]}
+                  {buildWords.actions[action]}
                 </Button>
               ),
             )}
@@ -114,7 +115,7 @@ export function Head({
       <Counts build={build} counts={counts} />
       {mayChange === false && (
         <Notice kind="info">
-          <p>{words.build.viewer}</p>
+          <p>{buildWords.viewer}</p>
         </Notice>
       )}
     </header>
@@ -137,12 +138,12 @@ function Goal({ goal, long }: { goal: string; long: number }) {
   return (
     <div className={style.goal}>
       <p id={id} className={isLong && !open ? style.clamped : style.whole}>
-        <span className="visually-hidden">{words.build.goal}: </span>
+        <span className="visually-hidden">{buildWords.goal}: </span>
         {printable(goal)}
       </p>
       {isLong && (
         <Button kind="quiet" small aria-expanded={open} aria-controls={id} onClick={() => setOpen(!open)}>
-          {open ? words.build.less : words.build.more}
+          {open ? buildWords.less : buildWords.more}
         </Button>
       )}
     </div>
@@ -158,9 +159,9 @@ function Counts({ build, counts }: { build: Build; counts: { calls: number; fail
   const time = duration(ended ? seconds : Math.floor(seconds / 10) * 10);
   return (
     <p className={style.counts}>
-      <span>{words.build.facts(build.turn)}</span>
-      <span>{words.build.calls(counts.calls, counts.failed)}</span>
-      <span>{ended ? words.build.took(time) : words.build.elapsed(time)}</span>
+      <span>{buildWords.facts(build.turn)}</span>
+      <span>{buildWords.calls(counts.calls, counts.failed)}</span>
+      <span>{ended ? buildWords.took(time) : buildWords.elapsed(time)}</span>
     </p>
   );
 }

@@ -3,10 +3,10 @@ import type { Behind } from "../../feed/catchingUp.ts";
 import type { Live } from "../../feed/stream.ts";
 import { Button } from "../../parts/Button.tsx";
 import { clock } from "../../parts/Time.tsx";
-import { words } from "../../words/index.ts";
+import { feed as feedWords } from "../../words/feed.ts";
 import style from "./LiveState.module.css";
 
-const text = words.feed.live;
+const text = feedWords.live;
 
 /** The time now while the feed is not connected, once a second. */
 function useCountdown(retryAt: number | null): number {

@@ -10,12 +10,12 @@ import { Failure } from "../../parts/Failure.tsx";
 import { Icon } from "../../parts/Icon.tsx";
 import { printable } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
-import { words } from "../../words/index.ts";
+import { feed as feedWords } from "../../words/feed.ts";
 import style from "./ToolCall.module.css";
 
 const EditDiff = lazy(() => import("./EditDiff.tsx"));
 
-const text = words.feed.tool;
+const text = feedWords.tool;
 
 /** Lines of a text that are shown before one asks for all. */
 const LINES = 24;

@@ -125,8 +125,12 @@ export function useFollow(id: string, feed: BuildFeed, since: number | undefined
     seen.current ??= since;
     const { lastId, entries } = feed.state;
     if (seen.current === undefined || lastId <= seen.current) return;
-    const read = (part: string) =>
-      client.invalidateQueries({ queryKey: part === "row" ? keys.build(id) : keys.ofBuild(id, part), exact: true });
+    const read = async (part: string) => {
+      const query = { queryKey: part === "row" ? keys.build(id) : keys.ofBuild(id, part), exact: true };
+      // A first answer that is on its way may be older than the event, and would count as the answer to both.
+      await client.cancelQueries(query);
+      await client.invalidateQueries(query);
+    };
     const now = new Set<string>();
     for (const entry of entries.slice(-LOOKED_THROUGH)) {
       const event = entry.done ?? entry.event;

@@ -3,8 +3,7 @@ import { printable } from "../../parts/printable.ts";
 import { statusWord } from "../../parts/Status.tsx";
 import { browserStorage } from "../../parts/storage.ts";
 import { paths } from "../../paths.ts";
-import { notices } from "../../words/build.ts";
-import { words } from "../../words/index.ts";
+import { build as buildWords, notices } from "../../words/build.ts";
 import { changeOf, type NoticeKind } from "./changes.ts";
 import type { Build } from "./data.ts";
 
@@ -49,11 +48,11 @@ export function useNotifying() {
 async function toggle(): Promise<void> {
   if (isOn()) {
     browserStorage.setItem(WANTED, "off");
-    trouble = words.build.done.notifyOff;
+    trouble = buildWords.done.notifyOff;
   } else {
     const allowed = "Notification" in window && (await Notification.requestPermission()) === "granted";
     if (allowed) browserStorage.setItem(WANTED, "on");
-    trouble = allowed ? words.build.done.notifyOn : words.build.done.notifyRefused;
+    trouble = allowed ? buildWords.done.notifyOn : buildWords.done.notifyRefused;
   }
   changed();
 }
@@ -148,6 +147,6 @@ function iconWith(dot: string): string {
 /** The title of the build's tab: how it is comes first if someone wants to know. */
 export function titleOf(build: Build): string {
   const project = printable(build.project_name);
-  if (changeOf(build) === null) return words.build.of(project);
-  return words.build.titleState(statusWord(build.status, build.waiting_for), project);
+  if (changeOf(build) === null) return buildWords.of(project);
+  return buildWords.titleState(statusWord(build.status, build.waiting_for), project);
 }

@@ -1,9 +1,9 @@
 import { Field } from "../../parts/Field.tsx";
-import { words } from "../../words/index.ts";
+import { newIdea as newIdeaWords } from "../../words/new-idea.ts";
 import type { Draft, Mistakes } from "./draft.ts";
 import style from "./NewIdea.module.css";
 
-const text = words.newIdea.review;
+const text = newIdeaWords.review;
 
 /** What a founder chooses for a build. */
 export type Options = Pick<Draft, "goal" | "policy" | "nights">;

@@ -5,12 +5,12 @@ import { Button } from "../../parts/Button.tsx";
 import { Dialog } from "../../parts/Dialog.tsx";
 import { Failure } from "../../parts/Failure.tsx";
 import { Skeleton } from "../../parts/Skeleton.tsx";
-import { words } from "../../words/index.ts";
+import { newIdea as newIdeaWords } from "../../words/new-idea.ts";
 import { type Draft, emptyDraft, withBrief } from "./draft.ts";
 import { BriefView, InterviewView } from "./ReviewStep.tsx";
 import type { VersionConflict } from "./store.ts";
 
-const text = words.newIdea.problems;
+const text = newIdeaWords.problems;
 
 interface Props {
   conflict: VersionConflict;

@@ -2,13 +2,13 @@ import { type KeyboardEvent, useEffect, useRef, useState } from "react";
 import { Button } from "../../parts/Button.tsx";
 import { Mistake } from "../../parts/Field.tsx";
 import { Icon } from "../../parts/Icon.tsx";
-import { words } from "../../words/index.ts";
+import { newIdea as newIdeaWords } from "../../words/new-idea.ts";
 import { FEATURES_MAX } from "./brief.ts";
 import { featureField, moved, nextKey } from "./draft.ts";
 import type { StepProps } from "./IdeaStep.tsx";
 import style from "./NewIdea.module.css";
 
-const text = words.newIdea.idea;
+const text = newIdeaWords.idea;
 
 interface Props extends Pick<StepProps, "update" | "mistakes"> {
   features: StepProps["draft"]["features"];

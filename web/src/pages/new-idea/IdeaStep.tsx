@@ -4,13 +4,13 @@ import { Dialog } from "../../parts/Dialog.tsx";
 import { Field, Mistake } from "../../parts/Field.tsx";
 import { Icon } from "../../parts/Icon.tsx";
 import { printable } from "../../parts/printable.ts";
-import { words } from "../../words/index.ts";
+import { newIdea as newIdeaWords } from "../../words/new-idea.ts";
 import { BRIEF_MAX_BYTES, briefFromIdea, type Json, jsonBytes } from "./brief.ts";
 import { briefOf, type Draft, featuresOf, hasContent, type Mistakes, withBrief } from "./draft.ts";
 import { FeatureList } from "./FeatureList.tsx";
 import style from "./NewIdea.module.css";
 
-const text = words.newIdea.idea;
+const text = newIdeaWords.idea;
 /** From this share of the largest brief on, its size is shown. */
 const SIZE_SHOWN_FROM = BRIEF_MAX_BYTES / 2;
 
@@ -132,7 +132,7 @@ export function IdeaStep({ draft, update, mistakes, heading, isEdit }: StepProps
       {bytes >= SIZE_SHOWN_FROM && (
         <p className={bytes > BRIEF_MAX_BYTES ? style.tooLarge : style.quiet} role="status">
           {bytes > BRIEF_MAX_BYTES
-            ? words.newIdea.mistakes.tooLarge(bytes, BRIEF_MAX_BYTES)
+            ? newIdeaWords.mistakes.tooLarge(bytes, BRIEF_MAX_BYTES)
             : text.size(bytes, BRIEF_MAX_BYTES)}
         </p>
       )}
@@ -143,7 +143,7 @@ export function IdeaStep({ draft, update, mistakes, heading, isEdit }: StepProps
           onClose={() => setAsksToReplace(false)}
           actions={
             <>
-              <Button onClick={() => setAsksToReplace(false)}>{words.newIdea.keepDraft}</Button>
+              <Button onClick={() => setAsksToReplace(false)}>{newIdeaWords.keepDraft}</Button>
               <Button kind="main" onClick={fill}>
                 {text.replace}
               </Button>

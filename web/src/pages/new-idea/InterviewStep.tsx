@@ -3,12 +3,12 @@ import { Button } from "../../parts/Button.tsx";
 import { Field } from "../../parts/Field.tsx";
 import { Icon } from "../../parts/Icon.tsx";
 import { printable } from "../../parts/printable.ts";
-import { words } from "../../words/index.ts";
+import { newIdea as newIdeaWords } from "../../words/new-idea.ts";
 import { newQuestionId } from "./draft.ts";
 import type { StepProps } from "./IdeaStep.tsx";
 import style from "./NewIdea.module.css";
 
-const text = words.newIdea.interview;
+const text = newIdeaWords.interview;
 
 interface Props extends StepProps {
   /** Which question, counted from 0. */

@@ -11,7 +11,7 @@ import { printable } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { paths } from "../../paths.ts";
-import { words } from "../../words/index.ts";
+import { newIdea as newIdeaWords } from "../../words/new-idea.ts";
 import { ConflictDialog } from "./ConflictDialog.tsx";
 import {
   buildMistakes,
@@ -33,7 +33,7 @@ import { startBuild, storeProject, VersionConflict } from "./store.ts";
 import { draftKey, useDraft } from "./useDraft.ts";
 import { useKeyboardInset } from "./useKeyboardInset.ts";
 
-const text = words.newIdea;
+const text = newIdeaWords;
 
 /** A new idea, or with `projectId` the brief and interview of a project, in three steps. */
 export default function NewIdea({ projectId }: { projectId?: string }) {

@@ -5,13 +5,13 @@ import { Field } from "../../parts/Field.tsx";
 import { Meter } from "../../parts/Meter.tsx";
 import { Notice } from "../../parts/Notice.tsx";
 import { printable } from "../../parts/printable.ts";
-import { words } from "../../words/index.ts";
+import { newIdea as newIdeaWords } from "../../words/new-idea.ts";
 import { BuildOptions } from "./BuildOptions.tsx";
 import { briefOf, type Draft, interviewOf, type StepName } from "./draft.ts";
 import { asText, type StepProps } from "./IdeaStep.tsx";
 import style from "./NewIdea.module.css";
 
-const text = words.newIdea.review;
+const text = newIdeaWords.review;
 
 interface Props extends StepProps {
   addressOf: (step: StepName) => string;
@@ -26,10 +26,10 @@ export function ReviewStep({ draft, update, mistakes, heading, addressOf, isEdit
         {text.heading}
       </h2>
       <p className={style.quiet}>{text.help}</p>
-      <BriefView draft={draft} edit={<EditLink to={addressOf("idea")} part={words.newIdea.steps.idea} />} />
+      <BriefView draft={draft} edit={<EditLink to={addressOf("idea")} part={newIdeaWords.steps.idea} />} />
       <InterviewView
         draft={draft}
-        edit={<EditLink to={addressOf("interview")} part={words.newIdea.steps.interview} />}
+        edit={<EditLink to={addressOf("interview")} part={newIdeaWords.steps.interview} />}
       />
       <section className={style.group}>
         <h3>{text.build}</h3>
@@ -56,7 +56,7 @@ export function BriefView({ draft, edit }: { draft: Draft; edit?: ReactNode }) {
     <section className={style.sheet}>
       <div className={style.sheetHead}>
         <h3>
-          <bdi>{printable(draft.name.trim()) || words.newIdea.idea.name}</bdi>
+          <bdi>{printable(draft.name.trim()) || newIdeaWords.idea.name}</bdi>
         </h3>
         {edit}
       </div>
@@ -151,7 +151,7 @@ function Budget() {
         </div>
       )}
       {budget !== undefined && (budget.percent ?? 0) >= 100 && <p className={style.quiet}>{text.budgetUsedUp}</p>}
-      {account.data?.suspended === true && <Notice kind="warn" title={words.newIdea.problems.suspended} />}
+      {account.data?.suspended === true && <Notice kind="warn" title={newIdeaWords.problems.suspended} />}
       {me.data?.server?.builds_on === false && (
         <Notice kind="warn" title={printable(me.data.server.builds_off_reason ?? "")} />
       )}

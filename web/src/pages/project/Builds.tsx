@@ -8,10 +8,10 @@ import { printable } from "../../parts/printable.ts";
 import { Status } from "../../parts/Status.tsx";
 import { duration, Time, useNow } from "../../parts/Time.tsx";
 import { paths } from "../../paths.ts";
-import { words } from "../../words/index.ts";
+import { product as productWords } from "../../words/product.ts";
 import style from "./Project.module.css";
 
-const text = words.product;
+const text = productWords;
 
 /** All builds of a project, the newest first. */
 export function Builds({ projectId }: { projectId: string }) {

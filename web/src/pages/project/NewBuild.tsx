@@ -9,14 +9,15 @@ import { Field } from "../../parts/Field.tsx";
 import { Notice } from "../../parts/Notice.tsx";
 import { printable } from "../../parts/printable.ts";
 import { paths } from "../../paths.ts";
-import { words } from "../../words/index.ts";
+import { newIdea as newIdeaWords } from "../../words/new-idea.ts";
+import { product as productWords } from "../../words/product.ts";
 import { BuildOptions, type Options } from "../new-idea/BuildOptions.tsx";
 import { buildMistakes, type Mistakes } from "../new-idea/draft.ts";
 import style from "./Project.module.css";
 import type { Start } from "./start.ts";
 import { useVersions } from "./Versions.tsx";
 
-const text = words.product;
+const text = productWords;
 
 interface Props {
   project: Schemas["ProjectOut"];
@@ -31,7 +32,7 @@ export function NewBuild({ project, start, begin }: Props) {
   const versions = useVersions(project.id, newest).data?.pages.flatMap((page) => page.versions) ?? [];
   const stored = versions.filter((each) => each.snapshot !== null);
   const [options, setOptions] = useState<Options>({
-    goal: newest === 0 ? words.newIdea.review.firstGoal : "",
+    goal: newest === 0 ? newIdeaWords.review.firstGoal : "",
     policy: "sleep",
     nights: "30",
   });
@@ -61,7 +62,7 @@ export function NewBuild({ project, start, begin }: Props) {
 
   async function submit() {
     if (inFlight.current) return;
-    const found = buildMistakes(options, words.newIdea.mistakes);
+    const found = buildMistakes(options, newIdeaWords.mistakes);
     if (Object.keys(found).length > 0) return show(found);
     inFlight.current = true;
     setBusy(true);
@@ -144,7 +145,7 @@ export function NewBuild({ project, start, begin }: Props) {
         <Notice
           kind="bad"
           alert
-          title={openBuild === undefined ? printable(problem.message) : words.newIdea.problems.openBuild}
+          title={openBuild === undefined ? printable(problem.message) : newIdeaWords.problems.openBuild}
         >
           {typeof openBuild === "string" && <ButtonLink to={paths.build(openBuild)}>{text.watch}</ButtonLink>}
         </Notice>

@@ -8,11 +8,11 @@ import { Confirm } from "../../parts/Confirm.tsx";
 import { Field } from "../../parts/Field.tsx";
 import { printable } from "../../parts/printable.ts";
 import { paths } from "../../paths.ts";
-import { words } from "../../words/index.ts";
+import { product as productWords } from "../../words/product.ts";
 import { useChangeProject } from "./change.ts";
 import style from "./Project.module.css";
 
-const text = words.product;
+const text = productWords;
 
 /** To whom the project belongs, and the archive. */
 export function Ownership({ project, hasOpenBuild }: { project: Schemas["ProjectOut"]; hasOpenBuild: boolean }) {

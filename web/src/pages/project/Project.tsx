@@ -16,7 +16,7 @@ import { Skeleton } from "../../parts/Skeleton.tsx";
 import { isEnded, Status } from "../../parts/Status.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { paths } from "../../paths.ts";
-import { words } from "../../words/index.ts";
+import { product as productWords } from "../../words/product.ts";
 import { Builds } from "./Builds.tsx";
 import { useChangeProject } from "./change.ts";
 import { NewBuild } from "./NewBuild.tsx";
@@ -26,7 +26,7 @@ import { Secrets } from "./Secrets.tsx";
 import { parseStart, type Start } from "./start.ts";
 import { Versions } from "./Versions.tsx";
 
-const text = words.product;
+const text = productWords;
 
 /** A product: its versions, its builds, and what belongs to it. `?from=BUILD[:SNAPSHOT]` opens a new build from there. */
 export default function Project({ id }: { id: string }) {

@@ -10,10 +10,10 @@ import { Field } from "../../parts/Field.tsx";
 import { Icon } from "../../parts/Icon.tsx";
 import { printable } from "../../parts/printable.ts";
 import { Time } from "../../parts/Time.tsx";
-import { words } from "../../words/index.ts";
+import { product as productWords } from "../../words/product.ts";
 import style from "./Project.module.css";
 
-const text = words.product;
+const text = productWords;
 
 type Asked = { what: "set"; name: string | undefined } | { what: "remove"; name: string };
 

@@ -10,11 +10,11 @@ import { printable } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
 import { Time } from "../../parts/Time.tsx";
 import { paths } from "../../paths.ts";
-import { words } from "../../words/index.ts";
+import { product as productWords } from "../../words/product.ts";
 import style from "./Project.module.css";
 import type { Start } from "./start.ts";
 
-const text = words.product;
+const text = productWords;
 
 /** The versions of a project, the newest first. */
 export function useVersions(projectId: string, newest: number) {

@@ -5,12 +5,13 @@ import { useMe } from "../../api/queries.ts";
 import { Button } from "../../parts/Button.tsx";
 import { Field } from "../../parts/Field.tsx";
 import { paths } from "../../paths.ts";
-import { words } from "../../words/index.ts";
+import { newIdea as newIdeaWords } from "../../words/new-idea.ts";
+import { projects as projectsWords } from "../../words/projects.ts";
 import { emptyDraft } from "../new-idea/draft.ts";
 import { keepSentence } from "../new-idea/useDraft.ts";
 import style from "./Projects.module.css";
 
-const text = words.projects;
+const text = projectsWords;
 
 /** For someone who has no project yet: the sentence with which one begins. */
 export function FirstIdea() {
@@ -20,7 +21,7 @@ export function FirstIdea() {
 
   function begin() {
     if (sentence.trim() === "" || me.data === undefined) return;
-    keepSentence(me.data.user, sentence, emptyDraft(words.newIdea.review.firstGoal, idempotencyKey));
+    keepSentence(me.data.user, sentence, emptyDraft(newIdeaWords.review.firstGoal, idempotencyKey));
     navigate(paths.newIdea());
   }
 

@@ -7,11 +7,11 @@ import { printable } from "../../parts/printable.ts";
 import { Status } from "../../parts/Status.tsx";
 import { duration, useNow } from "../../parts/Time.tsx";
 import { paths } from "../../paths.ts";
-import { words } from "../../words/index.ts";
+import { projects as projectsWords } from "../../words/projects.ts";
 import { sentence } from "../build/sentence.ts";
 import style from "./Projects.module.css";
 
-const text = words.projects;
+const text = projectsWords;
 
 interface Props {
   builds: Schemas["BuildOut"][];

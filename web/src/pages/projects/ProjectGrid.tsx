@@ -10,11 +10,11 @@ import { printable } from "../../parts/printable.ts";
 import { Status } from "../../parts/Status.tsx";
 import { Time } from "../../parts/Time.tsx";
 import { paths } from "../../paths.ts";
-import { words } from "../../words/index.ts";
+import { projects as projectsWords } from "../../words/projects.ts";
 import { named } from "./lists.ts";
 import style from "./Projects.module.css";
 
-const text = words.projects;
+const text = projectsWords;
 const PAGE = 24;
 
 type ProjectsQuery = UseInfiniteQueryResult<InfiniteData<Schemas["ProjectList"]>>;

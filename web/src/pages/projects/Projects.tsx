@@ -8,14 +8,14 @@ import { Failure } from "../../parts/Failure.tsx";
 import { Skeleton } from "../../parts/Skeleton.tsx";
 import { clock } from "../../parts/Time.tsx";
 import { usePageTitle } from "../../parts/title.ts";
-import { words } from "../../words/index.ts";
+import { projects as projectsWords } from "../../words/projects.ts";
 import { FirstIdea } from "./FirstIdea.tsx";
 import { openBuilds } from "./lists.ts";
 import { NeedsYou, Running } from "./OpenBuilds.tsx";
 import { ProjectGrid, useProjects } from "./ProjectGrid.tsx";
 import style from "./Projects.module.css";
 
-const text = words.projects;
+const text = projectsWords;
 const OPEN = [...keys.builds(), "open"];
 
 /** The home page: what needs its reader, what runs, and all projects. */

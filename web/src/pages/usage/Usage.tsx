@@ -16,6 +16,7 @@ import { duration, Time, useNow } from "../../parts/Time.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { paths } from "../../paths.ts";
 import { words } from "../../words/index.ts";
+import { usage as usageWords } from "../../words/usage.ts";
 import { allTokens, inputTokens, sumsByDay } from "./sums.ts";
 import style from "./Usage.module.css";
 
@@ -25,10 +26,10 @@ const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short",
 
 /** Today's allowance, and what the builds of some days have used. */
 export default function Usage() {
-  usePageTitle(words.usage.title);
+  usePageTitle(usageWords.title);
   return (
     <div className={style.page}>
-      <h1>{words.usage.title}</h1>
+      <h1>{usageWords.title}</h1>
       <Today />
       <Days />
     </div>
@@ -44,29 +45,29 @@ function Today() {
   const refresh = new Date(budget.refreshes_at);
   return (
     <section className={style.card} aria-labelledby="today">
-      <h2 id="today">{words.usage.today}</h2>
-      {suspended && <Notice kind="bad" title={words.usage.suspended} />}
+      <h2 id="today">{usageWords.today}</h2>
+      {suspended && <Notice kind="bad" title={usageWords.suspended} />}
       <Gauge budget={budget} />
       <dl className={style.facts}>
         <div>
-          <dt>{words.usage.reset}</dt>
+          <dt>{usageWords.reset}</dt>
           <dd>
-            <Time at={budget.refreshes_at} as="utc" />, {words.usage.in(duration((refresh.getTime() - now) / 1000))}
+            <Time at={budget.refreshes_at} as="utc" />, {usageWords.in(duration((refresh.getTime() - now) / 1000))}
           </dd>
         </div>
         <div>
-          <dt>{words.usage.plan}</dt>
+          <dt>{usageWords.plan}</dt>
           <dd>{printable(plan)}</dd>
         </div>
         <div>
-          <dt>{words.usage.renewal}</dt>
+          <dt>{usageWords.renewal}</dt>
           <dd>{renewalDay}</dd>
         </div>
         <div>
-          <dt>{words.usage.openBuilds}</dt>
+          <dt>{usageWords.openBuilds}</dt>
           <dd>
             {openBuilds.length === 0
-              ? words.usage.noneOpen
+              ? usageWords.noneOpen
               : openBuilds.map((id) => (
                   <Link key={id} to={paths.build(id)} className={style.id}>
                     {id.slice(0, 8)}
@@ -76,7 +77,7 @@ function Today() {
         </div>
         {budget.allowance !== null && budget.allowance !== undefined && (
           <div>
-            <dt>{words.usage.cost}</dt>
+            <dt>{usageWords.cost}</dt>
             <dd>
               {money(budget.spent ?? 0)} / {money(budget.allowance)}
             </dd>
@@ -84,13 +85,13 @@ function Today() {
         )}
       </dl>
       <details>
-        <summary>{words.usage.why}</summary>
-        <p>{words.usage.whyText}</p>
+        <summary>{usageWords.why}</summary>
+        <p>{usageWords.whyText}</p>
         <ul>
-          {Object.values(words.usage.marks).map((text) => (
+          {Object.values(usageWords.marks).map((text) => (
             <li key={text}>{text}</li>
           ))}
-          <li>{words.usage.reserved}</li>
+          <li>{usageWords.reserved}</li>
         </ul>
       </details>
     </section>
@@ -160,7 +161,7 @@ function Tables({
   const most = Math.max(1, ...sums.map((sum) => sum.tokens));
   return (
     <section className={style.card} aria-labelledby="range">
-      <h2 id="range">{words.usage.range}</h2>
+      <h2 id="range">{usageWords.range}</h2>
       <form
         className={style.range}
         onSubmit={(event) => {
@@ -173,20 +174,20 @@ function Tables({
         }}
       >
         <label>
-          {words.usage.from}
+          {usageWords.from}
           <input type="date" name="from" defaultValue={usage.from} />
         </label>
         <label>
-          {words.usage.to}
+          {usageWords.to}
           <input type="date" name="to" defaultValue={usage.to} />
         </label>
-        <Button type="submit">{words.usage.show}</Button>
+        <Button type="submit">{usageWords.show}</Button>
         <Button kind="quiet" onClick={() => downloadDays(usage, withMoney)} disabled={usage.days.length === 0}>
-          <Icon name="download" /> {words.usage.csv}
+          <Icon name="download" /> {usageWords.csv}
         </Button>
       </form>
       {usage.days.length === 0 ? (
-        <p className={style.quiet}>{words.usage.empty}</p>
+        <p className={style.quiet}>{usageWords.empty}</p>
       ) : (
         <>
           <div className={style.bars} aria-hidden>
@@ -198,18 +199,18 @@ function Tables({
           </div>
           <div className={style.scroll}>
             <table>
-              <caption>{words.usage.byDayCaption}</caption>
+              <caption>{usageWords.byDayCaption}</caption>
               <thead>
                 <tr>
-                  <th scope="col">{words.usage.day}</th>
-                  <th scope="col">{words.usage.model}</th>
+                  <th scope="col">{usageWords.day}</th>
+                  <th scope="col">{usageWords.model}</th>
                   <NumberHeads />
                   <th scope="col" className="number">
-                    {words.usage.share}
+                    {usageWords.share}
                   </th>
                   {withMoney && (
                     <th scope="col" className="number">
-                      {words.usage.cost}
+                      {usageWords.cost}
                     </th>
                   )}
                 </tr>
@@ -231,7 +232,7 @@ function Tables({
                 <tfoot>
                   <tr>
                     <th scope="row" colSpan={7}>
-                      {words.usage.total}
+                      {usageWords.total}
                     </th>
                     <td className="number">{money(usage.cost_microdollars ?? 0)}</td>
                   </tr>
@@ -241,15 +242,15 @@ function Tables({
           </div>
           <div className={style.scroll}>
             <table>
-              <caption>{words.usage.byBuildCaption}</caption>
+              <caption>{usageWords.byBuildCaption}</caption>
               <thead>
                 <tr>
-                  <th scope="col">{words.usage.project}</th>
-                  <th scope="col">{words.usage.build}</th>
+                  <th scope="col">{usageWords.project}</th>
+                  <th scope="col">{usageWords.build}</th>
                   <NumberHeads />
                   {withMoney && (
                     <th scope="col" className="number">
-                      {words.usage.cost}
+                      {usageWords.cost}
                     </th>
                   )}
                 </tr>
@@ -281,7 +282,7 @@ function Tables({
 }
 
 function NumberHeads() {
-  return [words.usage.calls, words.usage.input, words.usage.cached, words.usage.output].map((text) => (
+  return [usageWords.calls, usageWords.input, usageWords.cached, usageWords.output].map((text) => (
     <th key={text} scope="col" className="number">
       {text}
     </th>
@@ -297,8 +298,8 @@ function Numbers({ usage }: { usage: Schemas["DayUsage"] | Schemas["BuildUsage"]
 }
 
 function barTitle(sum: { day: string; tokens: number; percent: number | undefined }): string {
-  const share = sum.percent === undefined ? "" : words.usage.ofAllowance(sum.percent);
-  return words.usage.bar(DAY.format(new Date(sum.day)), SHORT.format(sum.tokens), share);
+  const share = sum.percent === undefined ? "" : usageWords.ofAllowance(sum.percent);
+  return usageWords.bar(DAY.format(new Date(sum.day)), SHORT.format(sum.tokens), share);
 }
 
 /** Hand the days to the browser as a file. */

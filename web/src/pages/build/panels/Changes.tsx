@@ -11,7 +11,7 @@ import { type FilePatch, parsePatch } from "../../../parts/patch.ts";
 import { printable } from "../../../parts/printable.ts";
 import { Skeleton } from "../../../parts/Skeleton.tsx";
 import { isEnded } from "../../../parts/Status.tsx";
-import { words } from "../../../words/index.ts";
+import { panels as panelsWords } from "../../../words/panels.ts";
 import style from "./Changes.module.css";
 import { Empty } from "./Empty.tsx";
 import type { PanelProps } from "./Panels.tsx";
@@ -67,7 +67,7 @@ export default function Changes({ build }: PanelProps) {
   const isStored = phase === "whole" ? stored.length > 0 : stored.some(({ number }) => number === phase);
   const diff = useDiff(build.id, phase, stored.at(-1)?.number, isStored);
   const [wrap, setWrap] = useWrap();
-  const w = words.panels.changes;
+  const w = panelsWords.changes;
 
   if (phases.isPending) return <Skeleton lines={6} />;
   if (phases.data === undefined) {
@@ -132,7 +132,7 @@ function Changed({ diff, wrap }: { diff: DiffData; wrap: boolean }) {
   const root = useRef<HTMLDivElement>(null);
   const [at, setAt] = useState<number>();
   const patches = useMemo(() => diff.changes.map(patchOf), [diff]);
-  const w = words.panels.changes;
+  const w = panelsWords.changes;
 
   function go(to: number) {
     if (to < 0 || to >= patches.length) return;

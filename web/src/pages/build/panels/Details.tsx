@@ -10,7 +10,7 @@ import { printable } from "../../../parts/printable.ts";
 import { size } from "../../../parts/size.ts";
 import { duration, Time, useNow } from "../../../parts/Time.tsx";
 import { paths } from "../../../paths.ts";
-import { words } from "../../../words/index.ts";
+import { panels as panelsWords } from "../../../words/panels.ts";
 import style from "./Details.module.css";
 import type { PanelProps } from "./Panels.tsx";
 import { Push } from "./Push.tsx";
@@ -53,7 +53,7 @@ function Facts({ build }: { build: Build }) {
     queryKey: keys.project(build.project_id),
     queryFn: () => dataOf(api.GET("/v1/projects/{project_id}", { params: { path: { project_id: build.project_id } } })),
   });
-  const w = words.panels.details;
+  const w = panelsWords.details;
   const ended = build.closed_at ? new Date(build.closed_at).getTime() : now;
   const settings = Object.entries(build.settings ?? {});
   return (
@@ -118,7 +118,7 @@ function Facts({ build }: { build: Build }) {
 
 function Snapshots({ build }: { build: Build }) {
   const snapshots = useSnapshots(build.id);
-  const w = words.panels.details;
+  const w = panelsWords.details;
   const listed = snapshots.data?.snapshots ?? [];
   const address = (number: number, format: string) =>
     `/v1/builds/${encodeURIComponent(build.id)}/snapshots/${number}/archive?format=${format}`;
@@ -140,7 +140,7 @@ function Snapshots({ build }: { build: Build }) {
                 </span>
                 <span className={style.quiet}>
                   {each.stored_at && <Time at={each.stored_at} as="ago" />}
-                  {each.files !== null && `, ${words.panels.list.count(each.files)}`}
+                  {each.files !== null && `, ${panelsWords.list.count(each.files)}`}
                   {each.bytes !== null && `, ${size(each.bytes)}`}
                   {each.commit && (
                     <>
@@ -176,7 +176,7 @@ function ForOperators({ build, temporal }: { build: Build; temporal: string | nu
     queryFn: () => dataOf(api.GET("/v1/usage")),
     staleTime: 30_000,
   });
-  const w = words.panels.details;
+  const w = panelsWords.details;
   const used = usage.data?.builds.find(({ build_id }) => build_id === build.id);
   const written = used ? used.cache_write_5m_tokens + used.cache_write_1h_tokens : 0;
   const all = used ? used.input_tokens + written + used.cache_read_tokens : 0;

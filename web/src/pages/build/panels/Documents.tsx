@@ -6,7 +6,7 @@ import { Notice } from "../../../parts/Notice.tsx";
 import { printable } from "../../../parts/printable.ts";
 import { Skeleton } from "../../../parts/Skeleton.tsx";
 import { SourceText } from "../../../parts/SourceText.tsx";
-import { words } from "../../../words/index.ts";
+import { panels as panelsWords } from "../../../words/panels.ts";
 import style from "./Documents.module.css";
 import { documentsOf, linkedPath } from "./documents.ts";
 import { Empty } from "./Empty.tsx";
@@ -23,7 +23,7 @@ export default function Documents({ build }: PanelProps) {
   const asked = search.get("document");
   const path = paths.find((each) => each === asked) ?? paths[0];
   const file = useSnapshotFile(build.id, files.data?.snapshot, path);
-  const w = words.panels.documents;
+  const w = panelsWords.documents;
 
   function go(changes: Record<string, string>) {
     setSearch((old) => {

@@ -11,7 +11,8 @@ import { Skeleton } from "../../../parts/Skeleton.tsx";
 import { isCrlf, linesOf, SourceText } from "../../../parts/SourceText.tsx";
 import { size } from "../../../parts/size.ts";
 import { ago } from "../../../parts/Time.tsx";
-import { words } from "../../../words/index.ts";
+import { panelTabs } from "../../../words/build.ts";
+import { panels as panelsWords } from "../../../words/panels.ts";
 import { Empty } from "./Empty.tsx";
 import style from "./Files.module.css";
 import type { PanelProps } from "./Panels.tsx";
@@ -26,7 +27,7 @@ export default function Files({ build }: PanelProps) {
   const line = Number(search.get("line") ?? Number.NaN);
   const files = useSnapshotFiles(build.id, number);
   const snapshots = useSnapshots(build.id);
-  const w = words.panels.files;
+  const w = panelsWords.files;
 
   function go(changes: Record<string, string | undefined>) {
     setSearch((old) => {
@@ -78,7 +79,7 @@ export default function Files({ build }: PanelProps) {
             ))}
           </select>
         </label>
-        <span className={style.count}>{words.panels.list.count(listed.files.length)}</span>
+        <span className={style.count}>{panelsWords.list.count(listed.files.length)}</span>
       </div>
       <div className={style.list}>
         <FileList
@@ -88,7 +89,7 @@ export default function Files({ build }: PanelProps) {
           }))}
           selected={path}
           onSelect={(each) => go({ path: each, line: undefined })}
-          label={words.panels.tabs.files}
+          label={panelTabs.tabs.files}
         />
         {listed.next_after !== null && <p className={style.quiet}>{w.listCut(listed.files.length)}</p>}
       </div>
@@ -126,7 +127,7 @@ interface FileProps {
 function OneFile({ build, number, path, line }: FileProps) {
   const file = useSnapshotFile(build, number, path);
   const [wrap, setWrap] = useWrap();
-  const w = words.panels.files;
+  const w = panelsWords.files;
   if (file.isPending) return <Skeleton lines={8} />;
   if (file.isError) return <Failure error={file.error} retry={() => file.refetch()} />;
   const found = file.data;
@@ -179,7 +180,7 @@ interface ContentProps {
 }
 
 function Content({ file, address, wrap, line }: ContentProps) {
-  const w = words.panels.files;
+  const w = panelsWords.files;
   if (file.kind === "link") {
     return (
       <p>

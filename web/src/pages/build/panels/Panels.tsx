@@ -1,9 +1,8 @@
-import { Tabs } from "radix-ui";
-import { type ComponentType, lazy, Suspense, useEffect, useRef } from "react";
+import { type ComponentType, type KeyboardEvent, lazy, Suspense, useEffect, useId, useRef } from "react";
 import type { Schemas } from "../../../api/client.ts";
 import { Boundary } from "../../../parts/Boundary.tsx";
 import { Skeleton } from "../../../parts/Skeleton.tsx";
-import { words } from "../../../words/index.ts";
+import { panelTabs } from "../../../words/build.ts";
 import style from "./Panels.module.css";
 import { PANEL_TABS, type PanelTab } from "./tabs.ts";
 
@@ -38,31 +37,67 @@ interface Props {
 /** The right part of a build's page: its preview, changes, files, documents, screenshots and details. */
 export function Panels({ build, tab, onTab, bar = true, mayChange = true }: Props) {
   const Panel = PANELS[tab];
+  const id = useId();
   const list = useRef<HTMLDivElement>(null);
   // A narrow row of tabs scrolls: the chosen one comes into view.
   useEffect(() => {
-    const chosen = list.current?.querySelector<HTMLElement>('[data-state="active"]');
-    if (list.current && chosen?.textContent === words.panels.tabs[tab]) {
+    const chosen = list.current?.querySelector<HTMLElement>('[aria-selected="true"]');
+    if (list.current && chosen) {
       list.current.scrollLeft = chosen.offsetLeft - (list.current.clientWidth - chosen.offsetWidth) / 2;
     }
   }, [tab]);
   return (
-    <Tabs.Root className={style.panels} value={tab} onValueChange={(value) => onTab(value as PanelTab)}>
-      <Tabs.List ref={list} className={bar ? style.bar : "visually-hidden"} aria-label={words.panels.label}>
+    <div className={style.panels}>
+      <div
+        ref={list}
+        role="tablist"
+        className={bar ? style.bar : "visually-hidden"}
+        aria-label={panelTabs.label}
+        onKeyDown={chooseByKey}
+      >
         {PANEL_TABS.map((name) => (
-          <Tabs.Trigger key={name} value={name} className={style.tab}>
-            {words.panels.tabs[name]}
-          </Tabs.Trigger>
+          <button
+            key={name}
+            type="button"
+            role="tab"
+            id={`${id}${name}`}
+            aria-selected={name === tab}
+            aria-controls={name === tab ? `${id}panel` : undefined}
+            tabIndex={name === tab ? 0 : -1}
+            className={style.tab}
+            onClick={() => onTab(name)}
+          >
+            {panelTabs.tabs[name]}
+          </button>
         ))}
-      </Tabs.List>
-      <Tabs.Content value={tab} className={style.content}>
-        <h2 className="visually-hidden">{words.panels.tabs[tab]}</h2>
+      </div>
+      <div
+        role="tabpanel"
+        id={`${id}panel`}
+        aria-labelledby={`${id}${tab}`}
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: a panel may have nothing else to focus, and it scrolls.
+        tabIndex={0}
+        className={style.content}
+      >
+        <h2 className="visually-hidden">{panelTabs.tabs[tab]}</h2>
         <Boundary key={tab}>
           <Suspense fallback={<Skeleton />}>
             <Panel build={build} mayChange={mayChange} />
           </Suspense>
         </Boundary>
-      </Tabs.Content>
-    </Tabs.Root>
+      </div>
+    </div>
   );
+}
+
+/** Choose another tab with the arrows, Home and End. A click does the rest. */
+function chooseByKey(event: KeyboardEvent<HTMLElement>) {
+  const tabs = [...event.currentTarget.querySelectorAll<HTMLElement>('[role="tab"]')];
+  const now = tabs.indexOf(document.activeElement as HTMLElement);
+  const next = { ArrowRight: now + 1, ArrowLeft: now - 1, Home: 0, End: -1 }[event.key];
+  if (now < 0 || next === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  const chosen = tabs.at(next % tabs.length);
+  chosen?.focus();
+  chosen?.click();
 }

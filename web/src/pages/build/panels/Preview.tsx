@@ -12,7 +12,7 @@ import { Skeleton } from "../../../parts/Skeleton.tsx";
 import { isEnded } from "../../../parts/Status.tsx";
 import { browserStorage } from "../../../parts/storage.ts";
 import { Time, useNow } from "../../../parts/Time.tsx";
-import { words } from "../../../words/index.ts";
+import { panels as panelsWords } from "../../../words/panels.ts";
 import type { PanelProps } from "./Panels.tsx";
 import style from "./Preview.module.css";
 import { PreviewLinks } from "./PreviewLinks.tsx";
@@ -53,7 +53,7 @@ export default function Preview({ build, mayChange }: PanelProps) {
       dataOf(api.POST("/v1/builds/{build_id}/preview", { params: { path: { build_id: build.id } }, body: wish })),
     onSettled: () => client.invalidateQueries({ queryKey: keys.ofBuild(build.id, "preview") }),
   });
-  const w = words.panels.preview;
+  const w = panelsWords.preview;
   if (!isReady) {
     return (
       <Poster build={build.id}>
@@ -136,7 +136,7 @@ function Poster({ build, children }: { build: string; children: ReactNode }) {
         <img
           className={style.posterPicture}
           src={picture.path}
-          alt={words.panels.preview.poster}
+          alt={panelsWords.preview.poster}
           width={picture.width ?? 1280}
           height={picture.height ?? 800}
         />
@@ -150,8 +150,8 @@ function Log({ text }: { text: string | null | undefined }) {
   if (!text) return null;
   return (
     <details>
-      <summary>{words.panels.preview.log}</summary>
-      <Scroll label={words.panels.preview.log} className={style.log}>
+      <summary>{panelsWords.preview.log}</summary>
+      <Scroll label={panelsWords.preview.log} className={style.log}>
         <pre>{printable(text)}</pre>
       </Scroll>
     </details>
@@ -175,7 +175,7 @@ function Open({ build, preview, mayChange, busy, onWish, children }: OpenProps) 
   const [loads, setLoads] = useState(0);
   const [width, setWidth] = useState<Width>("fit");
   const pathId = useId();
-  const w = words.panels.preview;
+  const w = panelsWords.preview;
   if (me.data === undefined) return <Skeleton />;
   const address = previewAddress(preview.url ?? "", me.data.server.preview_origins);
   if (address === undefined) {
@@ -282,7 +282,7 @@ function Frame({ src, width }: { src: string; width: number | undefined }) {
   const [hint, setHint] = useState<"wait" | "shown" | "known">(() =>
     browserStorage.getItem(KNOWN) === null ? "wait" : "known",
   );
-  const w = words.panels.preview;
+  const w = panelsWords.preview;
   useEffect(() => {
     const element = box.current;
     if (element === null) return;

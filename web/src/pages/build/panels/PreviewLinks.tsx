@@ -8,12 +8,12 @@ import { Failure } from "../../../parts/Failure.tsx";
 import { Notice } from "../../../parts/Notice.tsx";
 import { printable } from "../../../parts/printable.ts";
 import { Time } from "../../../parts/Time.tsx";
-import { words } from "../../../words/index.ts";
+import { panels as panelsWords } from "../../../words/panels.ts";
 import style from "./Preview.module.css";
 
 /** Links with which people without an account see the preview: make, copy, revoke. */
 export function PreviewLinks({ build, mayChange }: { build: string; mayChange: boolean }) {
-  const w = words.panels.preview;
+  const w = panelsWords.preview;
   const client = useQueryClient();
   const key = keys.ofBuild(build, "preview-links");
   const path = { build_id: build };

@@ -5,7 +5,7 @@ import { Button } from "../../../parts/Button.tsx";
 import { Failure } from "../../../parts/Failure.tsx";
 import { Notice } from "../../../parts/Notice.tsx";
 import { printable } from "../../../parts/printable.ts";
-import { words } from "../../../words/index.ts";
+import { panels as panelsWords } from "../../../words/panels.ts";
 import style from "./Details.module.css";
 import { Field } from "./Field.tsx";
 import { useSnapshots } from "./queries.ts";
@@ -28,7 +28,7 @@ export function Push({ build }: { build: Schemas["BuildOut"] }) {
       );
     },
   });
-  const w = words.panels.details;
+  const w = panelsWords.details;
   const listed = snapshots.data?.snapshots ?? [];
   if (listed.length === 0) return null;
 

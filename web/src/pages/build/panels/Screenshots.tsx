@@ -6,7 +6,7 @@ import { Failure } from "../../../parts/Failure.tsx";
 import { Lightbox, type Picture } from "../../../parts/Lightbox.tsx";
 import { Skeleton } from "../../../parts/Skeleton.tsx";
 import { clock, Time } from "../../../parts/Time.tsx";
-import { words } from "../../../words/index.ts";
+import { panels as panelsWords } from "../../../words/panels.ts";
 import { Empty } from "./Empty.tsx";
 import type { PanelProps } from "./Panels.tsx";
 import { useScreenshots } from "./queries.ts";
@@ -25,7 +25,7 @@ interface Group {
 
 /** The screenshots by what has taken them, the newest first. */
 export function groupsOf(screenshots: readonly Screenshot[]): Group[] {
-  const w = words.panels.screenshots;
+  const w = panelsWords.screenshots;
   const groups = new Map<string, Group>();
   for (const each of screenshots) {
     const key = each.kind === "gate" ? `gate ${each.gate}` : `look ${each.tool_use_id ?? each.id}`;
@@ -43,12 +43,12 @@ export function groupsOf(screenshots: readonly Screenshot[]): Group[] {
 }
 
 function viewport(name: string): string {
-  return words.panels.screenshots.viewport[name] ?? name;
+  return panelsWords.screenshots.viewport[name] ?? name;
 }
 
 function altOf(group: Group, screenshot: Screenshot): string {
   const time = clock(new Date(screenshot.taken_at));
-  return words.panels.screenshots.alt(viewport(screenshot.viewport), group.title, time);
+  return panelsWords.screenshots.alt(viewport(screenshot.viewport), group.title, time);
 }
 
 /** What browsers have seen of the product: in the checks, and when the agent looked. */
@@ -71,7 +71,7 @@ export default function Screenshots({ build }: PanelProps) {
   const gates = groups.filter(
     ({ gate, screenshots }) => gate !== null && screenshots.some(({ kept }) => kept !== false),
   );
-  const w = words.panels.screenshots;
+  const w = panelsWords.screenshots;
   if (query.isPending) return <Skeleton lines={6} />;
   if (query.isError && query.data === undefined) {
     return (
@@ -132,7 +132,7 @@ export default function Screenshots({ build }: PanelProps) {
 /** A picture that opens in full. One that does not come is said to be gone. */
 function Thumbnail({ picture, onOpen }: { picture: Picture; onOpen: () => void }) {
   const [isGone, setGone] = useState(false);
-  const w = words.panels.screenshots;
+  const w = panelsWords.screenshots;
   if (isGone) {
     return (
       <div className={style.gone}>
@@ -160,7 +160,7 @@ function Compare({ gates, onClose }: { gates: Group[]; onClose: () => void }) {
   const [after, setAfter] = useState(gates[0]?.key);
   const [size, setSize] = useState<"desktop" | "mobile">("desktop");
   const [share, setShare] = useState(50);
-  const w = words.panels.screenshots;
+  const w = panelsWords.screenshots;
   const find = (key: string | undefined) => {
     const group = gates.find((each) => each.key === key);
     const screenshot = group?.screenshots.find(({ viewport: name, kept }) => name === size && kept !== false);
@@ -186,7 +186,7 @@ function Compare({ gates, onClose }: { gates: Group[]; onClose: () => void }) {
         {choice(w.before, before, setBefore)}
         {choice(w.after, after, setAfter)}
         <label className={style.choice}>
-          <span>{words.panels.preview.width}</span>
+          <span>{panelsWords.preview.width}</span>
           <select value={size} onChange={(event) => setSize(event.target.value as "desktop" | "mobile")}>
             <option value="desktop">{viewport("desktop")}</option>
             <option value="mobile">{viewport("mobile")}</option>

@@ -7,13 +7,13 @@ import { Failure } from "../../../parts/Failure.tsx";
 import { Notice } from "../../../parts/Notice.tsx";
 import { printable } from "../../../parts/printable.ts";
 import { Time } from "../../../parts/Time.tsx";
-import { words } from "../../../words/index.ts";
+import { panels as panelsWords } from "../../../words/panels.ts";
 import style from "./Details.module.css";
 import { Field } from "./Field.tsx";
 
 /** The names of the product's secrets; their values only go in. */
 export function Secrets({ project, mayChange }: { project: string; mayChange: boolean }) {
-  const w = words.panels.details;
+  const w = panelsWords.details;
   const id = useId();
   const field = useRef<HTMLInputElement>(null);
   const client = useQueryClient();
