@@ -27,16 +27,20 @@ from sqlalchemy import text
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, PauseActivityRequest
 
+from clients.cipher import Cipher
 from db import money
 from db.migrate import migrate
 from db.transaction import transaction
+from domain.product_secrets import parse_keys
 from domain.status import Status
 from domain.verdicts import LEAST_CLOSED
 from local.binaries import of_distribution
 from local.ports import Ports
 from local.prometheus import RULES, find_prometheus, prometheus
 from local.stack import LocalStack, PartName
+from services.webhooks import context_of
 from tests.harness.observed_run import OPERATORS, TOKEN, ObservedProgram, ObservedStack, observed_stack
+from tests.harness.planted import PLANTED_KEY
 from tests.harness.prometheus import until_targets_are_up
 from tests.harness.scripts import PRODUCT, SMALL, bash, steps
 from tests.harness.wait import wait_until
@@ -494,19 +498,29 @@ async def _locked(scene: Scene, table: str, *, held: float, free: float) -> Asyn
 
 
 @asynccontextmanager
-async def locked_deliveries(scene: Scene) -> AsyncIterator[Fault]:
-    hook = uuid.uuid4()
+async def lost_secrets_key(scene: Scene) -> AsyncIterator[Fault]:
+    hook, delivery = uuid.uuid4(), uuid.uuid4()
     await scene.harness.founder()
+    sealed = Cipher(parse_keys(PLANTED_KEY)).seal("whsec_c2VjcmV0", context_of(hook))
     await scene.sql(
         "insert into webhooks (id, org_id, url, topics, description, ciphertext, key_id, created_by) "
-        "select :id, id, 'https://example.com/', '[]', '', '', 'none', 'drill' from organisations limit 1",
+        "select :id, id, 'https://example.com/', '[]', '', :ciphertext, :key, 'drill' from organisations limit 1",
         id=hook,
+        ciphertext=sealed.ciphertext,
+        key=sealed.key_id,
     )
-    await scene.programs.worker.stop()
-    await scene.sql("insert into webhook_deliveries (webhook_id, topic) values (:id, 'test')", id=hook)
-    async with _locked(scene, "webhook_deliveries", held=600, free=0) as pid:
-        await scene.programs.worker.start()
-        yield Fault([pid], {"4711": pid})
+    await scene.sql(
+        "insert into webhook_deliveries (id, webhook_id, topic) values (:id, :webhook, 'test')",
+        id=delivery,
+        webhook=hook,
+    )
+    yield Fault(
+        ["which SECRETS_KEY does not have"],
+        {
+            "7f0c7a52-3f0c-4d55-9a31-6a2f4b1c7d10": str(delivery),
+            "new:base64-of-32-bytes,old:base64-of-32-bytes": PLANTED_KEY,
+        },
+    )
     await scene.sql("delete from webhooks where id = :id", id=hook)
 
 
@@ -604,7 +618,7 @@ def _queue(scene: Scene) -> Mapping[str, str]:
 StagedFault = Callable[[Scene], AbstractAsyncContextManager[Fault]]
 
 FAULTS: Sequence[tuple[StagedFault, tuple[str, ...]]] = (
-    (locked_deliveries, ("WebhooksLate",)),
+    (lost_secrets_key, ("WebhooksLate",)),
     (locked_turns, ("TurnsSlow", "FeedsSlow")),
     (refused_key, ("BuildsWaitForOperator",)),
     (broken_program, ("WorkflowTasksFail",)),
