@@ -477,27 +477,6 @@ async def terminated_workflows(scene: Scene) -> AsyncIterator[Fault]:
 
 
 @asynccontextmanager
-async def _locked(scene: Scene, table: str, *, held: float, free: float) -> AsyncIterator[str]:
-    """A session of someone who forgets to end transactions, which locks a table again and again. Yields its pid."""
-    connection = await asyncpg.connect(_plain_url(scene.stack))
-
-    async def hold() -> None:
-        while True:
-            async with connection.transaction():
-                await connection.execute(f"lock table {table} in share row exclusive mode")
-                await asyncio.sleep(held)
-            await asyncio.sleep(free)
-
-    holding = asyncio.create_task(hold())
-    try:
-        yield str(connection.get_server_pid())
-    finally:
-        holding.cancel()
-        await asyncio.gather(holding, return_exceptions=True)
-        connection.terminate()
-
-
-@asynccontextmanager
 async def lost_secrets_key(scene: Scene) -> AsyncIterator[Fault]:
     hook, delivery = uuid.uuid4(), uuid.uuid4()
     await scene.harness.founder()
@@ -525,12 +504,28 @@ async def lost_secrets_key(scene: Scene) -> AsyncIterator[Fault]:
 
 
 @asynccontextmanager
-async def locked_turns(scene: Scene) -> AsyncIterator[Fault]:
+async def locked_events(scene: Scene) -> AsyncIterator[Fault]:
+    """A session of someone who ends transactions late locks a table again and again."""
     build_id = await scene.harness.start(script=steps(*[[bash("echo")] for _ in range(200)]))
     await scene.harness.until_event(build_id, "tool_started")
     user_id = (await scene.harness.row(build_id)).user_id
-    async with _locked(scene, "messages", held=3, free=0.2) as pid, _viewer(scene, build_id, user_id):
-        yield Fault([pid], {"4711": pid})
+    connection = await asyncpg.connect(_plain_url(scene.stack))
+
+    async def hold() -> None:
+        while True:
+            async with connection.transaction():
+                await connection.execute("lock table events in access exclusive mode")
+                await asyncio.sleep(3)
+
+    holding = asyncio.create_task(hold())
+    try:
+        async with _viewer(scene, build_id, user_id):
+            pid = str(connection.get_server_pid())
+            yield Fault([pid], {"4711": pid})
+    finally:
+        holding.cancel()
+        await asyncio.gather(holding, return_exceptions=True)
+        connection.terminate()
     await scene.cancel(build_id)
 
 
@@ -619,7 +614,7 @@ StagedFault = Callable[[Scene], AbstractAsyncContextManager[Fault]]
 
 FAULTS: Sequence[tuple[StagedFault, tuple[str, ...]]] = (
     (lost_secrets_key, ("WebhooksLate",)),
-    (locked_turns, ("TurnsSlow", "FeedsSlow")),
+    (locked_events, ("TurnsSlow", "FeedsSlow")),
     (refused_key, ("BuildsWaitForOperator",)),
     (broken_program, ("WorkflowTasksFail",)),
     (deleted_workflow, ("BuildsLost",)),
