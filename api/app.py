@@ -47,6 +47,7 @@ from api.routes import (
     me,
     ops,
     ops_bulk,
+    ops_erasures,
     ops_reaper,
     ops_switches,
     organisations,
@@ -157,6 +158,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     app.include_router(
         sign_ins.open_router, prefix="/v1", dependencies=[Depends(require_json)], responses=problems(401, 421, 429, 503)
     )
+    app.include_router(erasures.open_router, prefix="/v1", responses=problems(421, 429, 503))
     app.include_router(docs.router)
     app.include_router(preview_entry.router)
     v1 = APIRouter(
@@ -182,7 +184,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     of_users = (usage, account, organisations, me, keys, sign_ins, webhooks, erasures)
     for module in (*building, *of_users):
         v1.include_router(module.router)
-    for module in (audit, codec, ops, ops_bulk, ops_reaper, ops_switches):
+    for module in (audit, codec, ops, ops_bulk, ops_erasures, ops_reaper, ops_switches):
         v1.include_router(module.router, dependencies=[for_operators], responses=problems(404))
     app.include_router(v1)
     app.router.default = pages.UnknownAddress(app.router.default)

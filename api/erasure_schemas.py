@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas import Body
 from db.models import Erasure
+from domain import user_id
 from domain.erasure import ErasureKind
 
 _ERASURE: dict[str, Any] = {
@@ -29,6 +30,19 @@ class ProjectErasure(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Pantry Pal"}]})
 
     name: str = Field(description="The project's name, as a confirmation.", min_length=1, max_length=200)
+
+
+class AccountErasure(Body):
+    """The confirmation that an account is to be deleted."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "ada"}]})
+
+    user_id: str = Field(
+        description="The id of the user, as a confirmation.",
+        min_length=1,
+        max_length=user_id.MAX_CHARACTERS,
+        pattern=user_id.PATTERN,
+    )
 
 
 class ErasureOut(BaseModel):
@@ -63,3 +77,12 @@ class ErasureList(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"erasures": [_ERASURE]}]})
 
     erasures: list[ErasureOut]
+
+
+class ErasurePage(BaseModel):
+    """Erasures of all users."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"erasures": [_ERASURE], "next_cursor": None}]})
+
+    erasures: list[ErasureOut]
+    next_cursor: str | None = Field(description="Send it as `cursor` to get the next page; null on the last one.")

@@ -5,6 +5,7 @@ JWT of an identity provider; without that header, by the cookie of a sign-in.
 """
 
 import secrets
+from time import monotonic
 
 from fastapi import Request
 from pydantic import SecretStr
@@ -22,6 +23,9 @@ from services.api_keys import identify_key
 from services.identities import token_scopes, user_of_token
 from services.sign_ins import identify_sign_in
 from settings import Settings
+
+_MADE_SECONDS = 60.0
+"""Make the user of the static tokens again after this many seconds, unless they are there."""
 
 _WHAT_TO_SEND = (
     "Send the API's token or an API key in the header `Authorization: Bearer …`. In a browser, sign in with a link: "
@@ -85,12 +89,12 @@ async def _of_static_token(request: Request, settings: Settings, every: Sessions
 
 
 async def _make_api_user(request: Request, every: Sessions, user_id: str) -> None:
-    """Make the user of the static tokens, at the first request of this process."""
-    if getattr(request.app.state, "has_api_user", False):
+    """Make the user of the static tokens, at the first request of this process, and again if they were erased."""
+    if monotonic() - getattr(request.app.state, "api_user_made_at", -_MADE_SECONDS) < _MADE_SECONDS:
         return
     async with request_transaction(every) as tx:
         await ensure_user(tx, user_id)
-    request.app.state.has_api_user = True
+    request.app.state.api_user_made_at = monotonic()
 
 
 async def _of_api_key(every: Sessions, token: str) -> Identity | None:

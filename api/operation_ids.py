@@ -22,6 +22,7 @@ _OWN = {
     "GET /v1/ops/stuck": "listStuckBuilds",
     "GET /v1/ops/spend": "readSpend",
     "GET /v1/ops/checks": "listChecks",
+    "POST /v1/ops/users/{user}/erase": "eraseUser",
 }
 """Ids that the rule would make misleading."""
 

@@ -113,4 +113,5 @@ def page_of(name: str) -> Callable[..., Page]:
 BuildsPage = Annotated[Page, Depends(page_of("builds"))]
 ProjectsPage = Annotated[Page, Depends(page_of("projects"))]
 BulkRunsPage = Annotated[Page, Depends(page_of("bulk runs"))]
+ErasuresPage = Annotated[Page, Depends(page_of("erasures"))]
 DeliveriesPage = Annotated[Page, Depends(page_of("deliveries"))]

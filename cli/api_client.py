@@ -239,6 +239,14 @@ class ApiClient:
         """Have a project deleted for good. `name`: its name, as a confirmation."""
         return await self._json("DELETE", f"/v1/projects/{project_id}", json_body={"name": name})
 
+    async def erase_account(self, user_id: str) -> Json:
+        """Have the user's account deleted for good. `user_id`: the user's id, as a confirmation."""
+        return await self._json("DELETE", "/v1/account", json_body={"user_id": user_id})
+
+    async def read_certificate(self, erasure_id: str) -> Json:
+        """Read the erasure of an account. Needs no token that works."""
+        return await self._json("GET", f"/v1/certificates/{erasure_id}")
+
     async def list_erasures(self) -> Json:
         """List the erasures that the user has asked for."""
         return await self._json("GET", "/v1/erasures")

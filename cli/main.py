@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from cli.commands import (
+    account,
     answer,
     audit,
     build,
@@ -31,6 +32,7 @@ from cli.commands import (
     ops,
     ops_bulk,
     ops_controls,
+    ops_erasures,
     ops_reaper,
     orgs,
     payload_keys,
@@ -61,8 +63,8 @@ from domain.errors import CofounderError, InvalidInput
 from local.cli import local_app
 from local.errors import StackError
 
-# In the order of the help. `projects`, `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `ops`, `secrets`, `switch`,
-# `limits`, `ledger`, `deploy`, `payload-keys`, `erasures` and `local` are groups.
+# In the order of the help. `account`, `projects`, `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `ops`, `secrets`,
+# `switch`, `limits`, `ledger`, `deploy`, `payload-keys`, `erasures` and `local` are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
@@ -97,6 +99,7 @@ app = typer.Typer(
 )
 for command in _COMMANDS:
     app.add_typer(command.app)
+app.add_typer(account.app, name="account")
 app.add_typer(projects.app, name="projects")
 app.add_typer(orgs.app, name="orgs")
 app.add_typer(keys.app, name="keys")
@@ -107,6 +110,7 @@ ops.app.add_typer(ops_bulk.acts)
 ops.app.add_typer(ops_bulk.app, name="bulk")
 ops.app.add_typer(ops_reaper.app, name="reaper")
 ops.app.add_typer(ops_controls.acts)
+ops.app.add_typer(ops_erasures.acts)
 ops.app.add_typer(ops_controls.switch, name="switch")
 ops.app.add_typer(ops_controls.limits, name="limits")
 app.add_typer(ops.app, name="ops")

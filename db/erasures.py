@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db import access
@@ -64,11 +64,15 @@ async def find_erasure(tx: Transaction, erasure_id: uuid.UUID, user_id: str | No
     return (await tx.session.scalars(query)).one_or_none()
 
 
-async def list_erasures(tx: Transaction, user_id: str | None, limit: int) -> list[Erasure]:
-    """Return erasures of a user's data, or of everyone's, the newest first."""
-    query = select(Erasure).order_by(Erasure.requested_at.desc(), Erasure.id).limit(limit)
+async def list_erasures(
+    tx: Transaction, user_id: str | None, limit: int, after: tuple[datetime, uuid.UUID] | None = None
+) -> list[Erasure]:
+    """Return erasures of a user's data, or of everyone's, the newest first; those after the given one."""
+    query = select(Erasure).order_by(Erasure.requested_at.desc(), Erasure.id.desc()).limit(limit)
     if user_id is not None:
         query = query.where(access.owned(Erasure, user_id))
+    if after is not None:
+        query = query.where(tuple_(Erasure.requested_at, Erasure.id) < after)
     return list(await tx.session.scalars(query))
 
 

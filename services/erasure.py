@@ -57,17 +57,26 @@ async def erase_project(
     return erasure
 
 
-async def erase_user(sessions: Sessions, workflows: BuildWorkflows, user_id: str, requested_by: str) -> Erasure:
+async def erase_user(
+    sessions: Sessions, workflows: BuildWorkflows, user_id: str, requested_by: str, *, confirmed: str
+) -> Erasure:
     """Have a founder erased with all projects that no one else is a member of. A repeat returns the same erasure.
 
     The founder is suspended at once.
 
+    Args:
+        sessions: with access to every row: what a founder has is not only the founder's.
+        confirmed: the founder's id, as typed by the one who asks.
+
     Raises:
         NotFound: there is no such user.
+        Conflict: the confirmation is another one.
         LastOwner: an organisation with other members would have no owner.
     """
-    async with transaction(sessions) as tx:
+    async with request_transaction(sessions) as tx:
         await require_user(tx, user_id)
+        if confirmed != user_id:
+            raise Conflict("That is not the user's id. Send the id of the user who is to be erased, as a confirmation.")
         if names := await erasures.organisations_left_ownerless(tx, user_id):
             raise LastOwner(
                 f"{user_id} is the only owner of {', '.join(names)}, which has other members. "
@@ -95,6 +104,18 @@ async def require_erasure(tx: Transaction, user_id: str, erasure_id: uuid.UUID, 
     erasure = await erasures.find_erasure(tx, erasure_id, None if of_anyone else user_id)
     if erasure is None:
         raise NotFound(f"There is no erasure {erasure_id}.")
+    return erasure
+
+
+async def require_account_erasure(tx: Transaction, erasure_id: uuid.UUID) -> Erasure:
+    """The erasure of an account, for anyone who has its id: no one can sign in as its founder any more.
+
+    Raises:
+        NotFound: there is none.
+    """
+    erasure = await erasures.find_erasure(tx, erasure_id, None)
+    if erasure is None or erasure.kind != ErasureKind.USER:
+        raise NotFound(f"No account was erased under the id {erasure_id}.")
     return erasure
 
 

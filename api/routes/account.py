@@ -3,11 +3,12 @@
 from datetime import UTC, datetime
 
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 from temporalio.service import RPCError
 
 from api.deps import (
+    CurrentIdentity,
     CurrentUserId,
     IdempotencyKey,
     IsOperator,
@@ -17,13 +18,16 @@ from api.deps import (
     expensive,
     needs,
 )
+from api.erasure_schemas import AccountErasure, ErasureOut
 from api.file_response import bytes_of, stream_file
 from api.responses import TAKES_BODY, problems
 from api.schemas import AccountChange, AccountOut, NewTopUp
+from db.session import Access
 from db.transaction import request_transaction
 from db.users import UserChange
 from domain.identity import Scope
 from services.accounts import Account, change_account, check_models, read_account, top_up_account
+from services.erasure import erase_user
 from services.export import export_account
 from services.notifications import notify_budget_changed
 
@@ -55,6 +59,32 @@ async def export(user_id: CurrentUserId, resources: ResourcesDep) -> StreamingRe
     made = await export_account(resources.sessions, user_id)
     headers = {"Content-Disposition": f'attachment; filename="{made.file_name}"'}
     return await stream_file(made.content, "application/zip", headers)
+
+
+@router.delete(
+    "/account",
+    status_code=202,
+    summary="Delete the account for good",
+    dependencies=[needs(Scope.ACCOUNT_WRITE), needs(Scope.BUILDS_WRITE), expensive],
+    responses=problems(*TAKES_BODY, 404, 409),
+)
+async def erase(
+    body: AccountErasure, identity: CurrentIdentity, resources: ResourcesDep, response: Response
+) -> ErasureOut:
+    """Delete what is known of you, and all projects that no one else is a member of. Open builds are cancelled, and the
+    account can start none from now on. Projects of organisations with other members stay there. If you are the only
+    owner of one of them, make someone else an owner first. Nothing can be brought back.
+
+    Soon no credentials of yours work any more. `GET /v1/certificates/{id}` needs none: keep the id."""
+    erasure = await erase_user(
+        resources.sessions.acting(Access.everything()),
+        resources.workflows,
+        identity.user_id,
+        identity.actor,
+        confirmed=body.user_id,
+    )
+    response.headers["Location"] = f"/v1/certificates/{erasure.id}"
+    return ErasureOut.of(erasure)
 
 
 @router.patch(

@@ -58,6 +58,7 @@ async def sign_in(request: Request, resources: ProcessResourcesDep) -> Response:
 @router.api_route("/fleet/users/{user_id}", **_READ)
 @router.api_route("/usage", **_READ)
 @router.api_route("/account", **_READ)
+@router.api_route("/deleted/{erasure_id}", **_READ)
 async def console(request: Request, resources: ProcessResourcesDep) -> Response:
     """The web console. Its script shows what belongs to the address; web/src/paths.ts builds these."""
     if (elsewhere := other_address(request, resources.settings)) is not None:

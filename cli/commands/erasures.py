@@ -39,12 +39,18 @@ def show(
     api_url: ApiUrl = None,
     user: User = None,
 ) -> None:
-    """Show how far an erasure is, or its certificate."""
+    """Show how far an erasure is, or its certificate. For that of an account the id is enough."""
+    from cli.api_client import ApiProblem
     from cli.erasures import rows_of
     from cli.output import print_rows
 
     async def run(api: "ApiClient", output: "Output") -> None:
-        read = await api.read_erasure(str(erasure))
+        try:
+            read = await api.read_erasure(str(erasure))
+        except ApiProblem as problem:
+            if problem.status not in (401, 404):
+                raise
+            read = await api.read_certificate(str(erasure))  # of an account, whose key does not work any more
         output.print_result(read, lambda console: print_rows(console, rows_of(read)))
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

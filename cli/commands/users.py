@@ -172,7 +172,7 @@ def erase(
     async def run() -> Erasure:
         workflows = BuildWorkflows(await connect_temporal(), settings.temporal_task_queue)
         async with database(settings) as sessions:
-            return await erase_user(sessions, workflows, user_id, "operator")
+            return await erase_user(sessions, workflows, user_id, "operator", confirmed=confirm)
 
     erasure = asyncio.run(run())
     Output(as_json).print_result(

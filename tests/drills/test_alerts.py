@@ -122,7 +122,10 @@ class Scene:
             missing.difference_update(await self.firing())
             return not missing
 
-        await wait_until(all_have, look_seconds=0.5)
+        try:
+            await wait_until(all_have, look_seconds=0.5)
+        except TimeoutError:
+            raise AssertionError(f"did not fire: {', '.join(sorted(missing))}") from None
 
     async def until_silent(self, *names: str) -> None:
         """Wait until none of these fires."""
@@ -296,6 +299,7 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
             process = await stack.start_beside(command, log=directory / "prometheus.log")
             made = Scene(stack, programs, harness, f"http://127.0.0.1:{port}")
             try:
+                await until_targets_are_up(made.prometheus_url)
                 yield made
             finally:
                 for each in made.more_workers:
@@ -306,7 +310,6 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
 
 async def test_health_is_silent(scene: Scene) -> None:
     """A build runs through, the reaper and the prober run many times, and no alert fires."""
-    await until_targets_are_up(scene.prometheus_url)
     seen = set[str]()
 
     async def watch() -> None:

@@ -64,7 +64,7 @@ class Workers:
             "MORNING_SECONDS": "0",
         }
         while True:
-            async with worker_process(self.harness, self.stack, code=self.code, **environment) as self.running:
+            async with worker_process(self.harness, self.stack, code=self.code, variables=environment) as self.running:
                 await self.running.exit_code()
                 assert not self.running.last_words, self.running.last_words
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,21 +53,30 @@ class RunningWorker:
 
 @asynccontextmanager
 async def worker_process(
-    harness: WorkerHarness, stack: LocalStack, *, code: Checkout = THIS_VERSION, **environment: str
+    harness: WorkerHarness,
+    stack: LocalStack,
+    *,
+    code: Checkout = THIS_VERSION,
+    program: Sequence[str] = ("worker.py",),
+    variables: Mapping[str, str] | None = None,
+    **environment: str,
 ) -> AsyncIterator[RunningWorker]:
     """Start a worker, and kill it at the end if it still runs. It stops its calls after a second by default.
 
-    `code`: that of another version.
+    - `code`: that of another version.
+    - `program`: another one that starts a worker, as arguments of Python.
+    - `variables`: of its environment, like the other arguments.
     """
     process = await asyncio.create_subprocess_exec(
         code.python,
-        "worker.py",
+        *program,
         cwd=code.root,
         env={
             "PATH": os.environ["PATH"],
             **stack.environment,
             "TEMPORAL_TASK_QUEUE": harness.settings.temporal_task_queue,
             "GRACEFUL_SHUTDOWN_SECONDS": "1",
+            **(variables or {}),
             **environment,
         },
         stderr=asyncio.subprocess.PIPE,

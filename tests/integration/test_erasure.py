@@ -1,7 +1,9 @@
 """A project or a founder is erased: nothing is found anywhere afterwards, money adds up, and a certificate says so."""
 
+import io
 import logging
 import uuid
+import zipfile
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -24,7 +26,17 @@ from domain.names import build_workflow_id, erasure_workflow_id
 from domain.payloads import ErasureStep
 from local.stack import LocalStack
 from services.erasure import erase_user
-from tests.harness.api_server import BRIEF, RunningApi, as_user, new_database, running_api, settings_for
+from tests.harness.api_server import (
+    AS_OPERATOR,
+    BRIEF,
+    OPERATORS,
+    RunningApi,
+    as_user,
+    key_of,
+    new_database,
+    running_api,
+    settings_for,
+)
 from tests.harness.buckets import new_versioned_bucket
 from tests.harness.founder_texts import (
     columns_without,
@@ -65,7 +77,7 @@ async def api(stack: LocalStack, harness: WorkerHarness) -> AsyncIterator[Runnin
         harness.settings.database_url,
         stack.environment,
         temporal_task_queue=harness.settings.temporal_task_queue,
-        api_operator_token=SecretStr("the-operators-own-token"),
+        api_operator_token=SecretStr(OPERATORS),
     )
     async with running_api(settings, stack.environment) as running:
         for user in (ADA, BOB):
@@ -200,7 +212,7 @@ async def test_a_founder_is_erased_although_each_step_is_killed_once(
     _, build = await plant_rows(api.sessions, user, word)
     await plant_objects(store, build, word)
     before = await money(api)
-    erasure = await erase_user(api.sessions, harness.builds, user, "operator")
+    erasure = await erase_user(api.sessions, harness.builds, user, "operator", confirmed=user)
     async with transaction(api.sessions) as tx:
         assert (await tx.session.get_one(User, user)).suspended
 
@@ -221,6 +233,87 @@ async def test_a_founder_is_erased_although_each_step_is_killed_once(
         assert not await tx.session.scalar(
             select(func.count()).select_from(AuditEntry).where(AuditEntry.actor == user, AuditEntry.ip.is_not(None))
         )
+
+
+async def test_a_founder_deletes_the_account_and_keeps_the_certificate(api: RunningApi, harness: WorkerHarness) -> None:
+    user, friend, word = f"fay-{uuid.uuid4().hex[:8]}", f"gus-{uuid.uuid4().hex[:8]}", a_word()
+    project = await api.project(user, name=word, brief={**BRIEF, "name": word})
+    await api.project(friend, name="Theirs", brief=BRIEF)
+    made = await api.http.post("/v1/organisations", json={"name": "Both"}, headers=as_user(user))
+    members = f"/v1/organisations/{made.json()['id']}/members"
+
+    async def role_of_friend(role: str) -> None:
+        assert (await api.http.put(f"{members}/{friend}", json={"role": role}, headers=as_user(user))).is_success
+
+    async def delete(confirmed: str, headers: dict[str, str]) -> Any:
+        return await api.http.request("DELETE", "/v1/account", json={"user_id": confirmed}, headers=headers)
+
+    await role_of_friend("member")
+    only_account = await api.http.post(
+        "/v1/keys", json={"name": "some", "scopes": ["account:read", "account:write"]}, headers=as_user(user)
+    )
+    refusals = [
+        await delete(friend, as_user(user)),
+        await delete(user, {"Authorization": f"Bearer {only_account.json()['secret']}"}),
+        await delete(user, as_user(user)),
+        await api.http.post(f"/v1/ops/users/{user}/erase", json={"user_id": user}, headers=as_user(friend)),
+        await api.http.post(f"/v1/ops/users/{user}/erase", json={"user_id": friend}, headers=AS_OPERATOR),
+    ]
+    assert [each.status_code for each in refusals] == [409, 403, 409, 404, 409]
+    assert "the only owner of Both" in refusals[2].text
+    assert (await api.http.get(f"/v1/projects/{project}", headers=as_user(user))).json()["name"] == word
+
+    await role_of_friend("owner")
+    exported = await api.http.get("/v1/account/export", headers=as_user(user))
+    with zipfile.ZipFile(io.BytesIO(exported.content)) as file:
+        assert word in file.read("projects.jsonl").decode()
+    asked = await delete(user, as_user(user))
+    assert (asked.status_code, asked.json()["kind"], asked.json()["requested_by"]) == (202, "user", user)
+    certificate = asked.headers["location"]
+    assert certificate == f"/v1/certificates/{asked.json()['id']}"
+
+    async def finished_certificate() -> dict[str, Any] | None:
+        answer = await api.http.get(certificate)
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body if body["finished_at"] else None
+
+    body = await wait_until(finished_certificate)
+    assert (body["user_id"], body["counts"]["projects"], len(body["sha256"])) == (user, 1, 64)
+    assert (await api.http.get("/v1/me", headers={"Authorization": f"Bearer {key_of(user)}"})).status_code == 401
+    assert await tables_with(api.sessions, word) == set()
+    listed = (await api.http.get("/v1/organisations", headers=as_user(friend))).json()["organisations"]
+    assert "Both" in [each["name"] for each in listed]
+    entries = await api.http.get("/v1/ops/audit", params={"user": user, "action": "user.erase"}, headers=AS_OPERATOR)
+    assert [(each["actor"], each["how"]) for each in entries.json()["entries"]] == [(user, "api_key")]
+
+
+async def test_operators_erase_a_founder_and_list_all_erasures(api: RunningApi) -> None:
+    user = f"hal-{uuid.uuid4().hex[:8]}"
+    project = await api.project(user, name="Hats", brief=BRIEF)
+    of_project = (await erase(api, project, "Hats", user)).json()["id"]
+    assert (await api.http.get(f"/v1/certificates/{of_project}")).status_code == 404, "the founder can sign in"
+    asked = await api.http.post(f"/v1/ops/users/{user}/erase", json={"user_id": user}, headers=AS_OPERATOR)
+    assert (asked.status_code, asked.json()["requested_by"]) == (202, "operator")
+    again = await api.http.post(f"/v1/ops/users/{user}/erase", json={"user_id": user}, headers=AS_OPERATOR)
+    assert again.status_code == 404 or again.json()["id"] == asked.json()["id"], "or the user is gone already"
+
+    async def is_finished() -> bool:
+        read = await api.http.get(f"/v1/erasures/{asked.json()['id']}", headers=AS_OPERATOR)
+        return read.json()["finished_at"] is not None
+
+    await wait_until(is_finished)
+    ids, cursor = [], None
+    while True:
+        query = {"limit": 1} if cursor is None else {"limit": 1, "cursor": cursor}
+        page = (await api.http.get("/v1/ops/erasures", params=query, headers=AS_OPERATOR)).json()
+        ids += [each["id"] for each in page["erasures"]]
+        if (cursor := page["next_cursor"]) is None:
+            break
+    assert ids[:2] == [asked.json()["id"], of_project]
+    assert len(ids) == len(set(ids)) >= 2
+    entries = await api.http.get("/v1/ops/audit", params={"user": user, "action": "user.erase"}, headers=AS_OPERATOR)
+    assert [(each["actor"], each["how"]) for each in entries.json()["entries"]] == [("operator", "operator_token")]
 
 
 async def day_of_user(api: RunningApi, user: str, word: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 from sqlalchemy import select
 
-from db.models import ApiKey
+from db.erasures import finish, note_counts
+from db.models import ApiKey, Erasure, User
 from db.transaction import transaction
 from tests.harness.accessibility import scrolls_sideways, violations
 from tests.harness.api_server import make_key
@@ -55,6 +56,35 @@ async def test_a_key_is_shown_once_replaced_and_revoked(console: Console) -> Non
     async with transaction(console.api.sessions) as tx:
         query = select(ApiKey.revoked_at).where(ApiKey.user_id == console.user, ApiKey.name == name)
         assert all((await tx.session.scalars(query)).all())
+
+
+async def test_an_account_is_exported_and_deleted(console: Console) -> None:
+    page = console.page
+    await console.open("/account")
+    data = section(page, "Your data")
+    async with page.expect_download() as downloading:
+        await data.get_by_role("link", name="Export my data").click()
+    assert re.fullmatch(r"account-\d{8}\.zip", (await downloading.value).suggested_filename)
+
+    await data.get_by_role("button", name="Delete my account").click()
+    dialog = page.get_by_role("dialog", name="Delete your account?")
+    await dialog.get_by_role("button", name="Delete my account").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("Type the words")
+    await dialog.get_by_label("To confirm").fill("Delete my account")
+    await dialog.get_by_role("button", name="Delete my account").click()
+    await expect(page.get_by_role("status")).to_have_text("Your data is being deleted. You can close this page.")
+    erasure = uuid.UUID(page.url.rpartition("/")[2])
+    assert await violations(page) == []
+    assert not await scrolls_sideways(page)
+    async with transaction(console.api.sessions) as tx:
+        assert (await tx.session.get_one(Erasure, erasure)).requested_by == console.user
+        assert (await tx.session.get_one(User, console.user)).suspended
+        await note_counts(tx, erasure, {"messages": 412})
+        await finish(tx, erasure)
+    await expect(page.get_by_role("status").first).to_contain_text("Everything listed here is gone.")
+    await expect(page.get_by_text("412")).to_be_visible()
+    signed_out = await page.request.get(f"{console.api.url}/v1/me")
+    assert signed_out.status == 401
 
 
 async def test_an_organisation_and_its_webhook(console: Console) -> None:

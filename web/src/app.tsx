@@ -11,10 +11,30 @@ const Build = lazy(() => import("./pages/build/Build.tsx"));
 const Usage = lazy(() => import("./pages/usage/Usage.tsx"));
 const FleetPages = lazy(() => import("./pages/fleet/FleetPages.tsx"));
 const Account = lazy(() => import("./pages/account/Account.tsx"));
+const Deleted = lazy(() => import("./pages/account/Deleted.tsx"));
 const NotFound = lazy(() => import("./pages/NotFound.tsx"));
 
-/** The pages by their addresses (`paths.ts` builds them). */
+/** The pages by their addresses (`paths.ts` builds them). One of them is for someone who can't sign in any more. */
 export function App() {
+  return (
+    <Switch>
+      <Route path="/deleted/:id">
+        {({ id }) => (
+          <Boundary>
+            <Suspense fallback={<Skeleton />}>
+              <Deleted key={id} id={id} />
+            </Suspense>
+          </Boundary>
+        )}
+      </Route>
+      <Route>
+        <Pages />
+      </Route>
+    </Switch>
+  );
+}
+
+function Pages() {
   return (
     <Shell>
       <Boundary>

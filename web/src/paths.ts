@@ -16,7 +16,10 @@ export const paths = {
   fleetUser: (id: string) => `/fleet/users/${encodeURIComponent(id)}`,
   usage: () => "/usage",
   account: () => "/account",
+  /** What became of an account that was deleted; for someone who can't sign in any more. */
+  deleted: (erasure: string) => `/deleted/${encodeURIComponent(erasure)}`,
   /** The page with which the API signs a browser in; not part of the app. It comes back to `to`. */
   signIn: (to: string) => `/sign-in#${new URLSearchParams({ to })}`,
   apiDocs: () => "/docs",
+  accountExport: () => "/v1/account/export",
 };

@@ -73,6 +73,8 @@ AUDITED: Mapping[str, Action] = {
     "PUT /v1/organisations/{organisation_id}/members/{user}": Action.MEMBER_ADD,
     "PATCH /v1/projects/{project_id}": Action.PROJECT_CHANGE,
     "DELETE /v1/projects/{project_id}": Action.PROJECT_ERASE,
+    "DELETE /v1/account": Action.USER_ERASE,
+    "POST /v1/ops/users/{user}/erase": Action.USER_ERASE,
     "PUT /v1/projects/{project_id}/organisation": Action.PROJECT_MOVE,
     "POST /v1/webhooks": Action.WEBHOOK_CREATE,
     "PATCH /v1/webhooks/{webhook_id}": Action.WEBHOOK_CHANGE,
@@ -96,6 +98,7 @@ NOT_AUDITED: Mapping[str, str] = {
         [f"GET /v1/ops/{what}" for what in ("fleet", "builds", "builds/{build_id}", "stuck", "spend", "checks")],
         "pages ask for it every few seconds; tests/integration/api/test_ops.py shows what is recorded",
     ),
+    "GET /v1/ops/erasures": "ids and counts of what is gone, and who asked for it",
     "POST /v1/sign-ins": "the link was recorded, and the sign-in is a row itself",
     "DELETE /v1/sign-ins/current": "one's own browser, which may be signed out already",
 }
@@ -105,6 +108,8 @@ SHOWN_ELSEWHERE = {
     "POST /v1/ops/reaper/pause": "tests/integration/api/test_ops_reaper.py, which has a schedule",
     "POST /v1/ops/reaper/resume": "the same",
     "POST /v1/builds/{build_id}/push": "tests/integration/api/test_pushes.py, which has a git server",
+    "DELETE /v1/account": "tests/integration/test_erasure.py, which has users to spare",
+    "POST /v1/ops/users/{user}/erase": "the same",
 }
 
 

@@ -11,12 +11,13 @@ from pydantic import SecretStr
 from sqlalchemy import func, update
 from typer.testing import CliRunner, Result
 
+from cli.api_client import ApiProblem
 from cli.main import app
 from db.models import Build
 from db.transaction import transaction
 from domain.errors import InvalidInput
 from local.stack import LocalStack
-from tests.harness.api_server import OPERATORS, TOKEN, RunningApi, new_database, running_api, settings_for
+from tests.harness.api_server import OPERATORS, TOKEN, RunningApi, make_key, new_database, running_api, settings_for
 from tests.harness.fleet import fill_fleet
 
 Run = Callable[..., Coroutine[Any, Any, Result]]
@@ -118,3 +119,27 @@ async def test_nothing_is_stuck(api: RunningApi, run: Run) -> None:
         ended = {"status": "failed", "closed_at": func.now(), "waiting_for": None, "dependency": None}
         await tx.session.execute(update(Build).where(Build.closed_at.is_(None)).values(ended))
     assert "waits for operator" not in (await run("ops", "stuck")).output
+
+
+async def test_erasures(api: RunningApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for user in ("cli-ida", "cli-jo"):
+        await make_key(api.sessions, user)
+        wrong = await run("ops", "erase", user, "--confirm", "cli-kim")
+        assert isinstance(wrong.exception, ApiProblem), wrong.output
+        asked = await run("ops", "erase", user, "--confirm", user, "--json")
+        assert asked.exit_code == 0, asked.output
+    erasure = json.loads(asked.output)["id"]
+    listed = (await run("ops", "erasures")).output.splitlines()
+    assert ["cli-jo had" in listed[0], "cli-ida had" in listed[1], len(listed)] == [True, True, 2]
+
+    monkeypatch.setenv("API_TOKEN", await make_key(api.sessions, "cli-lou"))
+    wrong = await run("account", "delete", "--confirm", "lou")
+    assert isinstance(wrong.exception, ApiProblem), wrong.output
+    deleted = await run("account", "delete", "--confirm", "cli-lou")
+    assert "Keep this id" in deleted.output
+    mine = deleted.output.split()[-1]
+    monkeypatch.setenv("API_TOKEN", "a key that is gone")
+    for each in (mine, erasure):
+        shown = await run("erasures", "show", each)
+        assert shown.exit_code == 0, shown.output
+        assert "not yet" in shown.output

@@ -10,10 +10,12 @@ import { Keys } from "./Keys.tsx";
 import { Organisations } from "./Organisations.tsx";
 import { SignIns } from "./SignIns.tsx";
 import { Webhooks } from "./Webhooks.tsx";
+import { YourData } from "./YourData.tsx";
 
 /** Who you are, and what acts for you: keys, browsers that are signed in, organisations. */
 export default function Account() {
   usePageTitle(accountWords.title);
+  const me = useMe();
   return (
     <div className={style.page}>
       <h1>{accountWords.title}</h1>
@@ -22,6 +24,7 @@ export default function Account() {
       <SignIns />
       <Organisations />
       <Webhooks />
+      {me.data !== undefined && <YourData user={me.data.user} />}
     </div>
   );
 }

@@ -1,0 +1,215 @@
+"""An erasure whose workers are killed at the beginning, in the middle and at the end of each step."""
+
+import time
+import uuid
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from sqlalchemy import func, select, text, update
+
+from clients.object_store import ObjectStore, image_key, store_config
+from clients.payload_codec import ENCODING
+from clients.sandbox import Role, Sandboxes, sandbox_config
+from clients.temporal import connect_temporal
+from db.erasures import certificate_of
+from db.models import Erasure, LedgerEntry, ToolCall, User, UserDay
+from db.session import Sessions, open_sessions
+from db.transaction import transaction
+from db.users import ensure_user
+from domain.conversation import image_mark
+from domain.names import build_workflow_id, erasure_workflow_id, preview_workflow_id
+from domain.status import Status
+from local.stack import LocalStack
+from services.erasure import erase_user
+from tests.harness.api_server import new_database
+from tests.harness.buckets import new_versioned_bucket
+from tests.harness.erasing_worker import BEGUN, DONE, MIDDLE, STEPS
+from tests.harness.founder_texts import (
+    columns_without,
+    has_history,
+    image_of,
+    objects_with,
+    plant_objects,
+    plant_rows,
+    tables_with,
+)
+from tests.harness.scripts import PRODUCT, bash, hold, steps
+from tests.harness.wait import wait_until
+from tests.harness.worker import WorkerHarness, settings_of
+from tests.harness.worker_process import worker_process
+from tests.workflows.encrypted_scenarios import PAYLOAD_KEY
+
+RIGGED = ("-m", "tests.harness.erasing_worker")
+
+
+async def test_erasure_whose_workers_are_killed_in_each_step(
+    stack: LocalStack, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    """Kill -9 at 15 points of a founder's erasure: at the beginning, in the middle and at the end of each step.
+
+    Another worker goes on. The certificate counts what there was, nothing of the founder is left in a row, an object, a
+    version, a history, a sandbox, a log or a file of Temporal's server, and another founder's project is as it was.
+    """
+    temporal, rig = tmp_path / "temporal", tmp_path / "rig"
+    rig.mkdir()
+    async with LocalStack(temporal, parts=["temporal"], temporal_ui=False) as apart:
+        await _erase(stack, apart, rig, figure, tmp_path)
+        log = apart.log("temporal").read_bytes()
+    word = (tmp_path / "word").read_text().encode()
+    files = [path for path in temporal.rglob("*") if path.is_file()]
+    assert [path for path in files if word in path.read_bytes()] == [], "encrypted, it was never there"
+    assert any(ENCODING in path.read_bytes() for path in files), "Temporal stored something"
+    assert word not in log
+
+
+async def _erase(stack: LocalStack, apart: LocalStack, rig: Path, figure: Callable[[str], None], notes: Path) -> None:
+    bucket = await new_versioned_bucket(stack)
+    settings = settings_of(
+        stack,
+        database_url=await new_database(stack),
+        temporal_task_queue=f"test-{uuid.uuid4()}",
+        project_snapshot_bucket=bucket,
+    )
+    environment = {
+        "DATABASE_URL": settings.database_url,
+        "PROJECT_SNAPSHOT_BUCKET": bucket,
+        "TEMPORAL_ADDRESS": apart.environment["TEMPORAL_ADDRESS"],
+        "PAYLOAD_KEY": PAYLOAD_KEY,
+    }
+    ada, bob, word, others = (f"{name}{uuid.uuid4().hex[:12]}" for name in ("ada", "bob", "zq", "zx"))
+    (notes / "word").write_text(word)
+    async with open_sessions(settings.database_url) as sessions, ObjectStore(store_config(settings)) as store:
+        client = await connect_temporal(stack.environment | environment)
+        harness = WorkerHarness(settings, client, sessions, settings.anthropic_base_url or "")
+        sandboxes = Sandboxes(sandbox_config(settings))
+        planted, kept = await _plant(sessions, store, ada, word), await _plant(sessions, store, bob, others)
+        await _share_an_image(sessions, store, planted, kept)
+        for role in Role:
+            await sandboxes.create(str(planted), role)
+        await sandboxes.create(str(kept), Role.WORKSPACE)
+        async with worker_process(harness, stack, variables=environment) as first:
+            await first.until("worker started")
+            say = bash(f"echo {word} > {word}.txt")
+            ended = await harness.start(ada, goal=f"Sell {word}.", script=steps([say, bash(PRODUCT)]))
+            assert (await harness.finished(ended)).status == Status.READY
+            running = await harness.start(ada, goal=f"Sell {word} again.", script=steps([say, hold()]))
+            await harness.until_event(running, "tool_started", count=2)
+        builds = (planted, ended, running)
+        assert await columns_without(sessions, word) == set()
+        assert len(await objects_with(store, word)) >= 8
+        expected, money = await _counts(sessions, builds), await _money(sessions)
+        begun = time.monotonic()
+        erasure = (await erase_user(sessions, harness.builds, ada, "operator", confirmed=ada)).id
+        logs = await _kill_in_each_step(harness, stack, environment, rig)
+        seconds = time.monotonic() - begun
+
+        async with transaction(sessions) as tx:
+            row = await tx.session.get_one(Erasure, erasure)
+        assert row.sha256 == certificate_of(row).sha256
+        counted = {name: row.counts[name] for name in expected}
+        assert counted == expected, "the certificate counts what there was"
+        assert row.counts["executions"] == 4, "two builds, a preview, and a delivery to a webhook"
+        assert (row.counts["uploads"], row.counts["objects"] >= 8 + 4) == (1, True)
+        assert row.counts["sandboxes"] >= len(Role)
+
+        assert await tables_with(sessions, word) == set()
+        assert await tables_with(sessions, ada) <= {"erasures", "audit"}
+        assert [version for version in await store.versions("") if _is_of(version.key, builds, word)] == []
+        assert await objects_with(store, word) == []
+        for build in builds:
+            assert [name for role in Role for name in await sandboxes.find(str(build), role)] == []
+            assert not await has_history(client, build_workflow_id(build))
+            assert not await has_history(client, preview_workflow_id(build))
+        await client.get_workflow_handle(erasure_workflow_id(erasure)).result()
+        assert word not in logs
+        assert await _money(sessions) == money, "what calls have cost stays"
+
+        assert await columns_without(sessions, others) == set()
+        assert len(await objects_with(store, others)) == 7
+        assert await store.unfinished_uploads(f"snapshots/{kept}/") == [f"snapshots/{kept}/2.tar.gz"]
+        assert await store.get_image(image_of("shared")) == b"shared", "another founder's build has seen it too"
+        assert len(await sandboxes.find(str(kept), Role.WORKSPACE)) == 1
+        async with transaction(sessions) as tx:
+            assert not (await tx.session.get_one(User, bob)).suspended
+        await sandboxes.kill((await sandboxes.find(str(kept), Role.WORKSPACE))[0])
+        await sandboxes.close()
+    objects = row.counts["objects"]
+    figure(
+        f"15 workers killed in {len(STEPS)} steps, erased after {seconds:.0f} s; {objects} versions of objects, "
+        f"{row.counts['executions']} histories and {row.counts['messages']} messages, all counted once; 0 left"
+    )
+
+
+async def _plant(sessions: Sessions, store: ObjectStore, user: str, word: str) -> uuid.UUID:
+    async with transaction(sessions) as tx:
+        await ensure_user(tx, user)
+        row = await tx.session.get_one(User, user)
+        row.plan, row.name, row.email = "cto_scale", word, f"{word}@example.com"
+        tx.session.add(UserDay(user_id=user, day=await tx.session.scalar(select(func.current_date()))))
+    _, build = await plant_rows(sessions, user, word)
+    await plant_objects(store, build, word)
+    return build
+
+
+async def _share_an_image(sessions: Sessions, store: ObjectStore, *builds: uuid.UUID) -> None:
+    """Let builds of several founders have seen the same image."""
+    await store.put(image_key(image_of("shared")), b"shared")
+    async with transaction(sessions) as tx:
+        for call in await tx.session.scalars(select(ToolCall).where(ToolCall.build_id.in_(builds))):
+            result = f"{(call.result or '')[:-1]},{image_mark(image_of('shared'))}}}"
+            await tx.session.execute(
+                update(ToolCall)
+                .where(ToolCall.build_id == call.build_id, ToolCall.tool_use_id == call.tool_use_id)
+                .values(result=result)
+            )
+
+
+async def _kill_in_each_step(harness: WorkerHarness, stack: LocalStack, environment: dict[str, str], rig: Path) -> str:
+    """Let workers die at each moment of each step, and the last one end the erasure. Returns what they have logged."""
+    left = [rig / f"{step}@{moment}" for step in STEPS for moment in (BEGUN, MIDDLE, DONE)]
+    for instruction in left:
+        instruction.touch()
+    logs = []
+    while any(instruction.exists() for instruction in left):
+        before = sum(instruction.exists() for instruction in left)
+        async with worker_process(harness, stack, program=RIGGED, ERASURE_RIG=str(rig), variables=environment) as dying:
+            code = await dying.exit_code()
+            logs.append(str(dying.logged) + dying.last_words)
+        after = sum(instruction.exists() for instruction in left)
+        assert (code, after) == (-9, before - 1), f"killed once by an instruction: {dying.logged}"
+    async with worker_process(harness, stack, variables=environment) as last:
+        await last.until("worker started")
+
+        async def is_finished() -> bool:
+            async with transaction(harness.sessions) as tx:
+                return (await tx.session.scalar(select(func.count()).where(Erasure.finished_at.is_(None)))) == 0
+
+        await wait_until(is_finished)
+        await last.stop()
+        logs.append(str(last.logged) + last.last_words)
+    return "\n".join(logs)
+
+
+async def _counts(sessions: Sessions, builds: Collection[uuid.UUID]) -> dict[str, int]:
+    """What a certificate counts that does not change while builds are cancelled."""
+    tables = {"messages": "messages", "tool_calls": "tool_calls", "ledger_entries_kept": "ledger"}
+    async with transaction(sessions) as tx:
+        counts = {
+            name: await tx.session.scalar(
+                text(f"select count(*) from {table} where build_id = any(:builds)"), {"builds": list(builds)}
+            )
+            for name, table in tables.items()
+        }
+    return {"builds": len(builds), "projects": len(builds), **{name: int(n or 0) for name, n in counts.items()}}
+
+
+async def _money(sessions: Sessions) -> tuple[int, int, int]:
+    async with transaction(sessions) as tx:
+        entries = await tx.session.scalar(select(func.sum(LedgerEntry.cost)))
+        days = await tx.session.scalar(select(func.sum(UserDay.spent)))
+        fleet = await tx.session.scalar(text("select sum(spent) from fleet_days"))
+        return int(entries or 0), int(days or 0), int(fleet or 0)
+
+
+def _is_of(key: str, builds: Collection[uuid.UUID], word: str) -> bool:
+    return any(str(build) in key for build in builds) or image_of(word) in key
