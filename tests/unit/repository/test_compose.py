@@ -127,12 +127,13 @@ def test_what_is_passed_to_the_program_are_good_settings(
     services: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The environment as Compose passes it, with passwords as the first lines of the file make them."""
-    for name in ("api", "worker", "rehearsal-api", "rehearsal-worker"):
+    for name in ("api", "worker", "worker-archive", "worker-browser", "rehearsal-api", "rehearsal-worker"):
         with monkeypatch.context() as patch:
             for key, value in services[name]["environment"].items():
                 patch.setenv(key, _interpolated(value))
             settings = load_settings()
             assert temporal_config()["target_host"] == "temporal:7233"
+        assert settings.worker_roles == ([name.removeprefix("worker-")] if name.startswith("worker-") else None)
         user = "cofounder_api" if name.endswith("api") else "cofounder"
         assert settings.database_url == f"postgresql+asyncpg://{user}:{'0f' * 24}@database:5432/cofounder"
         assert settings.s3_endpoint_url == "http://s3:8333"
@@ -164,7 +165,7 @@ def test_commands_are_understood(services: dict[str, dict[str, Any]]) -> None:
 
 def test_profiles(services: dict[str, dict[str, Any]]) -> None:
     """Without a profile only Temporal runs, and every profile includes what its services wait for."""
-    assert services["worker"]["profiles"] == ["app"]
+    assert services["worker"]["profiles"] == ["app", "roles"]
     rehearsal = {name for name, service in services.items() if service.get("profiles") == ["rehearsal"]}
     assert rehearsal == {"sandbox", "model", "rehearsal-api", "rehearsal-worker"}
     for name, service in services.items():
@@ -194,7 +195,7 @@ def test_what_ends_is_waited_for_by_something_that_stays(services: dict[str, dic
 def test_the_image_is_of_this_version(services: dict[str, dict[str, Any]]) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     ours = [service for service in services.values() if "build" in service]
-    assert len(ours) == 7
+    assert len(ours) == 9
     assert {service["image"] for service in ours} == {f"cofounder:{version}"}
     assert f"cofounder:{version}" in (ROOT / "Dockerfile").read_text()
 
@@ -204,7 +205,7 @@ def test_workers_can_be_as_many_as_one_likes_and_the_migration_is_one(services: 
     assert not {"ports", "container_name", "hostname", "volumes", "network_mode"} & set(services["worker"])
     assert services["migrate"]["command"] == ["cofounder", "migrate"]
     assert services["migrate"]["restart"].startswith("on-failure")
-    for name in ("api", "worker", "rehearsal-api", "rehearsal-worker"):
+    for name in ("api", "worker", "worker-archive", "worker-browser", "rehearsal-api", "rehearsal-worker"):
         assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 

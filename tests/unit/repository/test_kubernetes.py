@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+from domain.worker_roles import SEPARABLE, WorkerRole, parse_separate_roles
 from settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -46,8 +47,10 @@ def _pods(manifests: list[Manifest]) -> dict[str, Manifest]:
 
 
 def _base() -> list[Manifest]:
+    """What overlays are made of, with a worker that does all work."""
     names = _load(KUBERNETES / "base" / "kustomization.yaml")[0]["resources"]
-    return [manifest for name in names for manifest in _load(KUBERNETES / "base" / name)]
+    paths = [*(KUBERNETES / "base" / name for name in names), KUBERNETES / "worker" / "worker.yaml"]
+    return [manifest for path in paths for manifest in _load(path)]
 
 
 def test_every_setting_is_one_that_the_program_reads() -> None:
@@ -107,7 +110,9 @@ def test_an_overlay_is_whole(overlay: str) -> None:
     names = {(each["kind"], each["metadata"]["name"]) for each in manifests}
     assert len(names) == len(manifests)
     pods = _pods(manifests)
-    assert set(pods) == {"cofounder-api", "cofounder-worker", "cofounder-migrate"}
+    roles = [""] if overlay == "small" else [f"-{role}" for role in WorkerRole]
+    workers = {f"cofounder-worker{role}" for role in roles}
+    assert set(pods) == {"cofounder-api", "cofounder-migrate", *workers}
     [settings] = [name for kind, name in names if kind == "ConfigMap"]
     for pod in pods.values():
         for container in pod["containers"]:
@@ -115,7 +120,22 @@ def test_an_overlay_is_whole(overlay: str) -> None:
             references = [each["configMapRef"]["name"] for each in container["envFrom"] if "configMapRef" in each]
             assert references == [settings]
     kind = "WorkerDeployment" if overlay == "versioned" else "Deployment"
-    assert (kind, "cofounder-worker") in names
+    assert {(kind, name) for name in workers} <= names
+
+
+def test_each_role_has_workers_of_its_own_and_chromium_runs_in_one_of_them() -> None:
+    manifests = {each["metadata"]["name"]: each for each in _rendered("production") if each["kind"] == "Deployment"}
+    [settings] = [each["data"] for each in _rendered("production") if each["kind"] == "ConfigMap"]
+    assert parse_separate_roles(settings["SEPARATE_ROLES"]) == ",".join(SEPARABLE)
+    for role in WorkerRole:
+        manifest = manifests[f"cofounder-worker-{role}"]
+        [container] = manifest["spec"]["template"]["spec"]["containers"]
+        assert {"name": "WORKER_ROLES", "value": role} in container["env"]
+        profile = container["securityContext"]["seccompProfile"]["type"]
+        assert profile == ("Unconfined" if role is WorkerRole.BROWSER else "RuntimeDefault")
+        labels = manifest["spec"]["selector"]["matchLabels"]
+        assert labels["app.kubernetes.io/component"] == role, "its pods are not another role's"
+        assert labels.items() <= manifest["spec"]["template"]["metadata"]["labels"].items()
 
 
 def test_the_controllers_kinds_follow_its_definitions() -> None:
@@ -123,7 +143,7 @@ def test_the_controllers_kinds_follow_its_definitions() -> None:
     assert {each["kind"] for each in manifests} == {"WorkerDeployment", "Connection"}
     for each in manifests:
         jsonschema.validate(each, CONTROLLER[each["kind"]])
-    [worker] = [each for each in manifests if each["kind"] == "WorkerDeployment"]
+    worker, *_ = [each for each in manifests if each["kind"] == "WorkerDeployment"]
     broken = {**worker, "spec": {**worker["spec"], "rollouts": {}}}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(broken, CONTROLLER["WorkerDeployment"])
