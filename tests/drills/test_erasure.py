@@ -1,10 +1,12 @@
 """An erasure whose workers are killed at the beginning, in the middle and at the end of each step."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+import pytest
 from sqlalchemy import func, select, text, update
 
 from clients.object_store import ObjectStore, image_key, store_config
@@ -34,7 +36,7 @@ from tests.harness.founder_texts import (
     tables_with,
 )
 from tests.harness.scripts import PRODUCT, bash, hold, steps
-from tests.harness.wait import wait_until
+from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness, settings_of
 from tests.harness.worker_process import worker_process
 from tests.workflows.encrypted_scenarios import PAYLOAD_KEY
@@ -42,6 +44,7 @@ from tests.workflows.encrypted_scenarios import PAYLOAD_KEY
 RIGGED = ("-m", "tests.harness.erasing_worker")
 
 
+@pytest.mark.timeout(1800)  # a minute or two, but each worker may take five on a busy machine
 async def test_erasure_whose_workers_are_killed_in_each_step(
     stack: LocalStack, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
@@ -173,7 +176,8 @@ async def _kill_in_each_step(harness: WorkerHarness, stack: LocalStack, environm
     while any(instruction.exists() for instruction in left):
         before = sum(instruction.exists() for instruction in left)
         async with worker_process(harness, stack, program=RIGGED, ERASURE_RIG=str(rig), variables=environment) as dying:
-            code = await dying.exit_code()
+            async with asyncio.timeout(DEADLINE):
+                code = await dying.exit_code()
             logs.append(str(dying.logged) + dying.last_words)
         after = sum(instruction.exists() for instruction in left)
         assert (code, after) == (-9, before - 1), f"killed once by an instruction: {dying.logged}"
