@@ -166,8 +166,8 @@ async def check_operator(request: Request) -> None:
     """Find out who makes a request whose body can't be read, before the dependencies have been asked.
 
     Raises:
-        HTTPException: it is no operator; a 404.
-        Problem, CredentialRefused: it is unknown.
+        HTTPException: the identity is not an operator's; a 404.
+        Problem, CredentialRefused: no one known makes it.
     """
     identity = await _identity(request, _process_resources(request), await _bearer(request))
     _require_operator(identity)

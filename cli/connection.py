@@ -39,8 +39,9 @@ def with_api(
     secret = secret or settings.api_token
     if secret is None:
         raise Misconfigured(
-            "API_TOKEN is not set. Set it to an API key (`cofounder keys create`) or to the token that the API was "
-            "started with; for `cofounder up`: . .cofounder/up/env.sh"
+            "API_TOKEN is not set. Set it to an API key: make one in the web console, at Account, or ask an operator "
+            "for one (`cofounder keys create NAME --user YOU`). On the API's own machine, the token that the API was "
+            "started with does as well; for `cofounder up`: . .cofounder/up/env.sh"
         )
     token = secret.get_secret_value()
 

@@ -297,6 +297,21 @@ async def test_wrong_token(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(await run("show", str(uuid.uuid4()))).startswith("The API does not accept the token. Set API_TOKEN")
 
 
+async def test_a_founder_needs_nothing_but_a_key(run: Run, api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await run("users", "set", "newcomer")).exit_code == 0
+    monkeypatch.setenv("API_TOKEN", OPERATORS)
+    made = json.loads((await run("keys", "create", "a laptop", "--user", "newcomer", "--json")).stdout)
+    for name in list(os.environ):
+        if name not in ("PATH", "HOME"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("API_TOKEN", made["secret"])
+    monkeypatch.setenv("COFOUNDER_API_URL", api.url)
+    started = await run("build", "--idea", "A bakery", "--no-watch", "--json")
+    assert (started.exit_code, json.loads(started.stdout)["status"]) == (0, "queued"), started.output
+    (project,) = json.loads((await run("list", "--projects", "--json")).stdout)["projects"]
+    assert project["id"] == json.loads(started.stdout)["project_id"]
+
+
 async def test_scripts_get_json_and_nothing_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for user in ("json-user", "nobody"):
         assert (await run("users", "set", user)).exit_code == 0
