@@ -182,7 +182,8 @@ class WorkspaceActivities:
                 await append_events(tx, build_id, [event])
             if sandbox.id != request.sandbox_id:
                 await self._kill_replaced(request.sandbox_id)
-            await lock.run(f"rm -f {CHANGES}")
+            if restored:
+                await lock.run(f"rm -f {CHANGES}")
             return ResumedWorkspace(
                 sandbox=await _ref(sandbox),
                 restored=restored,
@@ -270,7 +271,7 @@ class WorkspaceActivities:
         """Why the workspace has to be restored, in sentences for the agent; empty if it is as it should be."""
         if unfinished := await read_optional(sandbox, CHANGES):
             return [str(change) for change in json.loads(unfinished)]
-        if sandbox.id != request.sandbox_id or not await _exists(sandbox, _OPENED):
+        if sandbox.id != request.sandbox_id or not await sandbox.exists(_OPENED):
             event = "The sandbox was replaced" if request.replace else "The sandbox was lost"
             if snapshot is None:
                 return [f"{event} before anything was saved: the workspace was empty again."]
@@ -280,7 +281,7 @@ class WorkspaceActivities:
         if last is not None:
             # The agent has worked here since the snapshot, so the files rightly differ from it. The journal of its last
             # call is in the same file system: if it is there, the files are as new as the work.
-            if await _exists(sandbox, f"{JOURNAL}/calls/{last}/outcome"):
+            if await sandbox.exists(f"{JOURNAL}/calls/{last}/outcome"):
                 return []
             source = "nothing" if snapshot is None else _describe(build_id, snapshot)
             return [f"Work was lost while the sandbox was paused: the workspace was restored from {source}."]
@@ -423,11 +424,6 @@ async def _position(tx: Transaction, build_id: uuid.UUID) -> str:
     phase = PhaseCompletedEvent.model_validate(data) if data else None
     after = f"phase {phase.phase} ({phase.title})" if phase else "the beginning"
     return f"{after}, turn {turn}" if turn else after
-
-
-async def _exists(sandbox: Sandbox, path: str) -> bool:
-    output = await sandbox.run(f"[ -e {path} ]", timeout_seconds=SMALL_SECONDS, cwd="/")
-    return output.exit_code == 0
 
 
 @asynccontextmanager

@@ -545,6 +545,11 @@ class Sandbox:
             repeatable=not streamed,
         )
 
+    async def exists(self, path: str) -> bool:
+        """Whether there is a file or a directory."""
+        what = f"look for {path} in sandbox {self.id}"
+        return bool(await self._ask(what, lambda: self._sdk.files.exists(path), repeatable=True))
+
     async def make_directory(self, path: str) -> None:
         """Make a directory, and the ones on the way, unless it is there."""
         what = f"make {path} in sandbox {self.id}"
