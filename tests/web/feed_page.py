@@ -7,6 +7,9 @@ from playwright.async_api import Page, expect
 from tests.harness.console import Console
 from tests.harness.wait import wait_until
 
+NODES_MOST = 1500
+"""Elements of a page, however long its feed is."""
+
 
 class FeedOnPage:
     """The feed of a page."""

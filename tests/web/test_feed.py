@@ -20,10 +20,7 @@ from tests.golden.states import FEEDS, events_of
 from tests.harness.console import Console
 from tests.harness.feeds import build_row, feed_lines, write_events, write_feed
 from tests.harness.wait import wait_until
-from tests.web.feed_page import FeedOnPage, open_feed
-
-NODES_MOST = 1500
-"""Elements of a page, however long its feed is."""
+from tests.web.feed_page import NODES_MOST, FeedOnPage, open_feed
 
 HEAP_MOST = 40 * 2**20
 """Bytes of JavaScript objects after a collection, with 10,000 events loaded."""

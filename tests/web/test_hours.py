@@ -7,8 +7,7 @@ from playwright.async_api import CDPSession
 
 from tests.harness.console import Console
 from tests.harness.feeds import build_row, feed_lines, write_feed
-from tests.web.feed_page import open_feed
-from tests.web.test_feed import NODES_MOST
+from tests.web.feed_page import NODES_MOST, open_feed
 
 pytestmark = pytest.mark.web
 
