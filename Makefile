@@ -1,6 +1,6 @@
 # The commands for everyday work. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check web web-check quick replay histories chaos soak fuzz drills long products shapes audit bench setup clean
+.PHONY: help demo test check web web-check quick replay histories chaos soak healthy fuzz drills long products shapes audit bench setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -73,6 +73,10 @@ chaos: ## set up, then inject random faults while builds run: SECONDS=600, SEED=
 soak: ## set up, then let builds, people, deployments and faults go on together, and draw what grows: SECONDS=3600, SEED=1
 	@REAL= $(PYTHON) scripts/setup --system
 	@$(TIDY) $(CLEAN) $(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),3600) --seed $(or $(SEED),1) $(ARGS)
+
+healthy: ## set up, then build without faults beside a Prometheus, and say which alerts fired: SECONDS=3600
+	@REAL= $(PYTHON) scripts/setup --system
+	@$(TIDY) $(CLEAN) $(BIN)/python -m tests.faults.healthy --seconds $(or $(SECONDS),3600) $(ARGS)
 
 fuzz: ## set up, then run builds with a hostile model: BUILDS=200, SEED=1
 	@REAL= $(PYTHON) scripts/setup --system

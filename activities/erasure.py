@@ -38,22 +38,23 @@ class ErasureActivities:
     @application_errors
     async def stop_builds(self, request: ErasureRef) -> ErasureStep:
         """Cancel open builds and previews. They clean up first, so some may be left for a while."""
-        erasure, scope = await self._read(request)
-        async with transaction(self._sessions) as tx:
-            opened = await erasures.open_builds(tx, erasure, scope)
-            previews = await erasures.open_previews(tx, scope.builds)
+        async with heartbeating():
+            erasure, scope = await self._read(request)
+            async with transaction(self._sessions) as tx:
+                opened = await erasures.open_builds(tx, erasure, scope)
+                previews = await erasures.open_previews(tx, scope.builds)
+                for build in opened:
+                    await builds.request_cancel(tx, build.id)
             for build in opened:
-                await builds.request_cancel(tx, build.id)
-        for build in opened:
-            await signal_cancel(self._sessions, self._workflows, build)
-        left = len(opened)
-        for build_id in previews:
-            try:
-                await self._workflows.cancel_preview(build_id)
-                left += 1
-            except NotFound:
-                continue  # its workflow has ended, so nothing keeps the product running
-        return ErasureStep(left=left)
+                await signal_cancel(self._sessions, self._workflows, build)
+            left = len(opened)
+            for build_id in previews:
+                try:
+                    await self._workflows.cancel_preview(build_id)
+                    left += 1
+                except NotFound:
+                    continue  # its workflow has ended, so nothing keeps the product running
+            return ErasureStep(left=left)
 
     @activity.defn
     @application_errors

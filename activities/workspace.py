@@ -95,14 +95,15 @@ class WorkspaceActivities:
             recorded = await self._recorded_sandbox(build_id)
             sandbox, age, _ = await self._adopt_or_create(build_id, recorded)
             await crash_point("workspace.made")
-            if not await _exists(sandbox, _OPENED):
-                lock = await lock_workspace(sandbox)
+            restored_from = await read_optional(sandbox, _OPENED)
+            if restored_from is None:
+                # No attempt that was scheduled later can have taken a snapshot, or this one does not get the lock.
                 async with transaction(self._sessions) as tx:
                     snapshot = await snapshot_to_continue(tx, build_id)
-                await self._fill(sandbox, lock, snapshot)
+                await self._fill_first(sandbox, snapshot)
+                restored_from = _number_of(snapshot)
             async with transaction(self._sessions) as tx:
                 await record_sandbox(tx, build_id, sandbox.id, recorded)
-            restored_from = await read_optional(sandbox, _OPENED)
             return OpenedWorkspace(
                 sandbox=await _ref(sandbox),
                 restored_from=int(restored_from) if restored_from else None,
@@ -181,7 +182,8 @@ class WorkspaceActivities:
                 await append_events(tx, build_id, [event])
             if sandbox.id != request.sandbox_id:
                 await self._kill_replaced(request.sandbox_id)
-            await lock.run(f"rm -f {CHANGES}")
+            if restored:
+                await lock.run(f"rm -f {CHANGES}")
             return ResumedWorkspace(
                 sandbox=await _ref(sandbox),
                 restored=restored,
@@ -269,7 +271,7 @@ class WorkspaceActivities:
         """Why the workspace has to be restored, in sentences for the agent; empty if it is as it should be."""
         if unfinished := await read_optional(sandbox, CHANGES):
             return [str(change) for change in json.loads(unfinished)]
-        if sandbox.id != request.sandbox_id or not await _exists(sandbox, _OPENED):
+        if sandbox.id != request.sandbox_id or not await sandbox.exists(_OPENED):
             event = "The sandbox was replaced" if request.replace else "The sandbox was lost"
             if snapshot is None:
                 return [f"{event} before anything was saved: the workspace was empty again."]
@@ -279,7 +281,7 @@ class WorkspaceActivities:
         if last is not None:
             # The agent has worked here since the snapshot, so the files rightly differ from it. The journal of its last
             # call is in the same file system: if it is there, the files are as new as the work.
-            if await _exists(sandbox, f"{JOURNAL}/calls/{last}/outcome"):
+            if await sandbox.exists(f"{JOURNAL}/calls/{last}/outcome"):
                 return []
             source = "nothing" if snapshot is None else _describe(build_id, snapshot)
             return [f"Work was lost while the sandbox was paused: the workspace was restored from {source}."]
@@ -333,21 +335,18 @@ class WorkspaceActivities:
         except SandboxUnavailable as error:
             _log.warning("a replaced sandbox could not be killed", sandbox_id=sandbox_id, error=str(error))
 
+    async def _fill_first(self, sandbox: Sandbox, snapshot: Snapshot | None) -> None:
+        """Take the lock and fill the workspace; in one request if there is no snapshot."""
+        if snapshot is None:
+            await lock_workspace(sandbox, _complete(None))
+        else:
+            await self._fill(sandbox, await lock_workspace(sandbox), snapshot)
+
     async def _fill(self, sandbox: Sandbox, lock: WorkspaceLock, snapshot: Snapshot | None) -> None:
         """Restore the snapshot, if there is one, make the workspace a git repository, and mark it as complete."""
         if snapshot is not None:
             await restore_snapshot(self._store, sandbox, snapshot, lock)
-        empty = "" if snapshot is not None else f"rm -rf {WORKSPACE}"
-        number = "" if snapshot is None else snapshot.number
-        command = f"""
-set -e
-{empty}
-mkdir -p {WORKSPACE}
-cd {WORKSPACE}
-[ -e .git ] || git init --quiet --initial-branch=main
-printf %s '{number}' >{_OPENED}
-"""
-        await lock.run(command)
+        await lock.run(_complete(snapshot))
 
     async def _recorded_sandbox(self, build_id: uuid.UUID) -> str | None:
         """The sandbox that the build's row names.
@@ -358,6 +357,25 @@ printf %s '{number}' >{_OPENED}
         async with transaction(self._sessions) as tx:
             await require_open(tx, build_id)
             return await recorded_sandbox(tx, build_id)
+
+
+def _complete(snapshot: Snapshot | None) -> str:
+    """The command that makes the workspace a git repository and marks it as complete. Without a snapshot, the workspace
+    is emptied before."""
+    empty = "" if snapshot is not None else f"rm -rf {WORKSPACE}"
+    return f"""
+set -e
+{empty}
+mkdir -p {WORKSPACE}
+cd {WORKSPACE}
+[ -e .git ] || git init --quiet --initial-branch=main
+printf %s '{_number_of(snapshot)}' >{_OPENED}
+"""
+
+
+def _number_of(snapshot: Snapshot | None) -> str:
+    """What the file `_OPENED` holds."""
+    return "" if snapshot is None else str(snapshot.number)
 
 
 async def _ref(sandbox: Sandbox) -> SandboxRef:
@@ -406,11 +424,6 @@ async def _position(tx: Transaction, build_id: uuid.UUID) -> str:
     phase = PhaseCompletedEvent.model_validate(data) if data else None
     after = f"phase {phase.phase} ({phase.title})" if phase else "the beginning"
     return f"{after}, turn {turn}" if turn else after
-
-
-async def _exists(sandbox: Sandbox, path: str) -> bool:
-    output = await sandbox.run(f"[ -e {path} ]", timeout_seconds=SMALL_SECONDS, cwd="/")
-    return output.exit_code == 0
 
 
 @asynccontextmanager

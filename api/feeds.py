@@ -16,6 +16,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
@@ -27,6 +28,7 @@ from db.models import Event
 from db.session import Access, Sessions
 from db.transaction import transaction
 from domain.identity import Identity
+from observing import metrics
 from services.credentials import still_works
 
 T = TypeVar("T")
@@ -51,11 +53,13 @@ class Batch:
     """Events that were read together, each encoded once for all viewers."""
 
     events: Sequence[tuple[int, bytes]]
+    since: datetime
+    """When the first of them was written."""
 
     @classmethod
     def of(cls, events: Sequence[Event]) -> "Batch":
         """Encode the events."""
-        return cls([(event.id, _encode(event)) for event in events])
+        return cls([(event.id, _encode(event)) for event in events], events[0].created_at)
 
     @property
     def last(self) -> int:
@@ -183,6 +187,7 @@ class Feeds:
             while (live := await viewer.next()) is not None:
                 if part := live.after(after):
                     yield part
+                    _note_lag(live)
                     after = live.last
 
     @contextlib.contextmanager
@@ -288,6 +293,11 @@ class Feeds:
                 has_warned = True
             await asyncio.sleep(min(1.0, _POLL_SECONDS))
         return None
+
+
+def _note_lag(batch: Batch) -> None:
+    """Measure how late a viewer has got what was new. A clock that is ahead of the database's makes no viewer early."""
+    metrics.FEED_LAG.observe(max(0.0, (datetime.now(UTC) - batch.since).total_seconds()))
 
 
 def _encode(event: Event) -> bytes:

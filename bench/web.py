@@ -1,11 +1,16 @@
-"""Measure a build's page in the web console with a long feed.
+"""Measure the pages of the web console on a slow line, and a build's page with a long feed.
 
-    python -m bench.web [--events 10000,50000]
+    python -m bench.web [--events 10000,50000] [--loads 3]
 
-Chromium, the API and the database run on this machine. For each length of the feed the table says how long it takes
-from opening the page until the newest events are there, and until all are loaded by scrolling to the beginning; how
-long a frame takes while the feed is scrolled for five seconds; and the page's elements and JavaScript objects after
-that. With JSON=path in the environment it also writes the figures to that file.
+Chromium, the API and the database run on this machine. The first table is about pages that are opened with an empty
+cache by a computer that is a quarter as fast as this one, over a line of 10 Mbit/s with 40 ms; it has the medians of so
+many loads. FCP and LCP are when the first and the largest content is there, CLS is how far content moves, and TBT is
+for how long the page could not react. Sizes are of compressed files, without the API's answers.
+
+The second table says, for each length of the feed, how long it takes from opening the page until the newest events are
+there, and until all are loaded by scrolling to the beginning; how long a frame takes while the feed is scrolled for
+five seconds; and the page's elements and JavaScript objects after that. With JSON=path in the environment it also
+writes the figures to that file.
 """
 
 import argparse
@@ -13,9 +18,11 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from playwright.async_api import Browser, Page, expect
 from rich.box import SIMPLE_HEAD
@@ -28,6 +35,7 @@ from local.stack import LocalStack
 from tests.harness.api_server import RunningApi, running_api, settings_for
 from tests.harness.console import DESKTOP, chromium, console_of
 from tests.harness.feeds import build_row, feed_lines, write_feed
+from tests.harness.page_files import page_files
 from tests.harness.wait import wait_until
 
 _SCROLL_SECONDS = 5.0
@@ -64,8 +72,44 @@ class Figures:
     heap_mb: float
 
 
-async def measure(counts: Sequence[int]) -> list[Figures]:
-    """Measure a page for each length of the feed."""
+@dataclass(frozen=True)
+class Load:
+    """What a first visit to a page costs. Times in milliseconds, sizes in bytes."""
+
+    page: str
+    fcp: float
+    lcp: float
+    cls: float
+    tbt: float
+    scripts: int
+    styles: int
+    files: int
+
+
+_LINE: Mapping[str, Any] = {
+    "offline": False,
+    "latency": 40,
+    "downloadThroughput": 10e6 / 8,
+    "uploadThroughput": 10e6 / 8,
+}
+_SLOWER = 4
+
+_WATCH = """
+window.seen = { lcp: 0, cls: 0, tbt: 0 };
+const watch = (type, note) => new PerformanceObserver(list => list.getEntries().forEach(note))
+    .observe({ type, buffered: true });
+watch("largest-contentful-paint", entry => { seen.lcp = entry.startTime; });
+watch("layout-shift", entry => { if (!entry.hadRecentInput) seen.cls += entry.value; });
+watch("longtask", entry => { seen.tbt += Math.max(0, entry.duration - 50); });
+"""
+
+_READ = """
+() => ({ ...seen, fcp: performance.getEntriesByName("first-contentful-paint")[0].startTime })
+"""
+
+
+async def measure(counts: Sequence[int], loads: int) -> tuple[list[Load], list[Figures]]:
+    """Measure each page `loads` times, and a build's page for each length of the feed."""
     async with LocalStack(temporal_ui=False) as servers:
         environment = servers.environment
         await migrate(environment["DATABASE_URL"])
@@ -74,7 +118,45 @@ async def measure(counts: Sequence[int]) -> list[Figures]:
             chromium() as browser,
         ):
             await _one(api, browser, 100)  # warm up
-            return [await _one(api, browser, count) for count in counts]
+            pages = await _pages(api, browser, loads)
+            return pages, [await _one(api, browser, count) for count in counts]
+
+
+async def _pages(api: RunningApi, browser: Browser, loads: int) -> list[Load]:
+    user = api.settings.api_user
+    build = await build_row(api.sessions, user)
+    last = await write_feed(api.sessions, build, feed_lines(1000))
+    paths = {
+        "projects": ("/", "main h2"),
+        "new idea": ("/new", "main h1"),
+        "build": (f"/builds/{build}", f'[data-last="{last}"]'),
+        "usage": ("/usage", "main h1"),
+        "account": ("/account", "main h1"),
+    }
+    return [_median([await _load(api, browser, name, *each) for _ in range(loads)]) for name, each in paths.items()]
+
+
+async def _load(api: RunningApi, browser: Browser, name: str, path: str, sign: str) -> Load:
+    """Open the page with an empty cache, and wait for the sign that it is there and until it loads nothing more."""
+    async with console_of(browser, api, api.settings.api_user, **DESKTOP) as console:
+        page = console.page
+        await page.goto("about:blank")
+        devtools = await console.context.new_cdp_session(page)
+        await devtools.send("Network.enable")
+        await devtools.send("Network.clearBrowserCache")
+        await devtools.send("Network.emulateNetworkConditions", dict(_LINE))
+        await devtools.send("Emulation.setCPUThrottlingRate", {"rate": _SLOWER})
+        await page.add_init_script(_WATCH)
+        await console.open(path)
+        await page.locator(sign).first.wait_for()
+        files = await page_files(page, api.url)
+        seen = await page.evaluate(_READ)
+    return Load(name, seen["fcp"], seen["lcp"], seen["cls"], seen["tbt"], files.scripts, files.styles, files.requests)
+
+
+def _median(loads: list[Load]) -> Load:
+    figures = {field.name: median(getattr(load, field.name) for load in loads) for field in fields(Load)[1:]}
+    return replace(loads[0], **figures)
 
 
 async def _one(api: RunningApi, browser: Browser, count: int) -> Figures:
@@ -126,9 +208,19 @@ def main() -> None:
         prog="python -m bench.web", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--events", default="10000,50000", help="lengths of feeds, separated by commas")
-    counts = [int(each) for each in parser.parse_args().events.split(",")]
-    results = asyncio.run(measure(counts))
+    parser.add_argument("--loads", type=int, default=3, help="how often each page is loaded")
+    arguments = parser.parse_args()
+    counts = [int(each) for each in arguments.events.split(",") if each]
+    pages, results = asyncio.run(measure(counts, arguments.loads))
     terminal = Terminal(width=max(Terminal().width, 130), highlight=False)
+    table = Table(title="First visits on a slow computer and line", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("page")
+    for column in ("FCP, s", "LCP, s", "CLS", "TBT, ms", "scripts, kB", "styles, kB", "files"):
+        table.add_column(column, justify="right")
+    for load in pages:
+        seconds = f"{load.fcp / 1000:.2f}", f"{load.lcp / 1000:.2f}", f"{load.cls:.3f}", f"{load.tbt:.0f}"
+        table.add_row(load.page, *seconds, f"{load.scripts / 1000:.1f}", f"{load.styles / 1000:.1f}", str(load.files))
+    terminal.print(table)
     table = Table(title="A build's page with a long feed", title_justify="left", box=SIMPLE_HEAD)
     columns = ("events", "newest, s", "all, s", "frame p50, ms", "p95, ms", "longest, ms", "elements", "heap, MB")
     for column in columns:
@@ -141,7 +233,11 @@ def main() -> None:
     terminal.print(table)
     terminal.print(machine())
     if path := os.environ.get("JSON"):
-        Path(path).write_text(json.dumps([asdict(each) for each in results], indent=2))
+        Path(path).write_text(
+            json.dumps(
+                {"pages": [asdict(each) for each in pages], "feeds": [asdict(each) for each in results]}, indent=2
+            )
+        )
 
 
 if __name__ == "__main__":

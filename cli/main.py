@@ -23,6 +23,7 @@ from cli.commands import (
     files,
     finish,
     keys,
+    ledger,
     limits,
     logs,
     me,
@@ -63,7 +64,7 @@ from local.cli import local_app
 from local.errors import StackError
 
 # In the order of the help. `account`, `projects`, `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `ops`, `secrets`,
-# `switch`, `limits`, `deploy`, `payload-keys`, `erasures` and `local` are groups.
+# `switch`, `limits`, `ledger`, `deploy`, `payload-keys`, `erasures` and `local` are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
@@ -116,6 +117,7 @@ app.add_typer(ops.app, name="ops")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(switch.app, name="switch")
 app.add_typer(limits.app, name="limits")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(deploy.app, name="deploy")
 app.add_typer(payload_keys.app, name="payload-keys")
 app.add_typer(erasures.app, name="erasures")

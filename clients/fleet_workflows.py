@@ -15,6 +15,7 @@ from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
 from clients.build_workflows import version_of
+from clients.payload_codec import EncryptingCodec
 from domain.errors import NotFound, PayloadUnreadable
 from domain.names import (
     BUILD_WORKFLOW,
@@ -88,7 +89,8 @@ class FleetWorkflows:
                 return None
             raise
         state, recent = description.schedule.state, description.info.recent_actions
-        return ReaperSchedule(state.paused, state.note or None, recent[-1].started_at if recent else None)
+        note = await self._read_note(state.note) if state.note else None
+        return ReaperSchedule(state.paused, note, recent[-1].started_at if recent else None)
 
     async def pause_reaper(self, note: str) -> None:
         """Let the reaper's schedule start no more runs. A run that has begun ends by itself, within seconds.
@@ -98,6 +100,7 @@ class FleetWorkflows:
             RPCError, RuntimeError: Temporal does not answer, or refuses.
         """
         with _scheduled():
+            note = await self._note_to_store(note)
             await self._client.get_schedule_handle(REAPER_ID).pause(note=note, rpc_timeout=_RPC_TIMEOUT)
 
     async def resume_reaper(self, note: str) -> None:
@@ -107,7 +110,20 @@ class FleetWorkflows:
             NotFound, RPCError, RuntimeError: as `pause_reaper`.
         """
         with _scheduled():
+            note = await self._note_to_store(note)
             await self._client.get_schedule_handle(REAPER_ID).unpause(note=note, rpc_timeout=_RPC_TIMEOUT)
+
+    async def _note_to_store(self, note: str) -> str:
+        """The note, encrypted if payloads are: Temporal has notes as plain strings."""
+        codec = self._client.data_converter.payload_codec
+        return await codec.encode_text(note) if isinstance(codec, EncryptingCodec) else note
+
+    async def _read_note(self, note: str) -> str:
+        codec = self._client.data_converter.payload_codec
+        try:
+            return await codec.decode_text(note) if isinstance(codec, EncryptingCodec) else note
+        except PayloadUnreadable as problem:
+            return str(problem)
 
     async def with_problems(self) -> dict[uuid.UUID, Sequence[str]]:
         """The open builds whose workflow tasks fail again and again, each with what Temporal reports.

@@ -4,11 +4,13 @@ A payload is encrypted whole, metadata included, so it does not show what type i
 histories from before a key was set go on, and so do signals by the Temporal CLI.
 """
 
+import base64
 import os
 from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import PayloadCodec
 
@@ -21,6 +23,8 @@ ENCODING = b"binary/encrypted"
 KEY_ID = "encryption-key-id"
 
 _NONCE_BYTES = 12
+
+_TEXT_PREFIX = "encrypted:"
 
 
 class EncryptingCodec(PayloadCodec):
@@ -46,6 +50,28 @@ class EncryptingCodec(PayloadCodec):
         return [
             self._decrypt(payload) if payload.metadata.get("encoding") == ENCODING else payload for payload in payloads
         ]
+
+    async def encode_text(self, text: str) -> str:
+        """Encrypt a text that Temporal does not store as a payload, such as a schedule's note; see `encode`."""
+        [payload] = await self.encode([Payload(data=text.encode())])
+        if payload.metadata.get("encoding") != ENCODING:
+            return text
+        return _TEXT_PREFIX + base64.b64encode(payload.SerializeToString()).decode()
+
+    async def decode_text(self, text: str) -> str:
+        """Decrypt such a text; a plain one stays as it is.
+
+        Raises:
+            PayloadUnreadable: as `decode`.
+        """
+        if not text.startswith(_TEXT_PREFIX):
+            return text
+        try:
+            sealed = Payload.FromString(base64.b64decode(text.removeprefix(_TEXT_PREFIX), validate=True))
+        except (ValueError, DecodeError):
+            return text  # someone wrote it by hand
+        [payload] = await self.decode([sealed])
+        return payload.data.decode()
 
     def _encrypt(self, payload: Payload, key_id: str) -> Payload:
         nonce = os.urandom(_NONCE_BYTES)

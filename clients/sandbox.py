@@ -333,9 +333,7 @@ class Sandboxes:
             )
         sandbox = Sandbox(self, sdk)
         self._open[sdk.sandbox_id] = sandbox
-        await asyncio.gather(
-            sandbox.install_runner(), sandbox.run(f"mkdir -p {WORKSPACE}", timeout_seconds=REQUEST_SECONDS, cwd="/")
-        )
+        await asyncio.gather(sandbox.install_runner(), sandbox.make_directory(WORKSPACE))
         return sandbox
 
     async def connect(self, sandbox_id: str) -> "Sandbox":
@@ -546,6 +544,16 @@ class Sandbox:
             TRANSFER_SECONDS if streamed else 2 * REQUEST_SECONDS,
             repeatable=not streamed,
         )
+
+    async def exists(self, path: str) -> bool:
+        """Whether there is a file or a directory."""
+        what = f"look for {path} in sandbox {self.id}"
+        return bool(await self._ask(what, lambda: self._sdk.files.exists(path), repeatable=True))
+
+    async def make_directory(self, path: str) -> None:
+        """Make a directory, and the ones on the way, unless it is there."""
+        what = f"make {path} in sandbox {self.id}"
+        await self._ask(what, lambda: self._sdk.files.make_dir(path), repeatable=True)
 
     async def read(self, path: str) -> bytes:
         """Read a file.

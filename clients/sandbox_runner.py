@@ -87,6 +87,9 @@ TERM_SECONDS = 2.0
 PROCESS_NAME = "cofounder"
 """What `pkill` and `killall` compare a name with; these processes would be `python3` otherwise, as many a server is."""
 
+ADOPT_AFTER_SECONDS = 0.1
+"""Seconds after which a command is a long one, whose orphans its keeper adopts."""
+
 WAKE_SECONDS = 2.0
 """Seconds after which a keeper that was stopped is woken."""
 
@@ -589,7 +592,10 @@ class Server:
         number, call_id, until = self.calls[descriptor]
         folder = self.folders.call(call_id)
         if _has_outcome(folder):
-            self._forget_call(descriptor, _answer(folder))
+            answer = _answer(folder)
+            self._forget_call(descriptor, answer)
+            if answer["seconds"] >= ADOPT_AFTER_SECONDS:
+                _import_ctypes()  # the keepers to come inherit it
         else:
             self._forget_call(descriptor, None)
             self._fork(number, ["start", call_id, "-", str(max(0.0, until - time.monotonic()))], "")
@@ -732,7 +738,7 @@ def run_command(folders: Folders, folder: str, call_id: str, command: str, timeo
             outcome["text"] = f"\n[its output passed {size}; its processes were ended. Print less, such as with head]"
         else:
             received = signal.sigtimedwait(
-                {signal.SIGCHLD, *_meant_for_others()}, min(seconds_left, 0.5 if adopting else 0.1)
+                {signal.SIGCHLD, *_meant_for_others()}, min(seconds_left, 0.5 if adopting else ADOPT_AFTER_SECONDS)
             )
             if received is None and not adopting:
                 adopting = _adopt_orphans()
@@ -853,13 +859,21 @@ def _reap_bash(bash: int) -> int | None:
 
 def _adopt_orphans() -> bool:
     """Become the parent of descendants whose own parent ends, so that a timeout ends them. For long commands only."""
+    if (ctypes := _import_ctypes()) is not None:
+        try:
+            ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+        except Exception:
+            pass  # without this, the mark still finds processes
+    return True
+
+
+def _import_ctypes() -> Any:
+    """The module, or None where Python has none. Importing it takes longer than bash takes to start."""
     try:
         import ctypes
-
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     except Exception:
-        pass  # without this, the mark still finds processes
-    return True
+        return None
+    return ctypes
 
 
 def end_processes(call_id: str, bash: int) -> None:

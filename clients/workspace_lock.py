@@ -25,25 +25,27 @@ class WorkspaceLock:
         """The fencing token. Tokens compare as the times at which Temporal scheduled the attempts do."""
 
     @classmethod
-    async def acquire(cls, sandbox: Sandbox, scheduled_at: float) -> "WorkspaceLock":
+    async def acquire(cls, sandbox: Sandbox, scheduled_at: float, command: str = "") -> "WorkspaceLock":
         """Take the workspace, unless an attempt that was scheduled later has it.
 
         Args:
             sandbox: where the workspace is.
             scheduled_at: when Temporal scheduled this attempt, as a POSIX timestamp.
+            command: runs under the lock, too, and must succeed. It saves a request.
 
         Raises:
             StaleClaim: a later attempt has it.
+            SandboxUnavailable: the command failed.
         """
         lock = cls(sandbox, f"{scheduled_at:020.6f}")
         path = f"{JOURNAL}/{HOLDER}"
-        command = f"""
+        taking = f"""
 {_locked()}
 holder=$(cat {path} 2>/dev/null)
 [[ "$holder" > {lock.token} ]] && exit {FENCED}
-printf %s {lock.token} >{path}.new && mv {path}.new {path}
+printf %s {lock.token} >{path}.new && mv {path}.new {path} || exit 1
 """
-        await lock._run(command)
+        await lock._run(taking + command)
         return lock
 
     def guarded(self, command: str) -> str:

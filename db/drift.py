@@ -1,11 +1,15 @@
 """Compare the totals that triggers keep with the sums that they stand for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from sqlalchemy import Date, bindparam, text
 
 from db.transaction import Transaction
+
+_FLEET_PREFIX = "fleet "
+"""No user's id has a blank in it."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,11 @@ class Drift:
     reserved: int
     spent_sum: int
     reserved_sum: int
+
+    @property
+    def is_of_fleet(self) -> bool:
+        """Whether it is a part of all users' total."""
+        return self.whose.startswith(_FLEET_PREFIX)
 
 
 _DRIFT = text(
@@ -67,3 +76,54 @@ async def find_drift(tx: Transaction, first_day: date) -> list[Drift]:
         Drift(day, whose, int(spent), int(reserved), int(spent_sum), int(reserved_sum))
         for day, whose, spent, reserved, spent_sum, reserved_sum in rows
     ]
+
+
+_DAYS_OF_USERS = text("select 1 from user_days where day = :day and user_id = :user for update").bindparams(
+    bindparam("day", type_=Date())
+)
+_CORRECT_USER = text(
+    """
+    update user_days as days set spent = sums.spent, reserved = sums.reserved
+    from (
+        select coalesce(sum(cost) filter (where state <> 'open'), 0) as spent,
+            coalesce(sum(cost) filter (where state = 'open'), 0) as reserved
+        from ledger where user_id = :user and day = :day
+    ) as sums
+    where days.user_id = :user and days.day = :day
+    """
+).bindparams(bindparam("day", type_=Date()))
+
+_FLEET = text("lock table fleet_days in share row exclusive mode")
+_CORRECT_FLEET = text(
+    """
+    insert into fleet_days as fleet (day, shard, spent, reserved)
+    select coalesce(kept.day, sums.day), coalesce(kept.shard, sums.shard), coalesce(sums.spent, 0),
+        coalesce(sums.reserved, 0)
+    from (select day, shard from fleet_days where day >= :first) as kept full join (
+        select day, fleet_shard(user_id) as shard, sum(spent) as spent, sum(reserved) as reserved
+        from user_days where day >= :first and spent is not null group by 1, 2
+    ) as sums using (day, shard)
+    on conflict (day, shard) do update set spent = excluded.spent, reserved = excluded.reserved
+    where (fleet.spent, fleet.reserved) <> (excluded.spent, excluded.reserved)
+    """
+).bindparams(bindparam("first", type_=Date()))
+
+
+async def correct_users(tx: Transaction, drifts: Sequence[Drift]) -> None:
+    """Set the totals of users' days to the sums of their rows in the ledger.
+
+    A writer of the ledger changes the day's row in the same transaction. So once its row is locked, all that has
+    been counted is visible, and what is not visible yet is added afterwards.
+    """
+    for each in drifts:
+        if not each.is_of_fleet:
+            where = {"user": each.whose, "day": each.day}
+            await tx.execute(_DAYS_OF_USERS, where)
+            await tx.execute(_CORRECT_USER, where)
+
+
+async def correct_fleet(tx: Transaction, first_day: date) -> None:
+    """Set the fleet's totals of the first day and later ones to the sums of users' days, in a transaction of its own
+    after `correct_users`: a user's day is added to the fleet's when its transaction ends."""
+    await tx.execute(_FLEET, {})
+    await tx.execute(_CORRECT_FLEET, {"first": first_day})

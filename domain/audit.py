@@ -34,6 +34,8 @@ class Action(StrEnum):
     KEY_CREATE = "key.create"
     KEY_REVOKE = "key.revoke"
     KEY_ROTATE = "key.rotate"
+    LEDGER_CORRECT = "ledger.correct"
+    """An operator has set totals of days to the sums of their rows."""
     LIMIT_SET = "limit.set"
     MEMBER_ADD = "member.add"
     MEMBER_CHANGE = "member.change"

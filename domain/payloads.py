@@ -912,6 +912,8 @@ class PreviewInput(Payload):
     sandbox_id: str | None = None
     url: str | None = None
     seq: int = 0
+    open_until: datetime | None = None
+    """It is open already, until then: the run before this one had another version of the workers."""
 
 
 class OpenedPreview(Payload):

@@ -57,6 +57,7 @@ def prometheus(
             f"--storage.tsdb.path={directory / 'data'}",
             "--storage.tsdb.retention.time=7d",
             f"--web.listen-address={LOOPBACK}:{port}",
+            "--enable-feature=exemplar-storage",
             "--log.level=warn",
         ]
     )

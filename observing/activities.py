@@ -14,7 +14,7 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 
 from domain.names import build_of_workflow
 from domain.payloads import GateResult, ThinkResult
-from observing import metrics
+from observing import metrics, traces
 
 _REMEMBERED = 10_000
 """Builds whose start or wake is remembered until they call the model."""
@@ -69,10 +69,13 @@ class CallTime:
         self.began_at: float | None = None
         """Seconds since the epoch."""
         self.seconds = 0.0
+        self.exemplar: dict[str, str] | None = None
+        """The trace of the turn that calls."""
 
     def begin(self) -> None:
         """Note that a call begins."""
         self.began_at = self.began_at or time.time()
+        self.exemplar = self.exemplar or traces.exemplar()
 
 
 class ActivityMetrics(Interceptor):
@@ -112,7 +115,7 @@ def _count_turn(_: str, result: Any, seconds: float, calls: CallTime) -> None:
     outcome = result.outcome if isinstance(result, ThinkResult) else "error"
     metrics.TURNS.labels(outcome).inc()
     if calls.began_at is not None:
-        metrics.TURN_OVERHEAD.observe(max(0.0, seconds - calls.seconds))
+        metrics.TURN_OVERHEAD.observe(max(0.0, seconds - calls.seconds), calls.exemplar)
 
 
 def _count_snapshot(_: str, result: Any, seconds: float, __: CallTime) -> None:
@@ -170,7 +173,7 @@ class _Waits:
             self._begin(build_id, info)
         elif calls.began_at is not None and (since := self._since.pop(build_id, None)) is not None:
             histogram, at = since
-            histogram.observe(max(0.0, calls.began_at - at))
+            histogram.observe(max(0.0, calls.began_at - at), calls.exemplar)
 
     def _begin(self, build_id: uuid.UUID, info: activity.Info) -> None:
         histogram = self._since[build_id][0] if build_id in self._since else metrics.WAKE_TO_CALL

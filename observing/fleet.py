@@ -27,6 +27,9 @@ FRESH_SECONDS = 10.0
 DRIFT_SECONDS = 3600.0
 """Compare totals with their rows this often: it reads the ledger of two days."""
 
+DRIFT_AGAIN_SECONDS = 60.0
+"""Compare them this often while one is wrong, so that the alert ends soon after a correction."""
+
 _DRIFT_LIMIT_SECONDS = 50.0
 
 _READ_SECONDS = 5.0
@@ -65,6 +68,7 @@ class FleetGauges:
         self._drift_seconds = drift_seconds
         self._read_at = -math.inf
         self._drift_at = -math.inf
+        self._is_drift_known = False
         self._drift: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._roles = roles
@@ -101,7 +105,8 @@ class FleetGauges:
 
     def _begin_to_look_for_drift(self) -> None:
         is_running = self._drift is not None and not self._drift.done()
-        if not is_running and time.monotonic() - self._drift_at >= self._drift_seconds:
+        every = min(DRIFT_AGAIN_SECONDS, self._drift_seconds) if self._is_drift_known else self._drift_seconds
+        if not is_running and time.monotonic() - self._drift_at >= every:
             self._drift_at = time.monotonic()
             self._drift = asyncio.create_task(self._look_for_drift())
 
@@ -117,6 +122,7 @@ class FleetGauges:
             return
         amount = sum(abs(each.spent - each.spent_sum) + abs(each.reserved - each.reserved_sum) for each in drifts)
         metrics.LEDGER_DRIFT.set(amount)
+        self._is_drift_known = bool(drifts)
         for each in drifts:
             _log.error("a total is not the sum of its rows", day=str(each.day), whose=each.whose)
 

@@ -6,11 +6,14 @@ Anyone who reaches the address may read it. It shows counts and times, and nothi
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, nullcontext
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -93,10 +96,26 @@ def _listen(address: str) -> socket.socket:
         ) from error
 
 
+class _Shown(Collector):
+    """Everything that is shown: what this program counts, and further metrics in Prometheus's text format.
+
+    Prometheus asks for OpenMetrics, the format that has exemplars, so the others are read and written again.
+    """
+
+    def __init__(self, more: bytes) -> None:
+        self._more = more
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        yield from REGISTRY.collect()
+        yield from text_string_to_metric_families(self._more.decode())
+
+
 def _application(live: Problem, ready: Problem, prepare: Prepare) -> Starlette:
-    async def metrics(_: Request) -> Response:
+    async def metrics(request: Request) -> Response:
         more = await prepare()
-        return Response(generate_latest(REGISTRY) + more, media_type=CONTENT_TYPE_LATEST)
+        encode, media_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(_Shown(more)), media_type=media_type)
 
     routes = [
         Route("/livez", lambda _: _answer(live())),

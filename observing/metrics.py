@@ -151,6 +151,18 @@ API_SECONDS = Histogram(
     registry=REGISTRY,
 )
 
+FEED_LAG = Histogram(
+    "cofounder_feed_lag_seconds",
+    "Time from the writing of an event of a build to its delivery to a viewer",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+FEED_VIEWERS = Gauge(
+    "cofounder_feed_viewers", "Live feeds that are open, of a build or of an account", ["feed"], registry=REGISTRY
+)
+for _feed in ("build", "account"):
+    FEED_VIEWERS.labels(_feed)
+
 # ---- this process
 
 POOL = Gauge("cofounder_pool_connections", "Connections to the database of this process", ["state"], registry=REGISTRY)

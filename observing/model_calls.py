@@ -119,14 +119,14 @@ class _Call:
         """The server has accepted the call and begins to answer."""
         if not self._has_begun:
             self._has_begun = True
-            metrics.MODEL_FIRST_CHUNK.labels(self._model).observe(time.monotonic() - self._began)
+            metrics.MODEL_FIRST_CHUNK.labels(self._model).observe(time.monotonic() - self._began, self._time.exemplar)
 
     def end(self, outcome: str) -> None:
         """Count the call, with the tokens that are known to be billed."""
         seconds = time.monotonic() - self._began
         self._time.seconds += seconds
         metrics.MODEL_CALLS.labels(self._model, outcome).inc()
-        metrics.MODEL_SECONDS.labels(self._model).observe(seconds)
+        metrics.MODEL_SECONDS.labels(self._model).observe(seconds, self._time.exemplar)
         for kind, count in self.tokens.model_dump(exclude_defaults=True).items():
             metrics.MODEL_TOKENS.labels(self._model, kind).inc(count)
 

@@ -169,6 +169,15 @@ PROGRAMS = Dashboard(
         ),
         Panel("Requests", [("sum by (status) (rate(cofounder_api_requests_total[5m]))", "{{status}}")], "reqps"),
         Panel("Slow routes", [(_percentile(0.95, "cofounder_api_request_seconds", "route"), "{{route}}, 95 %")], "s"),
+        Panel(
+            "Events of builds to their viewers",
+            [
+                (_percentile(0.5, "cofounder_feed_lag_seconds"), "half"),
+                (_percentile(0.99, "cofounder_feed_lag_seconds"), "99 %"),
+            ],
+            "s",
+        ),
+        Panel("Open feeds", [("sum by (feed) (cofounder_feed_viewers)", "{{feed}}")]),
         Panel("Webhooks", [("max(cofounder_webhook_deliveries_queued)", "not delivered")]),
     ],
 )
@@ -205,7 +214,13 @@ def _panels(panels: Sequence[Panel]) -> Iterator[dict[str, Any]]:
             "gridPos": {"x": column * _WIDTH, "y": row * _HEIGHT, "w": _WIDTH, "h": _HEIGHT},
             "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
             "targets": [
-                {"refId": chr(ord("A") + index), "datasource": source, "expr": query, "legendFormat": legend}
+                {
+                    "refId": chr(ord("A") + index),
+                    "datasource": source,
+                    "expr": query,
+                    "legendFormat": legend,
+                    "exemplar": query.startswith("histogram_quantile("),
+                }
                 for index, (query, legend) in enumerate(panel.queries)
             ],
         }

@@ -26,7 +26,7 @@ class Progress:
     builds: int
     """Builds and deliveries of webhooks. They move by themselves."""
     previews: int
-    """They don't move, and end when their time is over."""
+    """They move once they are open. Those of a version that can't move end when their time is over."""
     by_version: dict[str, int]
 
 
@@ -48,7 +48,7 @@ async def settle(
     previews: bool = True,
     at_most_seconds: float | None = None,
 ) -> Settled:
-    """Ask the builds of other versions to move to this one, until none is left. It can be stopped and repeated.
+    """Ask what keeps to other versions to move to this one, until nothing is left. It can be stopped and repeated.
 
     Each moves at the end of its turn, or in the wait that it is in, with its sandbox as it is.
 
@@ -58,7 +58,7 @@ async def settle(
         target: the version; `unversioned` stands for workers without one.
         rate: builds asked a second.
         report: called after each look.
-        previews: wait for previews, too. They end by themselves, after an hour unless they are extended.
+        previews: wait for previews, too. One that can't move ends by itself, after an hour unless it is extended.
         at_most_seconds: stop looking after this long; None: when nothing is left.
 
     Raises:
@@ -82,7 +82,7 @@ async def settle(
         is_late = at_most_seconds is not None and monotonic() - began > at_most_seconds
         if is_late or not (left.builds or (previews and left.previews)):
             break
-        for workflow_id in [each.id for each in movable if each.kind != BULK_WORKFLOW]:  # those move unasked
+        for workflow_id in [each.id for each in elsewhere if each.kind != BULK_WORKFLOW]:  # those move unasked
             if monotonic() - asked.get(workflow_id, -_ASK_AGAIN_SECONDS) < _ASK_AGAIN_SECONDS:
                 continue
             asked[workflow_id] = monotonic()

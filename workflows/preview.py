@@ -3,13 +3,14 @@
 import asyncio
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import NoReturn
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.preview import PreviewActivities
-    from domain.names import EXTEND, PERMIT, PREVIEW_WORKFLOW, RECLAIM
+    from domain.names import EXTEND, PERMIT, PREVIEW_WORKFLOW, RECLAIM, UPGRADE
     from domain.outage import PREVIEW_NOT_OPENED_IN_TIME, PREVIEW_WAITS, wait_before_retry
     from domain.payloads import ClaimPermit, OpenedPreview, PermitClaim, PreviewChange, PreviewInput, SandboxInput
     from domain.permits import PREVIEW_CLOSED, PREVIEW_NOT_OPENED, time_to_next_check
@@ -18,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
 from workflows import patches, policies
 from workflows.failures import end_if_cancelled, missing_permit, outage_of, reason_of, shielded
 from workflows.permits import claim_permit
+from workflows.upgrade import continue_as_new, is_upgrade_due
 
 _KEEP_EVERY = timedelta(minutes=10)
 """How often the sandbox's time to live is extended; well below it, so that it never expires by surprise."""
@@ -33,8 +35,8 @@ class PreviewWorkflow:
         self._seq = request.seq
         self._sandbox_id = request.sandbox_id
         self._url = request.url
-        self._expires_at = workflow.now() + timedelta(seconds=request.seconds)
-        self._announced_until: datetime | None = None
+        self._expires_at = request.open_until or workflow.now() + timedelta(seconds=request.seconds)
+        self._announced_until = request.open_until
         self._permit_free = False
         self._reclaimed = False
         self._extended = False
@@ -42,6 +44,7 @@ class PreviewWorkflow:
         self._outage_since: datetime | None = None
         self._waits = 0
         """How often it has waited in this outage."""
+        self._upgrade = False
 
     @workflow.signal(name=EXTEND)
     def extend(self, seconds: int) -> None:
@@ -61,12 +64,18 @@ class PreviewWorkflow:
         if not self._reclaimed:  # the signal is repeated until it has closed
             self._reclaimed, self._extended = True, False
 
+    @workflow.signal(name=UPGRADE)
+    def upgrade(self) -> None:
+        """Move to the version that the workers are to have, once it is open. The product runs on meanwhile."""
+        self._upgrade = True
+
     @workflow.run
     async def run(self, request: PreviewInput) -> None:
         """Open the product, keep it open, close it."""
+        was_open = request.open_until is not None
         while True:
             try:
-                is_open = await self._open()
+                is_open = was_open or await self._open()
                 if is_open:
                     await self._stay_open()
             except (asyncio.CancelledError, FailureError) as error:
@@ -77,7 +86,8 @@ class PreviewWorkflow:
                 return
             self._reclaimed = False
             # Extended while it closed: the founder has been promised that it stays open.
-            self._request = request.model_copy(update={"sandbox_id": None, "url": None})
+            was_open = False
+            self._request = request.model_copy(update={"sandbox_id": None, "url": None, "open_until": None})
             self._sandbox_id, self._announced_until = None, None
 
     async def _open(self) -> bool:
@@ -168,16 +178,28 @@ class PreviewWorkflow:
                 await self._record("open")
             if workflow.cancellation_reason() is not None and workflow.patched(patches.CHECKS_FOR_CANCEL.id):
                 raise asyncio.CancelledError  # the last step ended as if there were no cancel
+            if self._moves():
+                self._continue_as_new()
             wait = min(self._expires_at - workflow.now(), _KEEP_EVERY)
             try:
                 await workflow.wait_condition(
-                    lambda: not self._is_announced() or self._reclaimed,
+                    lambda: not self._is_announced() or self._reclaimed or self._moves(),
                     timeout=wait,
                     timeout_summary="the preview stays open",
                 )
             except TimeoutError:
                 if workflow.now() < self._expires_at:
                     await self._keep()
+
+    def _moves(self) -> bool:
+        """Whether it was asked to move to another version of the workers, and there is one."""
+        return self._upgrade and is_upgrade_due()
+
+    def _continue_as_new(self) -> NoReturn:
+        """Stay open in a new run, until the same time."""
+        end_if_cancelled()
+        changes = {"seq": self._seq, "sandbox_id": self._sandbox_id, "url": self._url, "open_until": self._expires_at}
+        continue_as_new(self._request.model_copy(update=changes))
 
     async def _keep(self) -> None:
         """Extend the sandbox's time to live. While the sandbox service is away, the next time has to do."""

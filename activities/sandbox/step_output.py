@@ -86,8 +86,7 @@ async def keep_outputs(sandbox: Sandbox, number: int, outputs: dict[str, str]) -
     """Write the outputs of a gate run to where its findings say that the agent can read them."""
     for step, text in outputs.items():
         path = kept_output(number, step)
-        exists = await sandbox.run(f"[ -e {path} ]", timeout_seconds=_SECONDS, cwd="/")
-        if exists.exit_code != 0:
+        if not await sandbox.exists(path):
             await sandbox.write(path, text)
 
 

@@ -19,6 +19,7 @@ from api.responses import account_item_schema, events_table, feed_item_schema, p
 from db.events import read_past
 from db.transaction import request_transaction
 from domain.identity import Scope
+from observing import metrics
 from services.builds import require_build
 
 PAGE_MOST = 500
@@ -97,6 +98,7 @@ async def follow(
         return Response(status_code=204)
     counted = ExitStack()
     counted.enter_context(resources.limits.open_feed(limited_as(identity)))
+    counted.enter_context(metrics.FEED_VIEWERS.labels("build").track_inprogress())
     return _Feed(
         _with_retry(resources.feeds.follow(build_id, start, identity)),
         counted,
@@ -132,6 +134,7 @@ async def follow_all(identity: CurrentIdentity, resources: ResourcesDep) -> Resp
     """
     counted = ExitStack()
     counted.enter_context(resources.limits.open_feed(limited_as(identity)))
+    counted.enter_context(metrics.FEED_VIEWERS.labels("account").track_inprogress())
     return _Feed(resources.account_feeds.follow(identity, _RETRY), counted, **_options())
 
 

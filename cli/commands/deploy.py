@@ -125,7 +125,7 @@ def ramp(
 def settle(
     to: Annotated[str, typer.Option("--to", metavar="VERSION", help="The current version.")],
     rate: Annotated[float, typer.Option("--rate", min=0.1, max=1000, help="Builds a second.")] = 20,
-    previews: Annotated[bool, typer.Option(help="Wait for previews, which end by themselves.")] = True,
+    previews: Annotated[bool, typer.Option(help="Wait for previews, too: they move once they are open.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Move all builds to the current version, those that sleep or wait too, and wait until none is left elsewhere.

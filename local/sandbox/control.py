@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -21,6 +21,8 @@ from local.sandbox.registry import Registry, TooManyRunning, TooManySandboxes
 from local.sandbox.sandbox import BootFailed, Sandbox
 
 log = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 ENVD_VERSION = "0.6.13"
 """The version that the SDK is told; it uses what this version of envd can do."""
@@ -115,10 +117,20 @@ class Control:
             ("/{id}/connect", "POST", self.connect),
         )
         return [
-            Route(f"{version}/sandboxes{path}", endpoint, methods=[method])
+            Route(f"{version}/sandboxes{path}", self._noted(endpoint), methods=[method])
             for version in ("", "/v2")
             for path, method, endpoint in table
         ]
+
+    def _noted(self, endpoint: Endpoint) -> Endpoint:
+        """The same endpoint, whose calls that name a sandbox are logged for fault tests."""
+
+        async def note(request: Request) -> Response:
+            if (sandbox_id := request.path_params.get("id")) is not None:
+                self._registry.note_call(sandbox_id, request.method, request.url.path)
+            return await endpoint(request)
+
+        return note
 
     def _differs(self, network: dict[str, Any] | None) -> bool:
         """Whether the request asks for other network rules than this server's. It may name the same hosts, and decide

@@ -1,4 +1,5 @@
-"""A log for fault tests to compare with: the processes that clients started, and the /tmp of killed sandboxes."""
+"""A log for fault tests to compare with: what clients asked of sandboxes, the processes that they started, and the /tmp
+of killed sandboxes."""
 
 import json
 import logging
@@ -12,10 +13,12 @@ _ARGUMENT_CHARACTERS = 500
 
 
 class Oracle:
-    """Writes `<directory>/started.jsonl`, one line a process, and `<directory>/tmp/<id>`, a killed sandbox's /tmp."""
+    """Writes `<directory>/started.jsonl`, one line a process, `<directory>/control.jsonl`, one line a call that names a
+    sandbox, and `<directory>/tmp/<id>`, a killed sandbox's /tmp."""
 
     def __init__(self, directory: Path) -> None:
         self._log = directory / "started.jsonl"
+        self._control_log = directory / "control.jsonl"
         self._kept = directory / "tmp"
         self._max_running = directory / "max-running"
         self._kept.mkdir(parents=True, exist_ok=True)
@@ -26,6 +29,11 @@ class Oracle:
             return int(self._max_running.read_text())
         except (FileNotFoundError, ValueError):  # not limited, or being written
             return None
+
+    def asked(self, sandbox_id: str, method: str, path: str) -> None:
+        """Log a call of the control plane."""
+        with self._control_log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.time(), "sandbox": sandbox_id, "call": f"{method} {path}"}) + "\n")
 
     def started(self, sandbox_id: str, pid: int, arguments: Sequence[str]) -> None:
         """Log a process."""

@@ -94,6 +94,11 @@ class Registry:
             os.close(self._lock)
             self._lock = None
 
+    def note_call(self, sandbox_id: str, method: str, path: str) -> None:
+        """Log a call of the control plane, if fault tests want to know."""
+        if self._oracle is not None:
+            self._oracle.asked(sandbox_id, method, path)
+
     async def create(self, record: SandboxRecord) -> Sandbox:
         """Create a running sandbox. If its idempotency key was used before, return that sandbox as long as it exists.
 

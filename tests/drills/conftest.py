@@ -5,6 +5,7 @@ the marker `fast` are part of `make test`.
 """
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
@@ -30,9 +31,15 @@ def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
-async def large_stack() -> AsyncIterator[LocalStack]:
+def sandbox_oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the large stack's sandbox server logs what it is asked for."""
+    return tmp_path_factory.mktemp("oracle")
+
+
+@pytest.fixture(scope="session")
+async def large_stack(sandbox_oracle: Path) -> AsyncIterator[LocalStack]:
     """A stack of its own, which has room for the sandboxes of dozens of builds."""
-    options = ("--max-sandboxes", "200")
+    options = ("--max-sandboxes", "200", "--oracle", str(sandbox_oracle))
     async with LocalStack(durable=False, time_skipping=True, temporal_ui=False, sandbox_options=options) as running:
         await migrate(running.environment["DATABASE_URL"])
         yield running

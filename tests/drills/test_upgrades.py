@@ -1,6 +1,7 @@
 """Deploys in the middle of builds: workers of two versions side by side, killed again and again, and a roll-back."""
 
 import asyncio
+import json
 import random
 import uuid
 from collections import Counter
@@ -8,7 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -197,7 +200,7 @@ async def _fleet(stack: LocalStack, old: Checkout) -> AsyncIterator[Fleet]:
 
 @pytest.mark.parametrize("builds", [4, 30])
 async def test_deployed_twice_and_rolled_back(
-    large_stack: LocalStack, figure: Callable[[str], None], builds: int
+    large_stack: LocalStack, sandbox_oracle: Path, figure: Callable[[str], None], builds: int
 ) -> None:
     """Issue 17: two deploys and a roll-back in the middle of builds, with workers killed meanwhile.
 
@@ -211,9 +214,9 @@ async def test_deployed_twice_and_rolled_back(
         await fleet.start_workers(old, "old")
         await fleet.start_builds(builds)
         await new.run("migrate", large_stack.environment | {"DATABASE_URL": harness.settings.database_url})
-        seconds = []
+        seconds, untouched = [], 0
         for version, code in (("new", new), ("newer", new), ("old", old)):
-            before, began = await fleet.resting(), monotonic()
+            before, began, asked = await fleet.resting(), monotonic(), len(_calls(sandbox_oracle))
             if version == "old":
                 await give_work_to(harness, version)  # its worker still runs
             else:
@@ -223,6 +226,9 @@ async def test_deployed_twice_and_rolled_back(
             assert not settled.left.builds, f"{settled.left} did not move to {version}"
             seconds.append(monotonic() - began)
             after = await fleet.resting()
+            rested = {row.sandbox_id for build_id, row in before.items() if build_id in after} - {None}
+            assert not [each for each in _calls(sandbox_oracle)[asked:] if each["sandbox"] in rested], "it was touched"
+            untouched = max(untouched, len(rested))
             for build_id in before.keys() & after.keys():
                 assert after[build_id].status_seq == before[build_id].status_seq, "a rest was announced again"
                 assert set(await activities_of_last_run(harness, build_id)) <= {"claim_place"}
@@ -238,8 +244,14 @@ async def test_deployed_twice_and_rolled_back(
         kills = sum(each.kills for each in fleet.workers)
     figure(
         f"{len(fleet.builds)} builds ready, moved after {', '.join(f'{each:.0f}' for each in seconds)} s; "
-        f"{kills} workers killed; runs by version: {dict(versions)}"
+        f"{untouched} sandboxes of resting builds without a call; {kills} workers killed; "
+        f"runs by version: {dict(versions)}"
     )
+
+
+def _calls(oracle: Path) -> list[dict[str, Any]]:
+    """What the sandbox server was asked about sandboxes, in order."""
+    return [json.loads(line) for line in (oracle / "control.jsonl").read_text().splitlines()]
 
 
 async def _assert_charged_once(harness: WorkerHarness, build_id: uuid.UUID) -> None:

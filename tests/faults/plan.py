@@ -23,6 +23,8 @@ _OUTAGE_SECONDS = 40.0, 90.0
 
 _QUOTA_SECONDS = 10.0, 40.0
 
+_DEPLOY = "worker: SIGTERM, and a newer one"
+
 OPERATOR_ACTS = ("operator: namespace lost", "operator: database put back")
 """What stops every program. Each comes once in a while, beside all other kinds."""
 
@@ -61,7 +63,7 @@ def kinds() -> tuple[str, ...]:
 
 def _frequent_kinds() -> tuple[str, ...]:
     return (
-        *("worker: SIGKILL", "worker: SIGSTOP, SIGCONT", "worker: SIGTERM, and a newer one"),
+        *("worker: SIGKILL", "worker: SIGSTOP, SIGCONT", _DEPLOY),
         "worker: in the wrong namespace",
         *("api: SIGKILL", "api: SIGTERM"),
         *(f"crash at: {point}" for point in get_args(CrashPoint)),
@@ -101,15 +103,27 @@ _NOT_IN_A_SOAK = ("killed: ", "workflow: terminated", "hangs: ")
 """Kinds whose effects on memory would hide what is looked for: a killed server starts from nothing."""
 
 
+_DEPLOY_EVERY_SECONDS = 600.0
+_FIRST_DEPLOY_SHARE = 0.25
+"""Of the time of a soak that is shorter than four times ten minutes."""
+
+
 def plan_soak(seed: int, seconds: float) -> list[Action]:
-    """Return the faults of a soak in order: the frequent kinds, without those that kill servers."""
+    """Return the faults of a soak in order: the frequent kinds, without those that kill servers, and deploys.
+
+    From the first deploy on, workers of two versions share the work.
+    """
     rng = random.Random(f"soak of {seed}")
     deck = (kind for kind in _deck(rng) if not kind.startswith(_NOT_IN_A_SOAK))
     actions, at = [], rng.uniform(*_SOAK_GAP_SECONDS)
     while at < seconds:
         actions.append(_action(rng, next(deck), at))
         at += rng.uniform(*_SOAK_GAP_SECONDS)
-    return actions
+    at = min(_DEPLOY_EVERY_SECONDS, _FIRST_DEPLOY_SHARE * seconds)
+    while at < seconds:
+        actions.append(_action(rng, _DEPLOY, at))
+        at += _DEPLOY_EVERY_SECONDS
+    return sorted(actions)
 
 
 def _acts(seed: int, seconds: float) -> list[Action]:

@@ -2,10 +2,15 @@
 
     python -m tests.faults.soak [--seconds 3600] [--seed 1] [--every 10] [--keep DIRECTORY]
 
-The faults and the people are those of the chaos, less often. Beside the workers that faults strike run a worker and an
-API that none strikes: they share all the work, viewers follow every build through that API, and their memory, open
-files and connections are drawn at the end, with those of the servers and the tables. Prints the drawings. The exit code
-is 1 if an invariant does not hold or if something has grown.
+The faults and the people are those of the chaos, less often; workers of a newer version join every ten minutes. Beside
+the workers that faults strike run a worker and an API that none strikes. They share all the work: viewers follow every
+build through that API and read the console's pages, and operators look at the fleet, wake builds, and switch builds
+and the reaper off and on. Memory, open files, threads and connections are drawn at the end, with the sizes of tables.
+Prints the drawings. The exit code is 1 if an invariant does not hold, or if something has grown or was measured too
+rarely.
+
+What has grown: by the Theil-Sen slope (the median of the slopes between all pairs of measurements) of the last 60 % of
+the time, times that time. `LIMITS` says how much is allowed.
 """
 
 import argparse
@@ -65,6 +70,13 @@ LIMITS = (
 """What must stay flat. Temporal's server, PostgreSQL and the object store are drawn: they hold what they are given."""
 
 
+_FEW_MEASUREMENTS = 20
+"""With fewer after the warm-up, nothing can be said of a slope."""
+
+_JUDGED_SECONDS = 600.0
+"""A shorter soak may measure less: it shows that all parts work together, not that nothing grows."""
+
+
 @dataclass
 class Soak:
     """The result."""
@@ -96,18 +108,25 @@ async def run_soak(seed: int, seconds: float, every: float = 10.0, *, plan: list
             measuring = asyncio.create_task(
                 keep_sampling(soak.samples, lambda: _measure(faults, worker, api), every, *MISSED)
             )
-            viewing = asyncio.create_task(_view(chaos, api))
+            going_on = [
+                asyncio.create_task(_view(chaos, api)),
+                asyncio.create_task(_operate(chaos, api, random.Random(f"operators of {seed}"))),
+            ]
             try:
                 await chaos.strike(plan_soak(seed, seconds) if plan is None else plan, seconds)
             finally:
-                measuring.cancel()
-                viewing.cancel()
-                await asyncio.gather(measuring, viewing, return_exceptions=True)
+                for task in (measuring, *going_on):
+                    task.cancel()
+                ended = await asyncio.gather(measuring, *going_on, return_exceptions=True)
+                soak.outcome.damage += [repr(each) for each in ended if isinstance(each, Exception)]
+                await _end_acts(api)
             await chaos.end()
             if not worker.is_running or not api.is_running:
                 soak.outcome.damage.append("a process that no fault struck has ended")
         await judge_builds(faults, chaos, expected, soak.outcome)
     soak.grown = list(_grown(soak.samples))
+    if seconds >= _JUDGED_SECONDS:
+        soak.grown += _unjudged(soak.samples)
     return soak
 
 
@@ -123,8 +142,15 @@ async def _steady(faults: FaultHarness, chaos: Chaos) -> "AsyncIterator[tuple[Wo
         await asyncio.gather(worker.end(), api.end())
 
 
+_PAGES = ("", "/turns", "/progress", "/messages", "/past-events", "/snapshots", "/phases", "/diff", "/preview")
+"""What the console reads of a build."""
+
+_LISTS = ("/me", "/account", "/projects", "/builds", "/usage", "/organisations", "/keys")
+"""What it reads of a founder."""
+
+
 async def _view(chaos: Chaos, api: ApiProcess) -> None:
-    """Follow each open build through the steady API, as its founder's page does, and read its lists."""
+    """Follow each open build and its founder's account through the steady API, and read what the console reads."""
     following: dict[str, asyncio.Task[None]] = {}
     try:
         while True:
@@ -134,8 +160,12 @@ async def _view(chaos: Chaos, api: ApiProcess) -> None:
                         following[str(build.id)] = asyncio.create_task(
                             api.follow(f"/builds/{build.id}/events", build.user_id)
                         )
-                    await api.ask("GET", f"/builds/{build.id}", build.user_id)
-                    await api.ask("GET", "/projects", build.user_id)
+                    if build.user_id not in following:
+                        following[build.user_id] = asyncio.create_task(api.follow("/events", build.user_id))
+                    for path in (*(f"/builds/{build.id}{page}" for page in _PAGES), *_LISTS):
+                        answer = await api.ask("GET", path, build.user_id)
+                        assert answer.status_code < 300 or answer.status_code == 404, f"{path}: {answer.text}"
+                    chaos.people.done["pages of the console"] += 1
             for key in [key for key, task in following.items() if task.done()]:
                 del following[key]
             await asyncio.sleep(2)
@@ -143,6 +173,52 @@ async def _view(chaos: Chaos, api: ApiProcess) -> None:
         for task in following.values():
             task.cancel()
         await asyncio.gather(*following.values(), return_exceptions=True)
+
+
+_READS = ("fleet", "builds", "stuck", "spend", "switches", "limits", "reaper", "reaper/plan", "bulk", "audit")
+"""What operators look at, below `/v1/ops`."""
+
+_OFF_SECONDS = 2.0, 10.0
+"""How long builds, or the reaper, are off."""
+
+
+async def _operate(chaos: Chaos, api: ApiProcess, rng: random.Random) -> None:
+    """What operators do: look, wake all that waits, and switch builds and the reaper off and on."""
+    done = chaos.people.done
+    why = {"reason": "a soak"}
+    while True:
+        await asyncio.sleep(rng.uniform(2, 8))
+        act = rng.choice(("look", "look", "look", "wake", "switch", "reaper", "limit"))
+        with suppress(*MISSED, httpx2.HTTPError):
+            if act == "look":
+                await _ops(api, "GET", rng.choice(_READS))
+            elif act == "wake":
+                where = "status=sleeping,waiting,needs_input"
+                await _ops(api, "POST", "bulk", {"act": "wake", "where": where, "rate_per_second": 20, **why})
+            elif act == "switch":
+                await _ops(api, "PUT", "switches", {"scope": "fleet", **why})
+                await asyncio.sleep(rng.uniform(*_OFF_SECONDS))
+                await _ops(api, "DELETE", "switches?scope=fleet")
+            elif act == "reaper":
+                await _ops(api, "POST", "reaper/pause", why)
+                await asyncio.sleep(rng.uniform(*_OFF_SECONDS))
+                await _ops(api, "POST", "reaper/resume")
+            else:
+                await _ops(api, "PUT", "limits/fleet_day", {"value_microdollars": rng.randint(1, 9) * 1_000_000_000})
+            done[f"operators: {act}"] += 1
+
+
+async def _ops(api: ApiProcess, method: str, path: str, body: object = None) -> None:
+    answer = await api.ask(method, f"/ops/{path}", None, body)
+    # A conflict: the act was done by a request whose answer was lost.
+    assert answer.is_success or answer.status_code == 409, f"{method} {path}: {answer.text}"
+
+
+async def _end_acts(api: ApiProcess) -> None:
+    """Let builds and the reaper go on, whatever operators were at."""
+    await _ops(api, "DELETE", "switches?scope=fleet")
+    await _ops(api, "POST", "reaper/resume")
+    await _ops(api, "PUT", "limits/fleet_day", {"value_microdollars": None})
 
 
 _TABLES = text(
@@ -155,16 +231,26 @@ _TABLES = text(
 )
 
 
+_LARGEST = text(
+    """
+    select relname, pg_total_relation_size(oid)::bigint as size from pg_class
+    where relkind in ('r', 'p') and relnamespace = 'public'::regnamespace order by size desc limit 6
+    """
+)
+
+
 async def _measure(faults: FaultHarness, worker: WorkerProcess, api: ApiProcess) -> Measures:
     """What everything uses now."""
     async with transaction(faults.sessions) as tx:
         size, closed, connections = (await tx.execute(_TABLES, {})).one()
+        largest = [(str(name), int(each)) for name, each in await tx.execute(_LARGEST, {})]
     measures = {
         **process_measures("steady worker", worker.pid),
         **process_measures("steady API", api.pid),
         "connections": float(connections),
         "builds closed": float(closed),
         "MB of tables": size / 1e6,
+        **{f"table {name}: MB": each / 1e6 for name, each in largest},
     }
     if closed >= _FEW_BUILDS:
         measures["bytes of tables a build"] = size / closed
@@ -181,18 +267,36 @@ def _grown(samples: Samples) -> Iterator[str]:
                 yield f"{name} has grown by {samples.growth(name):.1f} from about {samples.level(name):.1f}"
 
 
+def _unjudged(samples: Samples) -> Iterator[str]:
+    """What was not measured often enough to say that it has not grown."""
+    for limit in LIMITS:
+        counts = {name: len(samples.after_warm_up(name)) for name in samples.values if limit.words in name}
+        if not counts:
+            yield f"{limit.words}: was not measured"
+        for name, count in counts.items():
+            if count < _FEW_MEASUREMENTS:
+                yield f"{name}: only {count} measurements after the warm-up"
+
+
+def _limit_of(name: str, samples: Samples) -> str:
+    """How much it may grow, for the drawing."""
+    allowed = [max(limit.least, limit.share * samples.level(name)) for limit in LIMITS if limit.words in name]
+    return f"{min(allowed):+10.1f}" if allowed else " " * 10
+
+
 def show_soak(soak: Soak) -> None:
     """Print the result."""
     show(soak.outcome)
     minutes = (soak.samples.seconds or [0.0])[-1] / 60
-    print(f"{len(soak.samples.seconds)} measurements in {minutes:.0f} minutes: median after the warm-up, growth since")
+    print(f"{len(soak.samples.seconds)} measurements in {minutes:.0f} minutes:")
+    print("  median after the warm-up, growth since, limit of growth, all measurements from 0 to the largest")
     for name in sorted(soak.samples.values):
         level, growth = soak.samples.level(name), soak.samples.growth(name)
-        print(f"  {name:28} {level:12.1f} {growth:+10.1f}  {soak.samples.line(name)}")
+        print(f"  {name:28} {level:12.1f} {growth:+10.1f} {_limit_of(name, soak.samples)}  {soak.samples.line(name)}")
     for each in soak.grown:
         print(f"  GROWN   {each}")
     if not soak.grown:
-        print("  nothing has grown")
+        print("  nothing has grown by more than its limit")
 
 
 def main() -> int:

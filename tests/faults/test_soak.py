@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.plan import plan_soak
-from tests.faults.soak import Limit, run_soak
+from tests.faults.soak import Limit, _unjudged, run_soak
 from tests.harness.resources import Samples
 
 
@@ -45,6 +45,22 @@ def test_a_plan_follows_its_seed_and_kills_no_server() -> None:
     assert plan != plan_soak(4, 3600)
     assert 90 < len(plan) < 360
     assert not [action for action in plan if action.kind.startswith("killed")]
+
+
+def test_a_plan_deploys() -> None:
+    for seconds, deploys in ((60, 1), (3600, 5)):
+        newer = [action for action in plan_soak(3, seconds) if "newer" in action.kind]
+        assert len(newer) >= deploys
+
+
+def test_what_was_measured_too_rarely_does_not_pass() -> None:
+    samples = _samples([200.0] * 10)
+    found = list(_unjudged(samples))
+    assert "steady API: MB: was not measured" in found
+    rare = Samples()
+    for number in range(10):
+        rare.add(10.0 * number, {"steady worker: MB": 200.0})
+    assert "steady worker: MB: only 6 measurements after the warm-up" in _unjudged(rare)
 
 
 @pytest.mark.thorough

@@ -101,8 +101,11 @@ class ApiProcess:
         await self.stop()
         self._ports.release()
 
-    async def ask(self, method: str, path: str, user: str, body: Any = None) -> httpx2.Response:
+    async def ask(self, method: str, path: str, user: str | None, body: Any = None) -> httpx2.Response:
         """Send a request until it is answered, with the same Idempotency-Key each time.
+
+        Args:
+            user: for whom; None for an operator's own request.
 
         Returns:
             The answer, which may be a refusal of the client's own doing, such as a conflict.
@@ -110,7 +113,7 @@ class ApiProcess:
         Raises:
             TimeoutError: no answer came in time.
         """
-        headers = {"X-Cofounder-User": user, "Idempotency-Key": str(uuid.uuid4())}
+        headers = {"Idempotency-Key": str(uuid.uuid4())} | ({"X-Cofounder-User": user} if user is not None else {})
         async with asyncio.timeout(DEADLINE):
             while True:
                 with suppress(httpx2.TransportError):

@@ -9,7 +9,6 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from clients.sandbox import Sandboxes
 from db import erasures
 from domain.payloads import ErasureStep
 from services.builds import signal_cancel
-from workflows import policies
 
 STEPS = ("stop_builds", "end_sandboxes", "erase_objects", "erase_executions", "erase_rows")
 
@@ -87,7 +85,6 @@ def _rig(directory: Path) -> None:
     for owner, name, rigged_method in rigged:
         setattr(owner, name, rigged_method)
     vars(erasures)["finish"] = _after(erasures.finish, middle)  # in the transaction, before it is committed
-    policies.ERASURE["heartbeat_timeout"] = timedelta(seconds=8)  # so that Temporal misses a dead worker soon
 
 
 def _pieces(versions: Sequence[ObjectVersion]) -> Iterator[Sequence[ObjectVersion]]:

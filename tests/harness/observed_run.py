@@ -32,6 +32,8 @@ class ObservedProgram:
     arguments: list[str]
     environment: dict[str, str]
     log: Path
+    directory: Path = ROOT
+    """Where its code is."""
     _process: asyncio.subprocess.Process | None = None
 
     @property
@@ -54,7 +56,7 @@ class ObservedProgram:
         """Start it, and wait until it is ready."""
         with self.log.open("ab") as file:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, *self.arguments, cwd=ROOT, env=self.environment, stderr=file
+                sys.executable, *self.arguments, cwd=self.directory, env=self.environment, stderr=file
             )
         await wait_until(self.is_ready, look_seconds=0.2)
 

@@ -12,8 +12,8 @@ async def until_targets_are_up(url: str) -> None:
     async with httpx2.AsyncClient(base_url=url, timeout=DEADLINE, trust_env=False) as http:
 
         async def are_up() -> bool:
-            with suppress(httpx2.TransportError):
-                targets = (await http.get("/api/v1/targets")).json()["data"]["activeTargets"]
+            with suppress(httpx2.HTTPError):
+                targets = (await http.get("/api/v1/targets")).raise_for_status().json()["data"]["activeTargets"]
                 return bool(targets) and all(each["health"] == "up" for each in targets)
             return False
 

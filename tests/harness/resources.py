@@ -40,18 +40,21 @@ class Samples:
         row = self.values.get(name, [])
         return [(at, value) for at, value in zip(self.seconds, row, strict=True) if value is not None and at >= since]
 
+    def after_warm_up(self, name: str) -> list[tuple[float, float]]:
+        """The measurements by which growth is judged."""
+        end = self.seconds[-1] if self.seconds else 0.0
+        return self.points(name, end * WARM_UP_SHARE)
+
     def growth(self, name: str) -> float:
         """By how much the value grew after the warm-up, by the Theil-Sen estimate of its slope, which outliers hardly
         move. 0 if there are too few measurements."""
-        end = self.seconds[-1] if self.seconds else 0.0
-        points = _thinned(self.points(name, end * WARM_UP_SHARE))
+        points = _thinned(self.after_warm_up(name))
         slopes = [(b[1] - a[1]) / (b[0] - a[0]) for index, a in enumerate(points) for b in points[index + 1 :]]
         return statistics.median(slopes) * (points[-1][0] - points[0][0]) if slopes else 0.0
 
     def level(self, name: str) -> float:
         """The median after the warm-up."""
-        end = self.seconds[-1] if self.seconds else 0.0
-        return statistics.median([value for _, value in self.points(name, end * WARM_UP_SHARE)] or [0.0])
+        return statistics.median([value for _, value in self.after_warm_up(name)] or [0.0])
 
     def line(self, name: str) -> str:
         """The values as a line of bars, from 0 to the largest."""

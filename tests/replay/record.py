@@ -99,6 +99,12 @@ def drop_repeated_previews(entries: list[dict[str, Any]]) -> list[dict[str, Any]
     return kept
 
 
+def _earlier(kind: str, status: WorkflowExecutionStatus | None) -> str:
+    """What the manifest says of an earlier run."""
+    is_closed = kind == "preview" and status is WorkflowExecutionStatus.COMPLETED
+    return "closed" if is_closed else _EARLIER_RUNS[status]
+
+
 async def _export(client: Client, scenario: Scenario, workflow: EndedWorkflow, stored: int) -> list[dict[str, Any]]:
     """Store every run of a workflow's chain, and return their lines for the manifest.
 
@@ -112,9 +118,7 @@ async def _export(client: Client, scenario: Scenario, workflow: EndedWorkflow, s
         history = await client.get_workflow_handle(workflow.workflow_id, run_id=run.run_id).fetch_history()
         file = f"{scenario.name}-{kind}-{stored + number}.json"
         (HISTORIES / file).write_text(_minified(_without_traces(json.loads(history.to_json()))))
-        status = (
-            workflow.status if number == len(runs) else "closed" if kind == "preview" else _EARLIER_RUNS[run.status]
-        )
+        status = workflow.status if number == len(runs) else _earlier(kind, run.status)
         entries.append({"file": file, "path": scenario.path, "status": status, "events": len(history.events)})
     return entries
 

@@ -12,17 +12,26 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from clients.build_workflows import version_of
 from clients.deployments import Deployments
 from db import money
-from db.models import Build
+from db.models import Build, Preview
 from db.transaction import transaction
 from domain.errors import Refused
-from domain.names import UPGRADE, WAKE
+from domain.names import EXTEND, UPGRADE, WAKE, build_workflow_id, preview_workflow_id
 from domain.status import Dependency, Status
 from tests.harness.away import away_harness
 from tests.harness.repeats import assert_nothing_was_repeated
 from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
-from tests.workflows.scenarios import Drive, EndedWorkflow, Scenario, ready_build, release_command, until_row
+from tests.workflows.scenarios import (
+    Drive,
+    EndedWorkflow,
+    Scenario,
+    end_preview,
+    ready_build,
+    release_command,
+    until_preview,
+    until_row,
+)
 from worker import wired_worker
 
 UPGRADE_SCENARIOS: list[Scenario] = []
@@ -86,9 +95,14 @@ async def _versions_if_all_are_visible(harness: WorkerHarness, build_id: uuid.UU
 
 async def activities_of_last_run(harness: WorkerHarness, build_id: uuid.UUID) -> list[str]:
     """The names of the activities in a build's last run."""
+    return await activities_of(harness, build_workflow_id(build_id))
+
+
+async def activities_of(harness: WorkerHarness, workflow_id: str) -> list[str]:
+    """The names of the activities in a workflow's last run."""
     return [
         event.activity_task_scheduled_event_attributes.activity_type.name
-        for event in (await harness.handle(build_id).fetch_history()).events
+        for event in (await harness.client.get_workflow_handle(workflow_id).fetch_history()).events
         if event.HasField("activity_task_scheduled_event_attributes")
     ]
 
@@ -173,3 +187,37 @@ async def moved_while_away(harness: WorkerHarness) -> list[EndedWorkflow]:
             ended = await ready_build(harness, build_id)
             await assert_nothing_was_repeated(harness, build_id)
     return ended
+
+
+@_scenario("an open preview moves to another version: its product runs on, and it closes at the same time")
+async def moved_preview(harness: WorkerHarness) -> list[EndedWorkflow]:
+    await give_work_to(harness, "one")
+    build_id = await harness.start(script=SMALL)
+    await harness.finished(build_id)
+    await until_preview(harness, build_id, "open")
+    handle = harness.client.get_workflow_handle(preview_workflow_id(build_id))
+    before, announced = await _preview_row(harness, build_id), len(await harness.events(build_id, "preview"))
+    async with second_version(harness):
+        await handle.signal(UPGRADE)
+
+        async def has_moved() -> bool:
+            return version_of(await handle.describe()) == "two"
+
+        await wait_until(has_moved)
+        after = await _preview_row(harness, build_id)
+        assert (after.state, after.sandbox_id, after.expires_at) == ("open", before.sandbox_id, before.expires_at)
+        assert len(await harness.events(build_id, "preview")) == announced, "it was announced again"
+        assert await activities_of(harness, handle.id) == []
+        await handle.signal(EXTEND, 7200)
+        await wait_until(partial(_is_open_longer, harness, build_id, before.expires_at))
+        return [await end_preview(harness, build_id, "cancelled")]
+
+
+async def _preview_row(harness: WorkerHarness, build_id: uuid.UUID) -> Preview:
+    async with harness.session() as tx:
+        return await tx.session.get_one(Preview, build_id)
+
+
+async def _is_open_longer(harness: WorkerHarness, build_id: uuid.UUID, expires_at: datetime | None) -> bool:
+    row = await _preview_row(harness, build_id)
+    return row.expires_at is not None and expires_at is not None and row.expires_at > expires_at

@@ -18,6 +18,7 @@ from db.transaction import transaction
 from domain.events import BuildEvent, NarrationEvent, StatusEvent
 from local.ports import Ports
 from local.stack import LocalStack
+from observing.metrics import REGISTRY
 from tests.harness.api_server import TOKEN, RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.wait import wait_until
 
@@ -216,6 +217,10 @@ async def test_reader_survives_an_api_that_goes_and_comes_back(api: RunningApi, 
     assert troubles[-1] is None
 
 
+def _metric(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
 async def test_many_viewers_cost_one_select_a_nudge(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.feeds._POLL_SECONDS", 3600)
     viewers, rounds = 200, 5
@@ -231,6 +236,8 @@ async def test_many_viewers_cost_one_select_a_nudge(api: RunningApi, monkeypatch
         feeds = [await open_feeds.enter_async_context(_raw_feed(api, build)) for _ in range(viewers)]
         await wait_until(lambda: api.resources.feeds.viewers(uuid.UUID(build)) >= viewers)
         seen: list[list[int]] = [await _read_ids(feed, 1) for feed in feeds]
+        assert _metric("cofounder_feed_viewers", feed="build") == viewers
+        delivered = _metric("cofounder_feed_lag_seconds_count")
         engine = api.resources.sessions.statements.sync_engine
         event.listen(engine, "before_cursor_execute", count)
         try:
@@ -242,6 +249,7 @@ async def test_many_viewers_cost_one_select_a_nudge(api: RunningApi, monkeypatch
             event.remove(engine, "before_cursor_execute", count)
         assert seen == [list(range(1, rounds + 2))] * viewers
         assert rounds <= selects <= 2 * rounds
+        assert _metric("cofounder_feed_lag_seconds_count") - delivered == pytest.approx(viewers * rounds, abs=viewers)
         await _close(api, build)
         for feed in feeds:
             assert await _read_ids(feed, 1) == [rounds + 2]

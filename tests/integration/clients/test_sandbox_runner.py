@@ -510,6 +510,27 @@ def test_what_makes_python_start_slowly_is_not_imported(runner: Runner) -> None:
         assert not imported & slow
 
 
+def test_one_runner_imports_what_long_commands_need_for_all_of_them(runner: Runner) -> None:
+    command = runner.command("serve")
+    command[1:1] = ["-X", "importtime"]
+    with subprocess.Popen(
+        command, env=runner.environment(None), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as serving:
+        assert serving.stdin is not None
+        assert serving.stdout is not None
+        for name in ("first", "second"):
+            envelope = {"tool": "bash", "input": {"command": "sleep 0.5"}, "timeout": 240}
+            words = ["start", runner.id(name), "-", "240"]
+            request = {"number": name, "words": words, "input": json.dumps(envelope), "env": dict[str, str]()}
+            serving.stdin.write(json.dumps(request).encode() + b"\n")
+            serving.stdin.flush()
+            answer = next(filter(bytes.strip, serving.stdout))
+            assert json.loads(answer)["answer"]["exit_code"] == 0
+            imported = (runner.journal / "calls" / runner.id(name) / "log").read_text()
+            assert ("ctypes" in imported) is (name == "first")
+        serving.stdin.close()
+
+
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "link/x", "file-link", "loop", "dangling"])
 def test_no_path_leads_out_of_the_workspace(runner: Runner, path: str) -> None:
     outside = runner.workspace.parent / "outside"

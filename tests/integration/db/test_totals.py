@@ -1,5 +1,6 @@
 """Totals of days: they follow the ledger for every writer, and a migration of a filled database begins with them."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
@@ -13,7 +14,9 @@ from db.drift import Drift, find_drift
 from db.session import make_sessions
 from db.transaction import transaction
 from local.stack import LocalStack
+from services.ledger import correct_drifts
 from tests.harness.empty_database import empty_database, migrate_to
+from tests.harness.wait import wait_until
 
 TODAY = datetime.now(UTC).date()
 
@@ -132,3 +135,51 @@ async def test_a_lost_change_is_found(engine: AsyncEngine) -> None:
     assert await rows.drift() == [Drift(TODAY, "ada", 0, 0, 0, 70)]
     await rows.run("update fleet_days set spent = 9")
     assert await rows.drift(TODAY + timedelta(days=1)) == []
+
+
+async def test_totals_are_corrected_from_the_rows(engine: AsyncEngine) -> None:
+    await migrate_to(engine, "head")
+    rows, yesterday = Rows(engine), TODAY - timedelta(days=1)
+    await rows.run(*ROWS)
+    for user, day in (("ada", TODAY), ("bob", TODAY), ("ada", yesterday)):
+        await rows.begin_day(user, day)
+        await rows.call(user, day, 100, "settled")
+    await rows.run("alter table ledger disable trigger ledger_totals")
+    await rows.call("ada", TODAY, 70)
+    await rows.run("alter table ledger enable trigger ledger_totals")
+    await rows.run("update user_days set spent = spent + 7 where user_id = 'ada' and day = :day", day=yesterday)
+    await rows.run("delete from fleet_days where day = :day", day=TODAY)
+    sessions = make_sessions(engine)
+    assert {(each.day, each.is_of_fleet) for each in await correct_drifts(sessions, yesterday)} == {
+        (TODAY, False),
+        (yesterday, False),
+        (TODAY, True),
+    }
+    assert await rows.drift() == []
+    assert (await rows.state("ada", TODAY), await rows.fleet(TODAY)) == ((100, 70), (200, 70))
+    assert await correct_drifts(sessions, yesterday) == []
+
+
+async def test_a_total_is_corrected_while_calls_go_on(engine: AsyncEngine) -> None:
+    """A call whose transaction is open while its day is corrected is counted once."""
+    await migrate_to(engine, "head")
+    rows = Rows(engine)
+    await rows.run(*ROWS)
+    await rows.begin_day("ada", TODAY)
+    await rows.call("ada", TODAY, 100, "settled")
+    await rows.run("update user_days set spent = spent + 7")
+    async with engine.connect() as other:
+        ids = {**rows.ids, "id": uuid.uuid4(), "user": "ada", "day": TODAY, "cost": 30, "state": "settled"}
+        await other.execute(text(ENTRY), {name: value for name, value in ids.items() if f":{name}" in ENTRY})
+        correcting = asyncio.create_task(correct_drifts(make_sessions(engine), TODAY))
+
+        async def waits() -> bool:
+            async with engine.connect() as third:
+                blocked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = "
+                return bool((await third.execute(text(f"{blocked} current_database()"))).scalar())
+
+        await wait_until(waits, look_seconds=0.05)
+        await other.commit()
+        await correcting
+    assert await rows.state("ada", TODAY) == (130, 0)
+    assert await rows.drift() == []

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from local.stack import LocalStack
@@ -37,6 +38,8 @@ class ObservedBuild:
     health: dict[str, int]
     lines: dict[str, list[dict[str, Any]]]
     spans: list[ReceivedSpan]
+    open_metrics: str
+    """What the worker shows to Prometheus, which asks for OpenMetrics."""
 
 
 async def _look(running: ObservedStack, spans: list[ReceivedSpan]) -> ObservedBuild:
@@ -47,11 +50,14 @@ async def _look(running: ObservedStack, spans: list[ReceivedSpan]) -> ObservedBu
         health = {
             path: (await http.get(f"{running.worker.metrics_url}{path}")).status_code for path in ("/livez", "/readyz")
         }
+        accept = {"Accept": "application/openmetrics-text;version=1.0.0"}
+        open_metrics = (await http.get(f"{running.worker.metrics_url}/metrics", headers=accept)).text
         # The API shows its metrics at their own port only.
         health["api"] = (await http.get(f"{running.api_url}/metrics")).status_code
     for program in programs.values():
         assert await program.stop() == 0
-    return ObservedBuild(build, metrics, health, {name: each.lines() for name, each in programs.items()}, spans)
+    lines = {name: each.lines() for name, each in programs.items()}
+    return ObservedBuild(build, metrics, health, lines, spans, open_metrics)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +110,17 @@ async def test_every_metric_of_rules_and_dashboards_is_there(observed: ObservedB
     named = metric_names()
     assert len(named) > 30
     assert named - shown <= AFTER_A_FAILURE
+
+
+async def test_slow_turns_lead_to_their_traces(observed: ObservedBuild) -> None:
+    parsed = openmetrics.text_string_to_metric_families(observed.open_metrics)  # type: ignore[no-untyped-call]
+    families = {each.name: each for each in parsed}
+    build_id = uuid.UUID(observed.build["id"])
+    turns = {f"{turn_ids(build_id, turn).trace_id:032x}" for turn in range(1, 20)}
+    for name in ("turn_overhead", "start_to_call", "model_call", "model_first_chunk"):
+        samples = families[f"cofounder_{name}_seconds"].samples
+        assert {each.exemplar.labels["trace_id"] for each in samples if each.exemplar} & turns, name
+    assert families["temporal_request"].samples
 
 
 async def test_no_label_has_an_id(observed: ObservedBuild) -> None:

@@ -49,6 +49,26 @@ def test_alertmanager_reads_its_configuration() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_collector_uses_what_it_has() -> None:
+    """No collector runs here: it is in no registry that we use. So what can be seen without one is compared."""
+    collector = load_yaml(FILES / "otelcol.yaml")
+    assert set(collector) == {"receivers", "processors", "exporters", "extensions", "service"}
+    pipelines = collector["service"]["pipelines"]
+    assert set(pipelines) == {"traces"}  # metrics are scraped
+    for kind in ("receivers", "processors", "exporters"):
+        assert {name for pipeline in pipelines.values() for name in pipeline[kind]} == set(collector[kind])
+    assert set(collector["service"]["extensions"]) == set(collector["extensions"])
+    processors = pipelines["traces"]["processors"]
+    assert (processors[0], processors[-1]) == ("memory_limiter", "batch")  # as its documentation asks
+    for policy in collector["processors"]["tail_sampling"]["policies"]:
+        assert set(policy) == {"name", "type", policy["type"]}
+    text = (FILES / "otelcol.yaml").read_text()
+    used = set(re.findall(r"\$\{env:(\w+)\}", text))
+    assert used == {"TRACES_ENDPOINT", "TRACES_AUTHORIZATION"}
+    [comment, *_] = text.split("receivers:")
+    assert all(name in comment for name in used)
+
+
 def test_alertmanager_names_only_alerts_that_exist() -> None:
     text = (FILES / "alertmanager.yml").read_text()
     named = {name for names in re.findall(r"alertname [!=]~? ?\"?([\w|]+)", text) for name in names.split("|")}
@@ -116,4 +136,13 @@ def test_the_commands_of_temporal_have_what_they_use() -> None:
 
 
 def test_no_other_program_is_named() -> None:
-    assert {shlex.split(command)[0] for command in _commands()} == {"cofounder", "temporal", "curl"}
+    named = {shlex.split(command)[0] for command in _commands()}
+    assert named == {"cofounder", "temporal", "curl", "docker", "psql", "echo"}
+
+
+def test_the_commands_of_compose_name_its_services() -> None:
+    services = load_yaml(ROOT / "docker-compose.temporal.yml")["services"]
+    commands = [words[1:] for command in _commands() if (words := shlex.split(command))[0] == "docker"]
+    assert {words[1] for words in commands} == {"start", "stop", "up"}
+    for words in commands:
+        assert {word for word in words[2:] if not word.startswith("-") and "=" not in word} <= set(services), words
