@@ -51,7 +51,7 @@ from services.notifications import notify_budget_changed
 FIRST_SCHEMA = 41
 """The first version of the schema whose workers know the workflow."""
 
-UNSUSPEND_SCHEMA = 45
+UNSUSPEND_SCHEMA = 46
 """The first version of the schema whose workers know how to lift suspensions."""
 
 _WHY_CHARACTERS = 300
