@@ -11,7 +11,7 @@ from checks.database import check_database, check_outages
 from checks.permits import check_permits
 from checks.roles import check_roles
 from checks.services import check_model, check_object_store, check_previews, check_sandboxes
-from checks.temporal import check_reaper, check_search_attributes, check_temporal, check_worker
+from checks.temporal import check_payloads, check_reaper, check_search_attributes, check_temporal, check_worker
 from domain.errors import CofounderError
 from domain.redaction import redact
 
@@ -28,6 +28,7 @@ SERVER_CHECKS: Sequence[NamedCheck] = (
     ("database", check_database),
     ("connections", check_connections),
     ("temporal", check_temporal),
+    ("payloads", check_payloads),
     ("attributes", check_search_attributes),
     ("reaper", check_reaper),
     ("worker", check_worker),

@@ -9,10 +9,13 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from checks.check import CheckContext, CheckResult, fail, ok, warn
+from clients.payload_codec import EncryptingCodec
 from clients.search_attributes import find_search_attributes
 from clients.temporal import workers_on
+from db.payload_keys import used_keys
 from db.reaper import read_alerts
 from domain.names import REAPER_ID, SEARCH_ATTRIBUTES
+from domain.payload_keys import PayloadKeys, lost_key
 
 _RPC_TIMEOUT = timedelta(seconds=8)
 
@@ -50,6 +53,24 @@ async def _check_use(client: Client, address: str) -> CheckResult:
             "Set TEMPORAL_API_KEY or the TLS certificate to one that may use it.",
         )
     return ok(f"Temporal at {address}, namespace {client.namespace}")
+
+
+async def check_payloads(context: CheckContext) -> CheckResult:
+    """Check that PAYLOAD_KEY has the keys with which builds have written to Temporal."""
+    codec = (await context.temporal()).data_converter.payload_codec
+    keys = codec.keys if isinstance(codec, EncryptingCodec) else PayloadKeys()
+    async with context.rows() as tx:
+        used = await used_keys(tx)
+    if (problem := lost_key(keys, used)) is not None:
+        return fail(problem)
+    if keys.writes is not None:
+        return ok(f"Temporal gets what it stores of builds encrypted, with the key {keys.writes}")
+    if used:
+        return warn(
+            f"Temporal gets what it stores of builds as plain text; {', '.join(used)} can still be read",
+            "Remove `plain` from the front of PAYLOAD_KEY to encrypt.",
+        )
+    return ok("Temporal gets what it stores of builds as plain text")
 
 
 async def check_search_attributes(context: CheckContext) -> CheckResult:

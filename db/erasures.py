@@ -159,20 +159,26 @@ async def deliveries_of(tx: Transaction, builds: Sequence[uuid.UUID]) -> list[uu
     return list(await tx.session.scalars(select(WebhookDelivery.id).where(WebhookDelivery.build_id.in_(builds))))
 
 
-_OF_OTHERS = text(
+_SEEN_BY = text(
     """
     select distinct shown.hash from tool_calls, lateral regexp_matches(result, :mark, 'g') as found (hashes),
         lateral unnest(found.hashes) as shown (hash)
-    where position(:begin in result) > 0 and not (build_id = any(:builds))
+    where position(:begin in result) > 0 and build_id = any(:builds)
     union
     select distinct shot.value from gate_runs, lateral jsonb_each_text(screenshots) as shot
-    where not (build_id = any(:builds))
+    where build_id = any(:builds)
     union
     select distinct shown.value from build_archives, lateral jsonb_array_elements_text(images) as shown
-    where not (build_id = any(:builds))
+    where build_id = any(:builds)
     """
 )
-"""One scan of the tool calls: an image is stored once, however many builds have seen it."""
+"""The images that builds have seen. An image is stored once, however many builds have seen it."""
+
+_BUILDS_AT_ONCE = 200
+"""Look through the tool calls of this many builds in a statement, which takes a second or so."""
+
+_BUILDS_DELETED_AT_ONCE = 5
+"""Delete this many builds in a statement. One may have tens of thousands of rows, and a statement has a minute."""
 
 
 async def images_of(tx: Transaction, builds: Sequence[uuid.UUID]) -> set[str]:
@@ -186,11 +192,17 @@ async def images_of(tx: Transaction, builds: Sequence[uuid.UUID]) -> set[str]:
         hashes |= _hashes(shots.values())
     for shown in await tx.session.scalars(select(BuildArchive.images).where(BuildArchive.build_id.in_(builds))):
         hashes |= _hashes(shown)
-    if not hashes:
-        return hashes
     pattern = re.sub(r"([^\w\s])", r"\\\1", IMAGE_MARK) + "([0-9a-f]{64})"
-    rows = await tx.session.execute(_OF_OTHERS, {"mark": pattern, "begin": IMAGE_MARK, "builds": list(builds)})
-    return hashes - _hashes(value for (value,) in rows)
+    last: uuid.UUID | None = None
+    while hashes:
+        query = select(Build.id).where(Build.id.not_in(builds)).order_by(Build.id).limit(_BUILDS_AT_ONCE)
+        others = list(await tx.session.scalars(query if last is None else query.where(Build.id > last)))
+        if not others:
+            break
+        last = others[-1]
+        rows = await tx.session.execute(_SEEN_BY, {"mark": pattern, "begin": IMAGE_MARK, "builds": others})
+        hashes -= _hashes(value for (value,) in rows)
+    return hashes
 
 
 def _hashes(keys: Collection[str] | object) -> set[str]:
@@ -212,16 +224,21 @@ _COUNTED = (
     *("gate_runs", "restores", "webhook_deliveries", "snapshots", "phase_diffs", "business_events"),
 )
 
-_PROJECT_ROWS = (
+_BEFORE_BUILDS = (
     "update builds set start_build_id = null, start_snapshot = null where id = any(:builds)",
-    "update ledger set build_id = null where build_id = any(:builds)",
     "delete from business_events where project_id = any(:projects)",
-    "delete from doomed_objects where build_id = any(:builds)",
     "delete from snapshots where project_id = any(:projects)",
+)
+
+_BUILD_ROWS = (
+    "update ledger set build_id = null where build_id = any(:builds)",
+    "delete from doomed_objects where build_id = any(:builds)",
     "delete from permits where build_id = any(:builds)",
     "delete from builds where id = any(:builds)",  # and with them all that belongs to a build
-    "delete from projects where id = any(:projects)",  # and with them briefs, interviews and secrets
 )
+
+_PROJECT_ROWS = ("delete from projects where id = any(:projects)",)
+"""And with them briefs, interviews and secrets."""
 
 _USER_ROWS = (
     "insert into users (id, plan, suspended, renewal_day, created_at) "
@@ -267,8 +284,15 @@ async def erase_rows(tx: Transaction, erasure: Erasure, scope: Scope) -> None:
     kept = text("select count(*) from ledger where build_id = any(:builds)")
     counts["ledger_entries_kept"] = int(await tx.session.scalar(kept, {"builds": projects["builds"]}) or 0)
     await note_counts(tx, erasure.id, counts)
-    for statement in _PROJECT_ROWS:
-        names = {name: value for name, value in projects.items() if f":{name})" in statement}
+    parts = [
+        {"builds": projects["builds"][start : start + _BUILDS_DELETED_AT_ONCE]}
+        for start in range(0, len(scope.builds), _BUILDS_DELETED_AT_ONCE)
+    ]
+    deletions = [(statement, projects) for statement in _BEFORE_BUILDS]
+    deletions += [(statement, part) for part in parts for statement in _BUILD_ROWS]
+    deletions += [(statement, projects) for statement in _PROJECT_ROWS]
+    for statement, values in deletions:
+        names = {name: value for name, value in values.items() if f":{name})" in statement}
         await tx.session.execute(text(statement), names)
     if erasure.kind == ErasureKind.USER:
         users = {"user": erasure.user_id, "stand_in": f"erased-{uuid.uuid4()}"}

@@ -35,10 +35,28 @@ async def check_deployment(sessions: Sessions, workflows: BuildWorkflows) -> Non
         Misconfigured: it has not been migrated, or a server does not answer.
     """
     await _check_binding(sessions, workflows)
-    await _check_payload_keys(sessions, workflows.payload_keys)
+    await note_payload_keys(sessions, workflows.payload_keys)
 
 
-async def _check_payload_keys(sessions: Sessions, ours: PayloadKeys) -> None:
+async def require_payload_keys(sessions: Sessions, ours: PayloadKeys) -> None:
+    """Check that this process can read what Temporal stores.
+
+    Raises:
+        LostPayloadKey: PAYLOAD_KEY lacks a key that builds have used. Says what to do.
+        Misconfigured: the database has not been migrated, or does not answer.
+    """
+    async with _readable(sessions) as tx:
+        problem = lost_key(ours, await key_rows.used_keys(tx))
+    if problem is not None:
+        raise LostPayloadKey(problem)
+
+
+async def note_payload_keys(sessions: Sessions, ours: PayloadKeys) -> None:
+    """Check that too, and note the key with which this process encrypts.
+
+    Raises:
+        LostPayloadKey, Misconfigured: as `require_payload_keys`.
+    """
     async with _readable(sessions) as tx:
         problem = lost_key(ours, await key_rows.used_keys(tx))
         if problem is None and ours.writes is not None:

@@ -46,7 +46,7 @@ from domain.recovery_plan import (
 from domain.status import Status
 from domain.verdicts import WorkflowFate
 from services.completion import close_stopped, project_ready
-from services.deployment import is_bound_here, rebind
+from services.deployment import is_bound_here, note_payload_keys, rebind, require_payload_keys
 from services.generation import trust_rows
 
 IMPORTED = 5
@@ -101,8 +101,10 @@ async def take_stock(where: Deployment, *, after_restore: bool) -> Stock:
     """Look at rows, workflows and the object store, and plan. Nothing is changed.
 
     Raises:
+        LostPayloadKey: PAYLOAD_KEY lacks a key that builds have used, and that was not retired.
         CofounderError, RPCError: a server does not answer.
     """
+    await require_payload_keys(where.sessions, where.workflows.payload_keys)
     async with transaction(where.sessions) as tx:
         rows = await recovery.open_builds(tx)
         preview_rows = await reaper.open_previews(tx, (), "0123456789abcdef")
@@ -201,6 +203,7 @@ async def carry_out(
     Returns:
         How many steps have failed. A repeat of the command tries them again.
     """
+    await note_payload_keys(where.sessions, where.workflows.payload_keys)
     if not await is_bound_here(where.sessions, where.workflows):
         await rebind(where.sessions, await where.workflows.namespace())
     if after_restore:

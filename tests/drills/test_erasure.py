@@ -36,7 +36,7 @@ from tests.harness.founder_texts import (
     tables_with,
 )
 from tests.harness.scripts import PRODUCT, bash, hold, steps
-from tests.harness.wait import DEADLINE, wait_until
+from tests.harness.wait import DEADLINE
 from tests.harness.worker import WorkerHarness, settings_of
 from tests.harness.worker_process import worker_process
 from tests.workflows.encrypted_scenarios import PAYLOAD_KEY
@@ -103,7 +103,7 @@ async def _erase(stack: LocalStack, apart: LocalStack, rig: Path, figure: Callab
         expected, money = await _counts(sessions, builds), await _money(sessions)
         begun = time.monotonic()
         erasure = (await erase_user(sessions, harness.builds, ada, "operator", confirmed=ada)).id
-        logs = await _kill_in_each_step(harness, stack, environment, rig)
+        logs = await _kill_in_each_step(harness, stack, environment, rig, erasure)
         seconds = time.monotonic() - begun
 
         async with transaction(sessions) as tx:
@@ -123,7 +123,6 @@ async def _erase(stack: LocalStack, apart: LocalStack, rig: Path, figure: Callab
             assert [name for role in Role for name in await sandboxes.find(str(build), role)] == []
             assert not await has_history(client, build_workflow_id(build))
             assert not await has_history(client, preview_workflow_id(build))
-        await client.get_workflow_handle(erasure_workflow_id(erasure)).result()
         assert word not in logs
         assert await _money(sessions) == money, "what calls have cost stays"
 
@@ -167,7 +166,9 @@ async def _share_an_image(sessions: Sessions, store: ObjectStore, *builds: uuid.
             )
 
 
-async def _kill_in_each_step(harness: WorkerHarness, stack: LocalStack, environment: dict[str, str], rig: Path) -> str:
+async def _kill_in_each_step(
+    harness: WorkerHarness, stack: LocalStack, environment: dict[str, str], rig: Path, erasure: uuid.UUID
+) -> str:
     """Let workers die at each moment of each step, and the last one end the erasure. Returns what they have logged."""
     left = [rig / f"{step}@{moment}" for step in STEPS for moment in (BEGUN, MIDDLE, DONE)]
     for instruction in left:
@@ -184,11 +185,8 @@ async def _kill_in_each_step(harness: WorkerHarness, stack: LocalStack, environm
     async with worker_process(harness, stack, variables=environment) as last:
         await last.until("worker started")
 
-        async def is_finished() -> bool:
-            async with transaction(harness.sessions) as tx:
-                return (await tx.session.scalar(select(func.count()).where(Erasure.finished_at.is_(None)))) == 0
-
-        await wait_until(is_finished)
+        async with asyncio.timeout(DEADLINE):
+            await harness.client.get_workflow_handle(erasure_workflow_id(erasure)).result()
         await last.stop()
         logs.append(str(last.logged) + last.last_words)
     return "\n".join(logs)

@@ -13,9 +13,14 @@ from temporalio.client import WorkflowFailureError, WorkflowQueryFailedError, Wo
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from api.main import check_servers
+from checks.check import CheckContext
+from checks.temporal import check_payloads
 from clients.browser import Browser
 from clients.build_workflows import BuildWorkflows
 from clients.fleet_workflows import FleetWorkflows
+from clients.object_store import ObjectStore
+from clients.sandbox import Sandboxes, sandbox_config
+from clients.sandbox_runner import WORKSPACE
 from clients.schedules import schedule_reaper
 from clients.temporal import connect_temporal
 from db.payload_keys import retire_key
@@ -24,9 +29,11 @@ from db.transaction import transaction
 from domain.errors import LostPayloadKey
 from local.stack import LocalStack
 from services.deployment import check_deployment
+from services.recovery import Deployment, take_stock
+from tests.harness.activities import store_config
 from tests.harness.api_server import new_database, settings_for
 from tests.harness.telling_workflow import TellingChild, TellingWorkflow, refuse, tell
-from tests.harness.worker import worker_harness
+from tests.harness.worker import settings_of, worker_harness
 from tests.workflows.encrypted_scenarios import PAYLOAD_KEY, WORDS, encrypted
 
 ANOTHER = f"tests:{base64.b64encode(b'x' * 32).decode()}"
@@ -44,7 +51,17 @@ async def _check(stack: LocalStack, sessions: Sessions, key: str | None) -> None
     await check_deployment(sessions, BuildWorkflows(await connect_temporal(environment), "a-queue-without-workers"))
 
 
-async def test_a_lost_or_wrong_key_is_refused_at_the_start(stack: LocalStack, sessions: Sessions) -> None:
+async def _recover(stack: LocalStack, sessions: Sessions) -> None:
+    workflows = BuildWorkflows(await connect_temporal(stack.environment), "a-queue-without-workers")
+    async with ObjectStore(store_config(stack.environment)) as store:
+        sandboxes = Sandboxes(sandbox_config(settings_of(stack)))
+        where = Deployment(sessions, workflows, sandboxes, store, WORKSPACE, 5)
+        await take_stock(where, after_restore=False)
+
+
+async def test_a_lost_or_wrong_key_is_refused_at_the_start(
+    stack: LocalStack, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await _check(stack, sessions, f"plain,{PAYLOAD_KEY}")
     await _check(stack, sessions, None)  # nothing has been written with the key yet
     await _check(stack, sessions, PAYLOAD_KEY)
@@ -55,6 +72,12 @@ async def test_a_lost_or_wrong_key_is_refused_at_the_start(stack: LocalStack, se
     settings = settings_for(sessions.statements.url.render_as_string(hide_password=False), stack.environment)
     with pytest.raises(LostPayloadKey):
         await check_servers(settings, stack.environment)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", stack.environment["TEMPORAL_ADDRESS"])
+    assert (await check_payloads(CheckContext(settings))).state == "fail"
+    with pytest.raises(LostPayloadKey):
+        await _recover(stack, sessions)
+    monkeypatch.setenv("PAYLOAD_KEY", PAYLOAD_KEY)
+    assert (await check_payloads(CheckContext(settings))).detail.endswith("encrypted, with the key tests")
     await _check(stack, sessions, f"{NEXT},{PAYLOAD_KEY}")
     await _check(stack, sessions, f"plain,{NEXT},{PAYLOAD_KEY}")
     async with transaction(sessions) as tx:

@@ -2,7 +2,7 @@
 
 import re
 
-from db.erasures import _PROJECT_ROWS, _USER_ROWS
+from db.erasures import _BEFORE_BUILDS, _BUILD_ROWS, _PROJECT_ROWS, _USER_ROWS
 from db.models import Base
 
 KEPT = {
@@ -25,7 +25,7 @@ KEPT = {
 
 
 def test_each_table_is_reached_or_has_nothing_of_founders() -> None:
-    statements = " ".join([*_PROJECT_ROWS, *_USER_ROWS])
+    statements = " ".join([*_BEFORE_BUILDS, *_BUILD_ROWS, *_PROJECT_ROWS, *_USER_ROWS])
     reached = set(re.findall(r"(?:delete from|update) (\w+)", statements))
     tables = Base.metadata.tables
     assert reached <= set(tables)
