@@ -14,7 +14,8 @@ from db.drift import Drift, find_drift
 from db.models import AuditEntry
 from db.session import make_sessions
 from db.transaction import transaction
-from domain.audit import Action, Author, How
+from domain.audit import Action, Author
+from domain.identity import How
 from local.stack import LocalStack
 from services.ledger import correct_drifts
 from tests.harness.empty_database import empty_database, migrate_to
