@@ -139,7 +139,13 @@ export const fleet = {
     selected: (count: number) => `${counted(count, "build")} selected`,
     matching: (total: number) => (total === 1 ? "The one that matches" : `All ${total.toLocaleString()} that match`),
     clear: "Clear the selection",
-    acts: { wake: "Wake", finish: "Wrap up", cancel: "Stop", suspend: "Suspend users", unsuspend: "Lift suspensions" } as Record<string, string>,
+    acts: {
+      wake: "Wake",
+      finish: "Wrap up",
+      cancel: "Stop",
+      suspend: "Suspend users",
+      unsuspend: "Lift suspensions",
+    } as Record<string, string>,
     titles: {
       wake: "Wake builds",
       finish: "Wrap builds up",
