@@ -14,6 +14,8 @@ These run only if named. Their sizes are options of their own programs (see `pyt
     reaper                  how long the reaper looks at 10,000 open builds
     fleet_page              what operators wait for with 2,000 builds: first rows, a changed filter
     web                     the console's page of a build with 10,000 and 50,000 events (needs its bundle)
+    fleet                   1,000 builds that think: what they ask of each part, and which one is at its limit first
+    rows_read               rows that the queries of the reaper, metrics and operators read with 220,000 builds
     snapshot_memory         how much a worker's memory grows while it takes a snapshot
 
 Each runs on an embedded stack of its own, durable as in production, with the rehearsal model and no think time. Figures
@@ -51,6 +53,8 @@ PROGRAMS = {
     "fleet_page": ("bench.fleet_page",),
     "snapshot_memory": ("bench.snapshot_memory",),
     "web": ("bench.web",),
+    "fleet": ("bench.fleet",),
+    "rows_read": ("bench.rows_read",),
 }
 """Benchmarks that are programs of their own: the module and its arguments. They run only if named."""
 

@@ -19,7 +19,7 @@ from db.migrate import migrate
 from db.models import Message, Prompt, ToolCall
 from db.session import make_engine, make_sessions
 from local.process import Command
-from local.stack import LocalStack
+from local.stack import PARTS, LocalStack, PartName
 from tests.harness.worker import WorkerHarness, settings_of
 
 _ROOT = Path(__file__).parent.parent
@@ -73,9 +73,12 @@ class BenchStack:
     directory: Path
 
     @asynccontextmanager
-    async def workers(self, count: int = 1) -> AsyncIterator[Sequence[Process]]:
-        """Run `count` workers, each a `python worker.py`, while the block runs; all are ready when it begins."""
-        variables = {**_WORKER_SETTINGS, "TEMPORAL_TASK_QUEUE": self.harness.settings.temporal_task_queue}
+    async def workers(self, count: int = 1, **settings: str) -> AsyncIterator[Sequence[Process]]:
+        """Run `count` workers, each a `python worker.py`, while the block runs; all are ready when it begins.
+
+        `settings`: environment variables of theirs.
+        """
+        variables = {**_WORKER_SETTINGS, "TEMPORAL_TASK_QUEUE": self.harness.settings.temporal_task_queue, **settings}
         async with AsyncExitStack() as exits:
             program = [str(_ROOT / "worker.py")]
             workers = [await exits.enter_async_context(self.program(program, variables)) for _ in range(count)]
@@ -138,11 +141,19 @@ def _cpu_of_tree(pid: int) -> float:
 
 
 @asynccontextmanager
-async def bench_stack(max_sandboxes: int = 50) -> AsyncIterator[BenchStack]:
-    """Run a stack of its own in a temporary directory while the block runs."""
+async def bench_stack(
+    max_sandboxes: int = 50,
+    *,
+    parts: Sequence[PartName] = PARTS,
+    model_options: Sequence[str] = (),
+    port_of: Mapping[str, int] | None = None,
+) -> AsyncIterator[BenchStack]:
+    """Run a stack of its own in a temporary directory while the block runs. `LocalStack` says what the options are."""
     with tempfile.TemporaryDirectory(prefix="cofounder-bench-") as directory:
         options = ("--max-sandboxes", str(max_sandboxes))
-        async with LocalStack(temporal_ui=False, sandbox_options=options) as servers:
+        async with LocalStack(
+            temporal_ui=False, sandbox_options=options, parts=parts, model_options=model_options, port_of=port_of
+        ) as servers:
             await migrate(servers.environment["DATABASE_URL"])
             settings = settings_of(servers, temporal_task_queue=f"bench-{uuid.uuid4()}")
             engine = make_engine(settings.database_url)

@@ -30,16 +30,24 @@ class StoredArchive:
     images: Sequence[str]
 
 
-async def builds_to_archive(tx: Transaction, closed_before: datetime, limit: int) -> Sequence[uuid.UUID]:
-    """Return up to `limit` builds that closed before this time and have no archive, the oldest first."""
+async def builds_to_archive(
+    tx: Transaction, closed_from: datetime | None, closed_before: datetime, limit: int
+) -> list[tuple[uuid.UUID, datetime]]:
+    """Return up to `limit` builds that closed in this time and have no archive, and when they closed; the oldest first.
+
+    Without `closed_from` it reads every build that was ever archived.
+    """
     query = (
-        select(Build.id)
+        select(Build.id, Build.closed_at)
         .outerjoin(BuildArchive, BuildArchive.build_id == Build.id)
         .where(Build.closed_at < closed_before, BuildArchive.build_id.is_(None))
         .order_by(Build.closed_at)
         .limit(limit)
     )
-    return (await tx.session.scalars(query)).all()
+    if closed_from is not None:
+        query = query.where(Build.closed_at >= closed_from)
+    rows = await tx.session.execute(query)
+    return [(build_id, closed_at) for build_id, closed_at in rows if closed_at is not None]
 
 
 async def find_archive(tx: Transaction, build_id: uuid.UUID) -> BuildArchive | None:

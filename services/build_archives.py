@@ -24,9 +24,16 @@ from db.build_archives import (
     replace_rows,
 )
 from db.export import PAGE, Key, columns_of, key_of, read_page
+from db.reaper import move_cursor, read_cursor
 from db.session import Sessions
 from db.transaction import transaction
 from domain.conversation import IMAGE_MARK
+
+STEP = "archives"
+"""The step of the reaper that this is."""
+
+_LATE = timedelta(days=1)
+"""The row of a build may be closed this much later than it says."""
 
 log = structlog.get_logger(__name__)
 
@@ -36,9 +43,15 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 
 async def due_builds(sessions: Sessions, days: int, limit: int) -> list[uuid.UUID]:
-    """Builds that ended more than `days` ago and still have their conversation in rows."""
+    """Builds that ended more than `days` ago and still have their conversation in rows.
+
+    A cursor notes before which time every build has an archive, so that these are not read again at each look.
+    """
+    closed_before = datetime.now(UTC) - timedelta(days=days)
     async with transaction(sessions) as tx:
-        return list(await builds_to_archive(tx, datetime.now(UTC) - timedelta(days=days), limit))
+        due = await builds_to_archive(tx, await read_cursor(tx, STEP), closed_before, limit)
+        await move_cursor(tx, STEP, due[0][1] if due else closed_before - _LATE)
+    return [build_id for build_id, _ in due]
 
 
 async def archive_build(sessions: Sessions, store: ObjectStore, build_id: uuid.UUID) -> bool:

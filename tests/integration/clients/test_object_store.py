@@ -13,7 +13,7 @@ from clients.object_store import PART_BYTES, ObjectStore
 from domain.errors import Misconfigured, NeedsPerson, NotFound, StoreUnavailable
 from local.stack import LocalStack
 from tests.harness.activities import store_config
-from tests.harness.buckets import new_versioned_bucket, set_versioning
+from tests.harness.buckets import add_versioned_bucket, set_versioning
 
 
 @pytest.fixture
@@ -91,11 +91,11 @@ async def test_uploads_of_a_killed_process_can_be_aborted(store: ObjectStore) ->
 
 
 async def test_all_versions_of_objects_are_deleted_for_good(
-    stack: LocalStack, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clients.object_store._LIST_PAGE_KEYS", 2)
     assert not await store.is_versioned()
-    bucket = await new_versioned_bucket(stack)
+    bucket = await add_versioned_bucket(store)
     async with ObjectStore(dataclasses.replace(store.config, bucket=bucket)) as versioned:
         assert await versioned.is_versioned()
         for name in ("p/a", "p/a", "p/a", "p/ab", "p/b"):
@@ -107,7 +107,7 @@ async def test_all_versions_of_objects_are_deleted_for_good(
         await versioned.delete_for_good(["p/a", "p/b", "p/never"])
         assert [each.key for each in await versioned.versions("p/")] == ["p/ab"]
         assert await versioned.probe_versions()
-        await set_versioning(stack, bucket, "Suspended")
+        await set_versioning(store, bucket, "Suspended")
         assert await versioned.is_versioned(), "what it kept before is there still"
         await versioned.delete_for_good(["p/ab"])
         assert await versioned.versions("") == []

@@ -121,3 +121,11 @@ async def test_an_upgrade_keeps_each_project_with_its_owner(stack: LocalStack) -
             assert {each.build.project_id for each in builds} == {each.project.id for each in listed}
             assert {await find_role(tx, user, each.project.id) for each in listed} == {Role.OWNER}
     await engine.dispose()
+
+
+async def test_large_tables_are_vacuumed_by_a_small_share_of_their_rows(harness: WorkerHarness) -> None:
+    query = text("select relname, reloptions from pg_class where relname in ('events', 'tool_calls', 'builds')")
+    async with harness.session() as tx:
+        options = {name: set(found) for name, found in await tx.session.execute(query)}
+    assert {name for name, found in options.items() if "autovacuum_vacuum_scale_factor=0.02" in found} == options.keys()
+    assert "fillfactor=80" in options["builds"]

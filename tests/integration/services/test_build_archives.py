@@ -6,7 +6,7 @@ import json
 import uuid
 import zipfile
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,9 +17,12 @@ from activities.reaped_store import StoreReaper
 from clients.object_store import ObjectStore, store_config
 from db.build_archives import ARCHIVED, count_rows, find_archive, replace_rows
 from db.models import Build, BuildArchive, Deployment, Message
+from db.reaper import read_cursor
+from db.session import Sessions, open_sessions
 from db.transaction import transaction
+from db.users import ensure_user
 from local.stack import LocalStack
-from services.build_archives import archive_build
+from services.build_archives import STEP, archive_build, due_builds
 from services.reap.look import Budget
 from tests.harness.api_server import RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.founder_texts import image_of, plant_rows
@@ -114,3 +117,33 @@ async def test_the_rows_of_another_build_are_not_deleted(api: RunningApi) -> Non
 
     with pytest.raises(DBAPIError, match="rows of messages are never changed"):
         await delete_all()
+
+
+async def test_what_is_archived_is_not_read_again_and_what_is_not_stays_due(stack: LocalStack) -> None:
+    async with open_sessions(await new_database(stack)) as sessions:
+        builds = []
+        for days in (200, 150, 100):
+            async with transaction(sessions) as tx:
+                await ensure_user(tx, ADA)
+            _, build = await plant_rows(sessions, ADA, a_word())
+            ended = datetime.now(UTC) - timedelta(days=days)
+            async with transaction(sessions) as tx:
+                await tx.session.execute(update(Build).where(Build.id == build).values(closed_at=ended))
+            builds.append((build, ended))
+        failed, archived, other = builds
+        assert await due_builds(sessions, 90, 10) == [build for build, _ in builds]
+        await _pretend_archive(sessions, archived[0])
+        assert await due_builds(sessions, 90, 10) == [failed[0], other[0]]
+        for each in (failed, other):
+            await _pretend_archive(sessions, each[0])
+        assert await due_builds(sessions, 90, 10) == []
+        async with transaction(sessions) as tx:
+            cursor = await read_cursor(tx, STEP)
+        assert cursor is not None
+        assert other[1] < cursor < datetime.now(UTC) - timedelta(days=90)
+
+
+async def _pretend_archive(sessions: Sessions, build: uuid.UUID) -> None:
+    async with transaction(sessions) as tx:
+        archive = BuildArchive(build_id=build, object_key=str(build), bytes=1, sha256="", rows={}, images=[])
+        tx.session.add(archive)
