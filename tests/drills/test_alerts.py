@@ -564,8 +564,11 @@ async def few_workers(scene: Scene) -> AsyncIterator[Fault]:
     for build_id in sleepers:
         await harness.until(build_id, frozenset({Status.SLEEPING}))
     await scene.restart_worker(MAX_ACTIVITIES="2")
-    slow = steps(*[[bash("sleep 8")] for _ in range(40)])
-    builds = [await harness.start(script=slow) for _ in range(6)]
+    slow = steps(*[[bash("sleep 15")] for _ in range(40)])
+    builds = [await harness.start(script=slow) for _ in range(2)]
+    for build_id in builds:  # they take both slots before the others need them
+        await harness.until_event(build_id, "tool_started")
+    builds += [await harness.start(script=slow) for _ in range(4)]
     for build_id, user_id in sleepers.items():
         async with transaction(harness.sessions) as tx:
             await money.top_up(tx, user_id, 10_000_000, datetime.now(UTC).date(), key="once")

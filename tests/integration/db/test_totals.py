@@ -6,13 +6,16 @@ from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import money
 from db.drift import Drift, find_drift
+from db.models import AuditEntry
 from db.session import make_sessions
 from db.transaction import transaction
+from domain.audit import Action, Author
+from domain.identity import How
 from local.stack import LocalStack
 from services.ledger import correct_drifts
 from tests.harness.empty_database import empty_database, migrate_to
@@ -149,7 +152,7 @@ async def test_totals_are_corrected_from_the_rows(engine: AsyncEngine) -> None:
     await rows.run("alter table ledger enable trigger ledger_totals")
     await rows.run("update user_days set spent = spent + 7 where user_id = 'ada' and day = :day", day=yesterday)
     await rows.run("delete from fleet_days where day = :day", day=TODAY)
-    sessions = make_sessions(engine)
+    sessions = make_sessions(engine).by(Author("operator", How.COMMAND_LINE))
     assert {(each.day, each.is_of_fleet) for each in await correct_drifts(sessions, yesterday)} == {
         (TODAY, False),
         (yesterday, False),
@@ -158,6 +161,8 @@ async def test_totals_are_corrected_from_the_rows(engine: AsyncEngine) -> None:
     assert await rows.drift() == []
     assert (await rows.state("ada", TODAY), await rows.fleet(TODAY)) == ((100, 70), (200, 70))
     assert await correct_drifts(sessions, yesterday) == []
+    async with transaction(sessions) as tx:
+        assert [each.action for each in await tx.session.scalars(select(AuditEntry))] == [Action.LEDGER_CORRECT]
 
 
 async def test_a_total_is_corrected_while_calls_go_on(engine: AsyncEngine) -> None:
