@@ -35,6 +35,7 @@ from db.snapshots import (
     StoredArchive,
     claim_snapshot,
     ensure_snapshot,
+    give_up_earlier,
     history_before,
     keep_history,
     mark_deleted,
@@ -238,6 +239,7 @@ class SnapshotActivities:
         async with transaction(self._sessions) as tx:
             if not await record_stored(tx, claimed.id, claimed.claim, archive):
                 raise StaleClaim(f"Another attempt takes snapshot {request.number} now.")
+            await give_up_earlier(tx, claimed.build_id, request.number)
             if replaced is not None:
                 await keep_history(tx, claimed.build_id, request.number, replaced[0])
             superfluous = await superfluous_snapshots(tx, claimed.build_id, self._kept)

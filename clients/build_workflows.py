@@ -632,26 +632,38 @@ class BuildWorkflows:
         summary = await description.static_summary() or ""
         return WorkflowLabels(str(memo.get("user", "")), str(memo.get("project", "")), summary, description.start_time)
 
-    async def progress(self, build_id: uuid.UUID) -> Progress:
-        """Read from the history of the build's latest run, and of those it was reset from, how far its conversation
-        has come.
+    async def progress(self, build_id: uuid.UUID, answered: int) -> Progress:
+        """Read from the histories of a build's runs how far its conversation has come, and which calls they asked for.
+
+        Args:
+            build_id: the build.
+            answered: the last turn that its rows know. Runs that had ended by then are not read.
 
         Raises:
             RPCError: Temporal does not answer, or has no such workflow.
         """
-        handle = self._client.get_workflow_handle(build_workflow_id(build_id))
-        history = ModelCallHistory(self._client.data_converter)
+        latest = earliest = await self._run_calls(build_id, None)
+        while earliest.continues and earliest.first_turn > answered:
+            try:
+                earliest = await self._run_calls(build_id, earliest.continues)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                break  # it has ended longer ago than the namespace keeps histories
+            latest.add_earlier(earliest)
+        description = await self.describe(build_id)
+        return latest.progress(description.raw_description.pending_activities)
+
+    async def _run_calls(self, build_id: uuid.UUID, run_id: str | None, after: int = 0) -> ModelCallHistory:
+        """Read what a run, None for the latest, and those that it was reset from have asked for after an event."""
+        history = ModelCallHistory(self._client.data_converter, after=after)
+        handle = self._client.get_workflow_handle(build_workflow_id(build_id), run_id=run_id)
         async for event in handle.fetch_history_events(rpc_timeout=_RPC_TIMEOUT):
             await history.add(event)
-        for run_id, event_id in history.resets:
-            replaced = ModelCallHistory(self._client.data_converter, after=event_id)
-            earlier = self._client.get_workflow_handle(build_workflow_id(build_id), run_id=run_id)
+        for base_run_id, event_id in history.resets:
             with _ignoring_missing():
-                async for event in earlier.fetch_history_events(rpc_timeout=_RPC_TIMEOUT):
-                    await replaced.add(event)
-                history.add_replaced(replaced)
-        description = await self.describe(build_id)
-        return history.progress(description.raw_description.pending_activities)
+                history.add_earlier(await self._run_calls(build_id, base_run_id, after=event_id))
+        return history
 
     async def workers(self) -> tuple[str, ...]:
         """Identities of the workers that poll the task queue, or did so in the last minutes.

@@ -60,24 +60,30 @@ class ModelCallHistory:
     after: int = 0
     resets: list[tuple[str, int]] = field(default_factory=list)
     """The runs that this one has taken the place of by a reset, and the event up to which it has their history."""
+    continues: str = ""
+    """The run that this one has continued as new; empty if it is the first."""
+    first_turn: int = 0
+    """The last turn that was answered before this run began."""
     _turn: int = 0
     _activities: dict[int, _Activity] = field(default_factory=dict)
-    _replaced: list[_Activity] = field(default_factory=list)
+    _earlier: list[_Activity] = field(default_factory=list)
 
     async def add(self, event: HistoryEvent) -> None:
         """Note what the event says of model calls."""
         if event.HasField("workflow_execution_started_event_attributes"):
-            payloads = event.workflow_execution_started_event_attributes.input.payloads
-            [started] = await self.converter.decode(payloads, [BuildInput])
-            self._turn = started.state.turn - started.state.turn_pending if started.state is not None else 0
+            begun = event.workflow_execution_started_event_attributes
+            [started] = await self.converter.decode(begun.input.payloads, [BuildInput])
+            self.continues = begun.continued_execution_run_id
+            if started.state is not None:
+                self._turn = self.first_turn = started.state.turn - started.state.turn_pending
         elif event.workflow_task_failed_event_attributes.base_run_id:
             self.resets.append((event.workflow_task_failed_event_attributes.base_run_id, event.event_id))
         elif event.HasField("activity_task_scheduled_event_attributes") and event.event_id > self.after:
             await self._add_scheduled(event)
         elif event.HasField("activity_task_started_event_attributes"):
-            begun = event.activity_task_started_event_attributes
-            if activity := self._activities.get(begun.scheduled_event_id):
-                activity.before = activity.billed_of(begun.attempt - 1, begun.last_failure)
+            tried = event.activity_task_started_event_attributes
+            if activity := self._activities.get(tried.scheduled_event_id):
+                activity.before = activity.billed_of(tried.attempt - 1, tried.last_failure)
         elif event.HasField("activity_task_completed_event_attributes"):
             await self._add_completed(event)
         elif event.HasField("activity_task_failed_event_attributes"):
@@ -90,17 +96,17 @@ class ModelCallHistory:
             canceled = event.activity_task_canceled_event_attributes
             self._end(canceled.scheduled_event_id, int(canceled.started_event_id > 0))
 
-    def add_replaced(self, run: "ModelCallHistory") -> None:
-        """Note what a run has come to and asked for that this one has taken the place of."""
+    def add_earlier(self, run: "ModelCallHistory") -> None:
+        """Note what a run has come to and asked for that this one has continued or taken the place of."""
         self._turn = max(self._turn, run._turn)
-        self._replaced += run._activities.values()
+        self._earlier += [*run._earlier, *run._activities.values()]
 
     def progress(self, pending: Iterable[PendingActivityInfo]) -> Progress:
         """How far the run has come. `pending`: its activities that have not ended."""
         by_id = {each.activity_id: each for each in pending}
         asked: dict[tuple[str, int], AskedCalls] = {}
         own = self._activities.values()
-        for activity in (*self._replaced, *own):
+        for activity in (*self._earlier, *own):
             calls = activity.billed
             if calls is None and activity in own and activity.id in by_id:
                 calls = _begun(activity, by_id[activity.id])

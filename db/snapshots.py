@@ -253,6 +253,18 @@ async def mark_failed(tx: Transaction, build_id: uuid.UUID, number: int) -> bool
     return True
 
 
+async def give_up_earlier(tx: Transaction, build_id: uuid.UUID, number: int) -> None:
+    """Mark snapshots with lower numbers that are still being taken as failed: the run that took them was lost.
+
+    A workflow takes one after the other. What they would have kept is in the later one, too.
+    """
+    await tx.session.execute(
+        update(Snapshot)
+        .where(Snapshot.build_id == build_id, Snapshot.number < number, Snapshot.state == "taking")
+        .values(state="failed", claim=uuid.uuid4())
+    )
+
+
 async def keys_by_number(tx: Transaction, build_id: uuid.UUID) -> dict[int, set[str]]:
     """Return the keys of the objects that a build's snapshots name, by number.
 

@@ -171,7 +171,7 @@ async def _turns_ahead(
 
     async def turns_ahead(build_id: uuid.UUID, answered: int) -> int:
         async with limit:
-            progress = await where.workflows.progress(build_id)
+            progress = await where.workflows.progress(build_id, answered)
             async with transaction(where.sessions) as tx:
                 lost = await _lost_calls(tx, build_id, progress)
             is_calling = any(call.kind == TURN and call.turn > progress.turn for call in lost)
@@ -272,7 +272,7 @@ class _Steps:
             await mark_started(tx, uuid.UUID(build_id))
 
     async def _restart(self, build_id: str) -> None:
-        progress = await self._where.workflows.progress(uuid.UUID(build_id))
+        progress = await self._progress(uuid.UUID(build_id))
         await self._catch_up(uuid.UUID(build_id), progress)
         await self._where.workflows.start_over(self._stock.builds[build_id])
 
@@ -289,7 +289,7 @@ class _Steps:
         """Close a row as ready, as its workflow has closed it."""
         identifier, where = uuid.UUID(build_id), self._where
         result = await self._result(identifier)
-        await self._catch_up(identifier, await where.workflows.progress(identifier), told=False)
+        await self._catch_up(identifier, await self._progress(identifier), told=False)
         async with transaction(where.sessions) as tx:
             await close_dangling_work(tx, identifier)
         await project_ready(where.sessions, result.request, result.version, where.workspace_path)
@@ -297,20 +297,25 @@ class _Steps:
     async def _close(self, build_id: str) -> None:
         """Close a row as failed or cancelled, as its workflow has ended. Its last snapshots are kept."""
         identifier, where = uuid.UUID(build_id), self._where
-        await self._catch_up(identifier, await where.workflows.progress(identifier), told=False)
+        await self._catch_up(identifier, await self._progress(identifier), told=False)
         await close_stopped(where.sessions, where.workflows, identifier, self._stock.inventory.workflows[build_id].fate)
 
     async def _import_product(self, build_id: str) -> None:
         """Let the rows of a ready build name its final snapshot."""
         identifier, where = uuid.UUID(build_id), self._where
         result = await self._result(identifier)
-        await self._catch_up(identifier, await where.workflows.progress(identifier), told=False)
+        await self._catch_up(identifier, await self._progress(identifier), told=False)
         number = result.request.snapshot_number
         async with transaction(where.sessions) as tx:
             if await has_snapshot(tx, identifier, number):
                 await mark_final(tx, identifier, number)
             else:
                 _log.error("the object store has no final snapshot of a ready build", build_id=build_id, number=number)
+
+    async def _progress(self, build_id: uuid.UUID) -> Progress:
+        async with transaction(self._where.sessions) as tx:
+            answered = (await recovery.known_calls(tx, build_id)).answered
+        return await self._where.workflows.progress(build_id, answered)
 
     async def _result(self, build_id: uuid.UUID) -> ReadyResult:
         result = await self._where.workflows.ready_result(build_id)
@@ -338,7 +343,7 @@ class _Steps:
         """
         identifier, workflows = uuid.UUID(build_id), self._where.workflows
         await self._catch_up(
-            identifier, await workflows.progress(identifier), told=False, lost=await self._lost_row(identifier)
+            identifier, await self._progress(identifier), told=False, lost=await self._lost_row(identifier)
         )
         with suppress(NotFound):  # it may have ended meanwhile
             await workflows.terminate(identifier, "its row was lost with a restore of the database")

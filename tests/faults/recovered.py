@@ -55,7 +55,7 @@ class Past:
 
     def calls_to_book(self, unrecorded: Sequence[Request]) -> int:
         """How many estimated entries stand for these calls. Temporal knows how often each turn of a lost time was
-        tried, but not which of the tries were billed, and not what runs before the last one did."""
+        tried, but not which of the tries were billed."""
         calls, turns = 0, set()
         for request in unrecorded:
             lost = [number for number, time in enumerate(self.lost) if time.covers(request.arrived_at)]

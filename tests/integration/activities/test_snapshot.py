@@ -217,6 +217,30 @@ async def test_a_stale_attempt_stores_nothing(
     await restore_snapshot(harness.store, sandbox, now)
 
 
+async def test_a_later_snapshot_ends_one_that_a_lost_run_was_taking(
+    harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workflow was lost with its namespace, and its successor does not know of the number."""
+    sandbox = await harness.open(build)
+    await shell(sandbox, "echo x >x")
+    verified = asyncio.Event()
+
+    async def hanging(*_: object) -> None:
+        verified.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(activities.snapshot, "verify_stored", hanging)
+        lost = asyncio.create_task(harness.take(build, sandbox, 1))
+        await verified.wait()
+        lost.cancel()
+        await asyncio.wait([lost])
+    assert (await harness.rows(build))[1].state == "taking"
+    await harness.take(build, sandbox, 2)
+    rows = await harness.rows(build)
+    assert (rows[1].state, rows[2].state) == ("failed", "stored")
+
+
 async def test_a_cancelled_snapshot_leaves_nothing(
     harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

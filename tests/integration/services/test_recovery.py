@@ -166,7 +166,7 @@ async def test_a_call_that_was_made_again_in_the_lost_time_is_booked(
     """The rows know the first call of the turn, and not the one that was made in its place."""
     build_id = await harness.start(script=steps([hold()]), faults=[{"kind": "cut"}])
     await harness.until_event(build_id, "tool_started")
-    progress = await deployment.workflows.progress(build_id)
+    progress = await deployment.workflows.progress(build_id, 0)
     async with transaction(harness.sessions) as tx:
         calls = (await recovery.known_calls(tx, build_id)).calls
         assert lost_calls(progress.asked, calls, answered=0, progress=1) == []
@@ -183,7 +183,7 @@ async def test_a_call_that_was_made_again_in_the_lost_time_is_booked(
 async def test_an_answer_that_could_not_be_used_is_known(harness: WorkerHarness, deployment: Deployment) -> None:
     build_id = await harness.start(script=steps([hold()]), faults=[{"kind": "context_exceeded"}])
     await harness.until_event(build_id, "tool_started")
-    [turn] = (await deployment.workflows.progress(build_id)).asked
+    [turn] = (await deployment.workflows.progress(build_id, 0)).asked
     assert (turn.turn, turn.calls) == (1, 2)
     await harness.builds.cancel(build_id)
     await harness.finished(build_id)
@@ -195,10 +195,33 @@ async def test_what_a_run_did_before_it_was_reset_is_known(harness: WorkerHarnes
     workflow_id = harness.handle(build_id).id
     first, *_ = await completed_tasks(harness.client, workflow_id)
     await reset(harness.client, workflow_id, first)
-    progress = await deployment.workflows.progress(build_id)
+    progress = await deployment.workflows.progress(build_id, 0)
     assert (progress.turn, progress.asked[0].turn, progress.asked[0].calls >= 1) == (1, 1, True)
     await harness.builds.cancel(build_id)
     await harness.finished(build_id)
+
+
+async def test_what_the_runs_before_the_last_one_did_is_known(stack: LocalStack, browser: Browser) -> None:
+    """A build that has continued as new twice since the moment to which the database was put back."""
+    async with worker_harness(stack, browser, continue_as_new_turns=2) as harness, deployment_of(harness) as deployment:
+        script = steps(*([bash(f"echo {turn}")] for turn in range(4)), [hold()])
+        build_id = await harness.start(script=script, faults=[{"kind": "context_exceeded"}])
+        await wait_until(lambda: _is_answered(harness, build_id, 5))
+        workflows = deployment.workflows
+        for answered, calls in ((0, {1: 2, 2: 1, 3: 1, 4: 1, 5: 1}), (2, {3: 1, 4: 1, 5: 1}), (5, {5: 1})):
+            progress = await workflows.progress(build_id, answered)
+            assert (progress.turn, {each.turn: each.calls for each in progress.asked}) == (5, calls)
+        async with transaction(harness.sessions) as tx:
+            known = (await recovery.known_calls(tx, build_id)).calls
+        progress = await workflows.progress(build_id, 0)
+        assert lost_calls(progress.asked, known, answered=0, progress=5) == []
+        assert len(lost_calls(progress.asked, [], answered=0, progress=5)) == len(known) == 6
+        await harness.builds.cancel(build_id)
+        await harness.finished(build_id)
+
+
+async def _is_answered(harness: WorkerHarness, build_id: uuid.UUID, turn: int) -> bool:
+    return any(event.turn == turn for event in await harness.events(build_id, "tool_started"))
 
 
 async def test_a_gates_sandbox_ends_whose_preview_was_lost_with_the_namespace(
