@@ -64,7 +64,7 @@ async def find_run(tx: Transaction, run_id: uuid.UUID) -> BulkRun | None:
 
 async def is_running(tx: Transaction, run_id: uuid.UUID) -> bool:
     """Whether the row says that the run goes on. No one can stop it until the transaction ends."""
-    state = select(BulkRun.state).where(BulkRun.id == run_id).with_for_update(read=True, key_share=True)
+    state = select(BulkRun.state).where(BulkRun.id == run_id).with_for_update(read=True)
     return await tx.session.scalar(state) == BulkState.RUNNING
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import DBAPIError
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -195,6 +196,17 @@ async def test_a_run_can_be_stopped_and_resumed(fleet: Fleet) -> None:
         await resume_run(fleet.sessions, fleet.workflows, run_id)
     for action, entries in ((Action.BULK_CREATE, 1), (Action.BULK_STOP, 1), (Action.BULK_RESUME, 1)):
         assert len(await fleet.audited(action)) == entries
+
+
+async def test_a_stop_waits_for_an_act_that_is_being_written(fleet: Fleet) -> None:
+    run_id = await fleet.create(BulkAct.FINISH, rate=1)
+    async with transaction(fleet.sessions) as acting:
+        assert await bulk_runs.is_running(acting, run_id)
+        async with transaction(fleet.sessions) as stopping:
+            await stopping.session.execute(text("set local lock_timeout = '100ms'"))
+            with pytest.raises(DBAPIError, match="lock timeout"):
+                await bulk_runs.lock_run(stopping, run_id)
+            await stopping.session.rollback()
 
 
 @pytest.mark.thorough

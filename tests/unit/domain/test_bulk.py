@@ -10,7 +10,7 @@ from domain.status import Status
 ASLEEP = Candidate(Status.SLEEPING, False, False, False, "ada", False)
 
 
-@pytest.mark.parametrize("act", set(BulkAct) - {BulkAct.UNSUSPEND})
+@pytest.mark.parametrize("act", sorted(set(BulkAct) - {BulkAct.UNSUSPEND}))
 def test_an_act_fits_open_builds_only(act: BulkAct) -> None:
     assert why_not(act, ASLEEP) is None
     assert why_not(act, replace(ASLEEP, status=Status.FAILED, is_closed=True)) == "The build has ended: it is failed."
