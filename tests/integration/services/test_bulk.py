@@ -19,7 +19,7 @@ from db import bulk_runs
 from db.bulk_runs import list_builds
 from db.models import AuditEntry, Build, BulkRun, User
 from db.session import Sessions, open_sessions
-from db.transaction import transaction
+from db.transaction import Transaction, savepoint, transaction
 from domain.audit import Action, Author
 from domain.bulk import BulkAct, BulkState, ItemState
 from domain.errors import Conflict, InvalidInput, KeyReused
@@ -205,8 +205,12 @@ async def test_a_stop_waits_for_an_act_that_is_being_written(fleet: Fleet) -> No
         async with transaction(fleet.sessions) as stopping:
             await stopping.session.execute(text("set local lock_timeout = '100ms'"))
             with pytest.raises(DBAPIError, match="lock timeout"):
-                await bulk_runs.lock_run(stopping, run_id)
-            await stopping.session.rollback()
+                await _lock_in_a_savepoint(stopping, run_id)
+
+
+async def _lock_in_a_savepoint(tx: Transaction, run_id: uuid.UUID) -> None:
+    async with savepoint(tx):
+        await bulk_runs.lock_run(tx, run_id)
 
 
 @pytest.mark.thorough
