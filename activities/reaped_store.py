@@ -52,9 +52,9 @@ class StoreReaper:
         uploads = await self._store.abort_uploads(SNAPSHOTS_PREFIX, before=datetime.now(UTC) - _ABANDONED)
         for step, delay in _SWEEPS:
             await self._sweep_ended(step, delay, budget, is_trusted=is_trusted)
-        objects = await self._delete_due(budget, is_trusted=is_trusted)
         if is_trusted:
-            await self._archive_old(budget)
+            await self._archive_old(budget)  # before what the store may refuse for good, by a lock of its objects
+        objects = await self._delete_due(budget, is_trusted=is_trusted)
         return ReapResult(uploads=uploads, objects=objects)
 
     async def _check_generation(self) -> bool:

@@ -42,7 +42,8 @@ async def check_object_store(context: CheckContext) -> CheckResult:
             detail = ""
         if not is_gone:
             return warn(
-                f"{bucket} answers, but versions of its objects can't be deleted, so erasures wait{detail}",
+                f"{bucket} answers, but versions of its objects can't be deleted, so erasures wait, and the reaper "
+                f"deletes nothing{detail}",
                 f"{rights}, and let no object lock or legal hold keep them.",
             )
     return ok(f"{bucket} answers; it keeps versions, and erasures delete them")

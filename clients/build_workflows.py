@@ -637,13 +637,14 @@ class BuildWorkflows:
 
         Args:
             build_id: the build.
-            answered: the last turn that its rows know. Runs that had ended by then are not read.
+            answered: the last turn that is answered in its rows. Runs that ended before that turn are not read; the one
+                in which it was answered is, for what it asked for afterwards.
 
         Raises:
             RPCError: Temporal does not answer, or has no such workflow.
         """
         latest = earliest = await self._run_calls(build_id, None)
-        while earliest.continues and earliest.first_turn > answered:
+        while earliest.continues and earliest.first_turn >= answered:
             try:
                 earliest = await self._run_calls(build_id, earliest.continues)
             except RPCError as error:

@@ -1,5 +1,6 @@
 """The object store with snapshots and images, through aioboto3. Its retries are off, because Temporal owns retries."""
 
+import asyncio
 import contextlib
 import hashlib
 import uuid
@@ -39,6 +40,7 @@ READ_SECONDS = 60
 """Seconds that a server may be silent in the middle of an answer."""
 
 _LIST_PAGE_KEYS = 1000
+_LISTS_AT_ONCE = 10
 _DELETE_BATCH_KEYS = 1000
 _FULL_CODES = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
 
@@ -322,8 +324,14 @@ class ObjectStore:
         if not await self.is_versioned():
             await self.delete(keys)
             return
-        versions = [each for key in keys for each in await self.versions(key) if each.key == key]
-        await self.delete_versions(versions)
+        slots = asyncio.Semaphore(_LISTS_AT_ONCE)
+
+        async def versions_of(key: str) -> list[ObjectVersion]:
+            async with slots:
+                return [each for each in await self.versions(key) if each.key == key]
+
+        found = await asyncio.gather(*map(versions_of, keys))
+        await self.delete_versions([each for versions in found for each in versions])
 
     async def is_versioned(self) -> bool | None:
         """Whether the bucket keeps versions of what is overwritten or deleted, or has done so. None if the store does

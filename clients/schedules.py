@@ -6,7 +6,9 @@ from datetime import timedelta
 
 import structlog
 from temporalio.api.enums.v1 import ScheduleOverlapPolicy as ScheduleOverlapPolicyValue
+from temporalio.api.schedule.v1 import IntervalSpec
 from temporalio.api.schedule.v1 import Schedule as ScheduleMessage
+from temporalio.api.schedule.v1 import ScheduleSpec as ScheduleSpecMessage
 from temporalio.api.workflowservice.v1 import UpdateScheduleRequest
 from temporalio.client import (
     Client,
@@ -115,6 +117,8 @@ def _changed(there: ScheduleMessage, action: ScheduleActionStartWorkflow, every:
     assert action.execution_timeout is not None
     started.workflow_execution_timeout.FromTimedelta(action.execution_timeout)
     changed.policies.overlap_policy = ScheduleOverlapPolicyValue.SCHEDULE_OVERLAP_POLICY_SKIP
-    changed.spec.interval[0].interval.FromTimedelta(every)
-    del changed.spec.interval[1:]
+    interval = IntervalSpec()
+    interval.interval.FromTimedelta(every)
+    if list(changed.spec.interval) != [interval] or changed.spec.structured_calendar:
+        changed.spec.CopyFrom(ScheduleSpecMessage(interval=[interval]))  # an operator's calendar, too
     return changed

@@ -81,7 +81,7 @@ def lost_calls(
     """The calls that no row knows of, in the order of their turns.
 
     Args:
-        asked: the calls of the workflow's latest run, once for each kind and turn.
+        asked: the calls of the workflow's runs that may be unknown, once for each kind and turn.
         known: the calls in the ledger.
         answered: the last turn that is answered in the rows, which know all about it and the turns before.
         progress: the last turn that is answered in the workflow.

@@ -28,7 +28,7 @@ NOBODY_UID = 65534
 USER_ID = 1000
 HOSTNAME = "e2b.local"
 RUN_BYTES = 64 << 20
-PROBE_SECONDS = 2.0
+PROBE_SECONDS = 20.0
 OLDEST_BUBBLEWRAP = (0, 8)
 """The first version with `--disable-userns`."""
 

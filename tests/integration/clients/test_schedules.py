@@ -1,10 +1,18 @@
 """What a worker's start does to the schedules of its deployment, and what it leaves to operators."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from temporalio.api.workflowservice.v1 import DescribeScheduleRequest, DescribeScheduleResponse
-from temporalio.client import Client, ScheduleHandle
+from temporalio.client import (
+    Client,
+    ScheduleCalendarSpec,
+    ScheduleHandle,
+    ScheduleRange,
+    ScheduleSpec,
+    ScheduleUpdate,
+)
 
 from clients.schedules import schedule_prober
 from clients.temporal import connect_temporal
@@ -56,3 +64,18 @@ async def test_a_schedule_that_an_operator_has_paused_stays_paused(
     assert described
     await wait_until(lambda: _is_paused_with(handle, EVERY))
     assert (await handle.describe()).schedule.state.note == "a drill"
+
+
+async def test_a_schedule_to_which_an_operator_gave_a_calendar_runs_as_workers_want(client: Client) -> None:
+    await schedule_prober(client, QUEUE, EVERY)
+    handle = client.get_schedule_handle(PROBER_ID)
+
+    async def is_of(intervals: int) -> bool:
+        return len((await handle.describe()).schedule.spec.intervals) == intervals
+
+    calendar = ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(3)])])
+    await handle.update(lambda given: ScheduleUpdate(replace(given.description.schedule, spec=calendar)))
+    await wait_until(lambda: is_of(0))
+    await schedule_prober(client, QUEUE, EVERY)
+    await wait_until(lambda: is_of(1))
+    assert not (await handle.describe()).schedule.spec.calendars
