@@ -296,7 +296,7 @@ class Feeds:
 
 
 def _note_lag(batch: Batch) -> None:
-    """Measure how late an event is offered to a viewer. A clock that is ahead of the database's makes no viewer early."""
+    """Measure how late an event is offered to a viewer. A clock ahead of the database's counts as no lag."""
     metrics.FEED_LAG.observe(max(0.0, (datetime.now(UTC) - batch.since).total_seconds()))
 
 

@@ -76,7 +76,8 @@ async def erase(
     owner of one of them, make someone else an owner first. Nothing can be brought back.
 
     Your keys and sign-ins stop working soon. If the operator's identity provider makes users automatically, its access
-    token makes a new, empty account while it is valid. `GET /v1/certificates/{id}` needs no credentials: keep the id."""
+    token makes a new, empty account while it is valid. `GET /v1/certificates/{id}` needs no credentials: keep
+    the id."""
     erasure = await erase_user(
         resources.sessions.acting(Access.everything()),
         resources.workflows,
