@@ -186,8 +186,8 @@ class Feeds:
                 after = batch.last
             while (live := await viewer.next()) is not None:
                 if part := live.after(after):
+                    _note_lag(live)  # before the client takes it: how slow a client is does not count
                     yield part
-                    _note_lag(live)
                     after = live.last
 
     @contextlib.contextmanager
@@ -296,7 +296,7 @@ class Feeds:
 
 
 def _note_lag(batch: Batch) -> None:
-    """Measure how late a viewer has got what was new. A clock that is ahead of the database's makes no viewer early."""
+    """Measure how late an event is offered to a viewer. A clock ahead of the database's counts as no lag."""
     metrics.FEED_LAG.observe(max(0.0, (datetime.now(UTC) - batch.since).total_seconds()))
 
 

@@ -153,7 +153,7 @@ API_SECONDS = Histogram(
 
 FEED_LAG = Histogram(
     "cofounder_feed_lag_seconds",
-    "Time from the writing of an event of a build to its delivery to a viewer",
+    "Time from the writing of an event of a build until it is offered to a viewer",
     buckets=_SECONDS,
     registry=REGISTRY,
 )

@@ -75,7 +75,9 @@ async def erase(
     account can start none from now on. Projects of organisations with other members stay there. If you are the only
     owner of one of them, make someone else an owner first. Nothing can be brought back.
 
-    Soon no credentials of yours work any more. `GET /v1/certificates/{id}` needs none: keep the id."""
+    Your keys and sign-ins stop working soon. If the operator's identity provider makes users automatically, its access
+    token makes a new, empty account while it is valid. `GET /v1/certificates/{id}` needs no credentials: keep
+    the id."""
     erasure = await erase_user(
         resources.sessions.acting(Access.everything()),
         resources.workflows,

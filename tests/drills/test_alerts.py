@@ -108,6 +108,7 @@ class Scene:
     stopped: set[PartName] = field(default_factory=set)
     """Servers that a fault has killed, and no command has started again."""
     more_workers: list[ObservedProgram] = field(default_factory=list)
+    browser_workers: list[ObservedProgram] = field(default_factory=list)
 
     async def firing(self) -> set[str]:
         """The alerts that fire now."""
@@ -211,15 +212,18 @@ class Scene:
                 await self.programs.worker.start()
             case ("compose", "up", "-d", "--scale", "worker=2", "worker"):
                 if not self.more_workers:
-                    self.more_workers.append(await self._another_worker())
+                    self.more_workers.append(await self._another_worker("another-worker", self.programs.environment))
+            case ("compose", "up", "-d", "worker-browser"):
+                environment = {**self.programs.worker.environment, "WORKER_ROLES": "browser"}
+                self.browser_workers.append(await self._another_worker("worker-browser", environment))
             case _:
                 raise AssertionError(f"docker {shlex.join(words)}: the drill does not know what this does")
 
-    async def _another_worker(self) -> ObservedProgram:
+    async def _another_worker(self, name: str, settings: Mapping[str, str]) -> ObservedProgram:
         ports = Ports()
-        environment = {**self.programs.environment, "METRICS_ADDRESS": f"127.0.0.1:{ports.choose(set())}"}
-        log = self.programs.worker.log.with_name("another-worker.log")
-        another = ObservedProgram("another-worker", ["-m", "worker"], environment, log)
+        environment = {**settings, "METRICS_ADDRESS": f"127.0.0.1:{ports.choose(set())}"}
+        log = self.programs.worker.log.with_name(f"{name}.log")
+        another = ObservedProgram(name, ["-m", "worker"], environment, log)
         await another.start()
         ports.release()
         return another
@@ -303,7 +307,7 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
                 await until_targets_are_up(made.prometheus_url)
                 yield made
             finally:
-                for each in made.more_workers:
+                for each in (*made.more_workers, *made.browser_workers):
                     await each.kill()
                 await process.stop()
                 ports.release()
@@ -610,6 +614,8 @@ async def no_browser_worker(scene: Scene) -> AsyncIterator[Fault]:
     yield Fault(["browser"], _queue(scene))
     for name in ("SEPARATE_ROLES", "WORKER_ROLES"):
         del scene.programs.worker.environment[name]
+    while scene.browser_workers:
+        await scene.browser_workers.pop().stop()
     await scene.restart_worker()
 
 
