@@ -51,7 +51,7 @@ class BulkRunOut(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [examples.BULK_RUN]})
 
     id: uuid.UUID
-    act: BulkAct
+    act: str = Field(description="As in the request; a later version may know further acts.")
     where: str
     rate_per_second: int
     reason: str
@@ -72,7 +72,7 @@ class BulkRunOut(BaseModel):
         row, counts = run.row, run.counts
         return cls(
             id=row.id,
-            act=BulkAct(row.act),
+            act=row.act,
             where=row.filter,
             rate_per_second=row.rate,
             reason=row.reason,

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from api.deps import check_operator
 
@@ -26,6 +27,10 @@ class OperatorsRoute(APIRoute):
                 return await handle(request)
             except RequestValidationError:
                 await check_operator(request)
+                raise
+            except HTTPException as error:
+                if error.status_code != 404:  # a 404 is the answer of `for_operators`, which has looked
+                    await check_operator(request)
                 raise
 
         return answer

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import UUID, bindparam, exists, func, insert, select, text, tuple_, update
 
 from db.fleet_builds import matches
-from db.models import Build, BulkRun, BulkRunBuild, User
+from db.models import Build, BulkRun, BulkRunBuild, Erasure, User
 from db.transaction import Transaction
 from domain.bulk import BulkAct, BulkState, Candidate, ItemState
 from domain.fleet_filter import FleetFilter
@@ -208,12 +208,13 @@ async def finish(tx: Transaction, run_id: uuid.UUID) -> bool:
 
 async def candidates(tx: Transaction, build_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Candidate]:
     """Return what decides whether an act fits these builds."""
-    query = select(Build, User.suspended).join(User, User.id == Build.user_id).where(Build.id.in_(build_ids))
-    return {build.id: candidate_of(build, suspended) for build, suspended in await tx.session.execute(query)}
+    erased = exists().where(Erasure.user_id == User.id, Erasure.project_id.is_(None), Erasure.finished_at.is_(None))
+    query = select(Build, User.suspended, erased).join(User, User.id == Build.user_id).where(Build.id.in_(build_ids))
+    return {build.id: candidate_of(build, *user) for build, *user in await tx.session.execute(query)}
 
 
-def candidate_of(build: Build, suspended: bool) -> Candidate:
-    """What decides whether an act fits the build. `suspended`: its user is."""
+def candidate_of(build: Build, suspended: bool, being_erased: bool) -> Candidate:
+    """What decides whether an act fits the build. `suspended`, `being_erased`: its user is."""
     return Candidate(
         status=Status(build.status),
         is_closed=build.closed_at is not None,
@@ -221,4 +222,5 @@ def candidate_of(build: Build, suspended: bool) -> Candidate:
         has_passed=build.gate_passed_at is not None,
         user_id=build.user_id,
         is_user_suspended=suspended,
+        is_user_being_erased=being_erased,
     )

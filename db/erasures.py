@@ -28,7 +28,7 @@ from db.models import (
 )
 from db.transaction import Transaction
 from domain.conversation import IMAGE_MARK
-from domain.erasure import Certificate, ErasureKind
+from domain.erasure import Certificate, ErasureKind, new_stand_in
 from domain.identity import Role
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -295,7 +295,7 @@ async def erase_rows(tx: Transaction, erasure: Erasure, scope: Scope) -> None:
         names = {name: value for name, value in values.items() if f":{name})" in statement}
         await tx.session.execute(text(statement), names)
     if erasure.kind == ErasureKind.USER:
-        users = {"user": erasure.user_id, "stand_in": f"erased-{uuid.uuid4()}"}
+        users = {"user": erasure.user_id, "stand_in": new_stand_in()}
         for statement in _USER_ROWS:
             named = {name: value for name, value in users.items() if f":{name}" in statement}
             await tx.session.execute(text(statement), named)

@@ -126,6 +126,12 @@ async def runs_older_worker(tx: Transaction, schema: int) -> bool:
     return bool(await tx.session.scalar(select(exists().where(Process.role == "worker", is_older, is_alive))))
 
 
+async def running_older(tx: Transaction, schema: int) -> Sequence[OlderProcess]:
+    """The running processes, APIs too, that know only an earlier version of the schema than this."""
+    values = {"schema": SCHEMA, "needs": schema, "alive": ALIVE_SECONDS}
+    return [OlderProcess(*row) for row in await tx.execute(_OLDER, values)]
+
+
 async def announce(tx: Transaction, process: ThisProcess) -> None:
     """Record that the process runs now, and what it reads and writes."""
     formats = dict(own_formats())

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from domain.erasure import why_suspended
 from domain.status import WAITS, Status
 
 MAX_RATE = 50
@@ -71,12 +72,15 @@ class Candidate:
     """It has passed its checks and is about to be ready."""
     user_id: str
     is_user_suspended: bool
+    is_user_being_erased: bool = False
 
 
 def why_not(act: BulkAct, build: Candidate) -> str | None:
     """Say why an act does not fit a build, for operators; None if it fits."""
     if act is BulkAct.UNSUSPEND:
-        return None if build.is_user_suspended else f"The user {build.user_id} is not suspended."
+        if not build.is_user_suspended:
+            return f"The user {build.user_id} is not suspended."
+        return why_suspended(build.user_id, is_being_erased=build.is_user_being_erased)
     if build.is_closed:
         return f"The build has ended: it is {build.status}."
     if act is BulkAct.SUSPEND:

@@ -1,6 +1,7 @@
 """The certificate of an erasure: what it says, and its hash."""
 
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,23 @@ class ErasureKind(StrEnum):
 
     PROJECT = "project"
     USER = "user"
+
+
+_STAND_IN = re.compile(r"erased-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def new_stand_in() -> str:
+    """An id for the user to whom the money of an erased user belongs from then on."""
+    return f"erased-{uuid.uuid4()}"
+
+
+def why_suspended(user_id: str, *, is_being_erased: bool) -> str | None:
+    """Say why the suspension of a user can't be lifted, for operators; None if it can."""
+    if _STAND_IN.fullmatch(user_id):
+        return f"The account of {user_id} was deleted, so it stays suspended."
+    if is_being_erased:
+        return f"The account of {user_id} is being deleted, so it stays suspended."
+    return None
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from datetime import date
 from typing import Any
 
 from db import money
+from db.erasures import find_erasure_of
 from db.models import User
 from db.transaction import Transaction
-from db.users import UserChange, change_user, plan_names, require_user
+from db.users import UserChange, change_user, find_user, plan_names, require_user
 from domain.audit import Action
 from domain.budget import BudgetState
-from domain.errors import InvalidInput, UnknownModel
+from domain.erasure import why_suspended
+from domain.errors import Conflict, InvalidInput, UnknownModel
 from domain.model_choice import CODER, JUDGE, ModelChoice, check_choice
 from domain.pricing import PriceTable
 from services.audit import record
@@ -60,10 +62,16 @@ async def change_account(
 
     Raises:
         InvalidInput: there is no such plan.
+        Conflict: the suspension is to be lifted of an account that is being deleted, or was.
     """
     plans = await plan_names(tx)
     if change.plan is not None and change.plan not in plans:
         raise InvalidInput(f"There is no plan {change.plan}. The plans are: {', '.join(plans)}.", "plan")
+    if change.suspended is False:
+        await find_user(tx, user_id, locked=True)  # a request to delete the account is seen once it is committed
+        erasure = await find_erasure_of(tx, user_id, None)
+        if reason := why_suspended(user_id, is_being_erased=erasure is not None):
+            raise Conflict(reason)
     await change_user(tx, user_id, change, day)
     await record(tx, Action.ACCOUNT_CHANGE, user_id=user_id, changed=change.fields, bulk_run=bulk_run)
     return await read_account(tx, user_id, day)

@@ -20,7 +20,8 @@ from temporalio.service import RPCError
 from clients.build_workflows import BuildWorkflows
 from db import bulk_runs, steering
 from db.bulk_runs import Counts
-from db.formats import runs_older_worker
+from db.erasures import find_erasure_of
+from db.formats import running_older, runs_older_worker
 from db.models import Build, BulkRun, User
 from db.session import Sessions
 from db.transaction import Transaction, request_transaction, transaction
@@ -151,6 +152,7 @@ async def create_run(sessions: Sessions, workflows: BuildWorkflows, new: NewRun)
     Raises:
         InvalidInput: the filter is not one, or matches every build or too many.
         KeyReused: the key was used for another run.
+        Conflict: a process of an earlier version runs, which does not know the act.
         DatabaseUnavailable: nothing was written.
     """
     async with request_transaction(sessions) as tx:
@@ -172,6 +174,12 @@ async def create_run(sessions: Sessions, workflows: BuildWorkflows, new: NewRun)
 
 async def _insert(tx: Transaction, new: NewRun, author: Author) -> BulkRun:
     ids = await _matching(tx, new)
+    if new.act == BulkAct.UNSUSPEND and (older := await running_older(tx, UNSUSPEND_SCHEMA)):
+        names = ", ".join(f"{each.count} {each.role} of version {each.version}" for each in older)
+        raise Conflict(
+            f"Processes of an earlier version run that do not know this act ({names}), so nothing was written. Try "
+            "again once they have ended: `cofounder ops fleet` shows the processes."
+        )
     row = BulkRun(
         id=uuid.uuid4(),
         act=new.act,
@@ -285,6 +293,14 @@ async def start_run(
         return False
 
 
+async def _stop_unknown(tx: Transaction, run_id: uuid.UUID) -> None:
+    """Stop a run of a later version. An operator resumes it once all workers know its act."""
+    row = await _lock(tx, run_id)
+    log.error("a bulk run was stopped: this version does not know its act", run_id=str(run_id), act=row.act)
+    if row.state == BulkState.RUNNING:
+        await bulk_runs.stop(tx, row, f"a worker that does not know the act {row.act}")
+
+
 async def _lock(tx: Transaction, run_id: uuid.UUID) -> BulkRun:
     row = await bulk_runs.lock_run(tx, run_id)
     if row is None:
@@ -321,6 +337,9 @@ class BulkRuns:
         while loop.time() < ends_at:
             async with transaction(self._sessions) as tx:
                 run = await bulk_runs.find_run(tx, run_id)
+                if run is not None and run.act not in list(BulkAct):
+                    await _stop_unknown(tx, run_id)
+                    return BulkBatch(tried=tried, is_over=True)
                 ids = [] if run is None else await bulk_runs.claim(tx, run_id, run.rate)
                 if run is None or (not ids and await bulk_runs.finish(tx, run_id)):
                     return BulkBatch(tried=tried, is_over=True)
@@ -379,7 +398,9 @@ class BulkRuns:
             if item.decided_at is not None:
                 return build  # an earlier attempt may have died before the workflow got it
             user = await self._user(tx, run, build)
-            reason = why_not(BulkAct(run.act), bulk_runs.candidate_of(build, user is not None and user.suspended))
+            erasure = await find_erasure_of(tx, build.user_id, None) if run.act in OF_ACCOUNTS else None
+            candidate = bulk_runs.candidate_of(build, user is not None and user.suspended, erasure is not None)
+            reason = why_not(BulkAct(run.act), candidate)
             if reason is not None:
                 await bulk_runs.settle(tx, run.id, build_id, ItemState.SKIPPED, reason)
                 return None

@@ -93,7 +93,7 @@ async def erase(
     "/account",
     summary="Change an account",
     dependencies=[needs(Scope.OPS_WRITE)],
-    responses=problems(*TAKES_BODY, 403),
+    responses=problems(*TAKES_BODY, 403, 409),
 )
 async def change(new: AccountChange, user_id: CurrentUserId, resources: ResourcesDep) -> AccountOut:
     """For operators. Makes a user that is new. Open builds are notified and check their budget again."""

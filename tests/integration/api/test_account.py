@@ -11,8 +11,10 @@ from pydantic import SecretStr
 from sqlalchemy import func, select, update
 
 from db import money
+from db.erasures import insert_erasure
 from db.models import Build, LedgerEntry, User
 from db.transaction import transaction
+from domain.erasure import ErasureKind
 from domain.names import MONEY, build_workflow_id
 from local.stack import LocalStack
 from tests.harness.api_server import (
@@ -104,6 +106,15 @@ async def test_only_operators_change_accounts(api: RunningApi) -> None:
         assert "cofounder users" in unset.json()["detail"]
     finally:
         object.__setattr__(api.resources.settings, "api_operator_token", SecretStr(OPERATORS))
+
+
+async def test_an_account_that_is_being_deleted_stays_suspended(api: RunningApi) -> None:
+    await build_of(api, "gone")
+    async with transaction(api.sessions) as tx:
+        await insert_erasure(tx, ErasureKind.USER, "gone", None, "gone")
+    refused = await api.http.patch("/v1/account", json={"suspended": False}, headers=for_user("gone"))
+    assert (refused.status_code, "is being deleted" in refused.json()["detail"]) == (409, True)
+    assert (await api.http.patch("/v1/account", json={"plan": "partner"}, headers=for_user("gone"))).status_code == 200
 
 
 async def test_operators_top_up_and_change_plans_and_builds_hear_of_it(api: RunningApi) -> None:

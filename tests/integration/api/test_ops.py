@@ -88,13 +88,18 @@ async def test_founders_find_nothing(api: RunningApi) -> None:
 
 async def test_founders_find_nothing_with_a_body_that_can_not_be_read(api: RunningApi) -> None:
     json = {"Content-Type": "application/json"}
-    for path, kind in (("ops/bulk", json), ("ops/bulk", {"Content-Type": "text/plain"}), ("ops/reaper/pause", json)):
-        answer = await api.http.post(f"/v1/{path}", content=b"{", headers=as_user("fleet-1") | kind)
-        assert answer.status_code == 404, answer.text
-    answer = await api.http.post("/v1/ops/bulk", content=b"{", headers=AS_OPERATOR | json)
-    assert answer.status_code == 400
-    answer = await api.http.post("/v1/ops/bulk", content=b"{", headers={"Authorization": "Bearer none"} | json)
-    assert answer.status_code == 401
+    for content in (b"{", b"\xff"):
+        for path, kind in (
+            ("ops/bulk", json),
+            ("ops/bulk", {"Content-Type": "text/plain"}),
+            ("ops/reaper/pause", json),
+        ):
+            answer = await api.http.post(f"/v1/{path}", content=content, headers=as_user("fleet-1") | kind)
+            assert answer.status_code == 404, answer.text
+        answer = await api.http.post("/v1/ops/bulk", content=content, headers=AS_OPERATOR | json)
+        assert answer.status_code == 400
+        unknown = {"Authorization": "Bearer none"} | json
+        assert (await api.http.post("/v1/ops/bulk", content=content, headers=unknown)).status_code == 401
 
 
 async def test_fleet(api: RunningApi) -> None:

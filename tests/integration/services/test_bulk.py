@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,20 +15,27 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.bulk import BulkActivities
+from api.bulk_schemas import BulkRunOut
 from clients.build_workflows import BuildWorkflows
 from db import bulk_runs
 from db.bulk_runs import list_builds
-from db.models import AuditEntry, Build, BulkRun, User
+from db.erasures import insert_erasure
+from db.formats import ThisProcess, announce, forget, own_formats
+from db.models import AuditEntry, Build, BulkRun, Process, User
 from db.session import Sessions, open_sessions
 from db.transaction import Transaction, savepoint, transaction
+from db.users import UserChange
 from domain.audit import Action, Author
 from domain.bulk import BulkAct, BulkState, ItemState
+from domain.erasure import ErasureKind
 from domain.errors import Conflict, InvalidInput, KeyReused
+from domain.formats import SCHEMA
 from domain.identity import How
 from domain.names import FINISH, WAKE, build_workflow_id, bulk_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
 from services import bulk
+from services.accounts import change_account
 from services.bulk import BulkRuns, NewRun, create_run, read_run, resume_run, stop_run, try_run
 from tests.harness.deployments import new_deployment
 from tests.harness.many_builds import ManyBuilds, make_builds
@@ -259,3 +267,44 @@ async def test_a_dry_run_writes_nothing_and_a_repeat_makes_no_second_run(fleet: 
     for where, rate, about in (("", 10, "empty"), ("open=true", 51, "from 1 to 50"), ("colour=red", 10, "no field")):
         with pytest.raises(InvalidInput, match=about):
             await fleet.create(where=where, rate=rate)
+
+
+async def test_the_suspension_of_an_account_that_is_being_deleted_stays(fleet: Fleet) -> None:
+    async with transaction(fleet.sessions) as tx:
+        user = (await tx.session.get_one(Build, fleet.builds.ids[0])).user_id
+        await insert_erasure(tx, ErasureKind.USER, user, None, user)
+        await tx.session.execute(update(User).where(User.id == user).values(suspended=True))
+    with pytest.raises(Conflict, match="is being deleted"):
+        async with transaction(fleet.sessions) as tx:
+            await change_account(tx, user, UserChange(suspended=False), datetime.now(UTC).date())
+    async with fleet.worker():
+        run = await fleet.until(await fleet.create(BulkAct.UNSUSPEND, f"user={user}"), BulkState.FINISHED)
+    assert (run.counts.done, run.counts.skipped) == (0, run.row.total)
+    async with transaction(fleet.sessions) as tx:
+        assert (await tx.session.get_one(User, user)).suspended
+
+
+async def test_suspensions_are_lifted_once_no_older_api_runs(fleet: Fleet) -> None:
+    older = uuid.uuid4()
+    async with transaction(fleet.sessions) as tx:
+        await announce(tx, ThisProcess(older, "api", "0.0.9", 22))
+        reads = {**own_formats(), SCHEMA: bulk.UNSUSPEND_SCHEMA - 1}
+        await tx.session.execute(update(Process).where(Process.id == older).values(reads=reads))
+    with pytest.raises(Conflict, match=r"1 api of version 0\.0\.9"):
+        await fleet.create(BulkAct.UNSUSPEND)
+    await fleet.create(BulkAct.WAKE)
+    async with transaction(fleet.sessions) as tx:
+        await forget(tx, older)
+    await fleet.create(BulkAct.UNSUSPEND)
+
+
+async def test_a_run_whose_act_is_unknown_is_shown_and_stopped(fleet: Fleet) -> None:
+    run_id = await fleet.create()
+    async with transaction(fleet.sessions) as tx:
+        await tx.session.execute(text("alter table bulk_runs drop constraint ck_bulk_runs_act"))
+        await tx.session.execute(update(BulkRun).values(act="juggle"))
+    assert BulkRunOut.of(await fleet.run(run_id)).act == "juggle"
+    batch = await BulkRuns(fleet.sessions, fleet.workflows).carry_out(run_id)
+    assert (batch.tried, batch.is_over) == (0, True)
+    stopped = (await fleet.run(run_id)).row
+    assert (stopped.state, stopped.stopped_by) == (BulkState.STOPPED, "a worker that does not know the act juggle")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from domain.bulk import BulkAct, Candidate, why_not
+from domain.erasure import new_stand_in
 from domain.status import Status
 
 ASLEEP = Candidate(Status.SLEEPING, False, False, False, "ada", False)
@@ -21,6 +22,14 @@ def test_a_suspension_is_lifted_by_any_build_of_the_user() -> None:
     for build in (suspended, replace(suspended, status=Status.FAILED, is_closed=True)):
         assert why_not(BulkAct.UNSUSPEND, build) is None
     assert why_not(BulkAct.UNSUSPEND, ASLEEP) == "The user ada is not suspended."
+
+
+def test_a_deleted_account_stays_suspended() -> None:
+    erased = replace(ASLEEP, is_user_suspended=True, is_user_being_erased=True)
+    assert why_not(BulkAct.UNSUSPEND, erased) == "The account of ada is being deleted, so it stays suspended."
+    stand_in = replace(ASLEEP, is_user_suspended=True, user_id=new_stand_in())
+    assert "was deleted" in (why_not(BulkAct.UNSUSPEND, stand_in) or "")
+    assert why_not(BulkAct.UNSUSPEND, replace(stand_in, user_id="erased-bob")) is None
 
 
 def test_what_is_done_already_is_not_done_again() -> None:
