@@ -38,7 +38,10 @@ async def take_token(tx: Transaction, identity: str, kind: RequestClass, limit: 
     """
     parameters = {"identity": identity, "kind": kind, "amount": float(limit.amount), "per_second": limit.per_second}
     was_taken, tokens = (await tx.execute(_TAKE, parameters)).one()
-    return None if was_taken else limit.retry_after(float(tokens))
+    if was_taken:
+        return None
+    # More than were left were read before others took them, at the same moment: then nearly none is.
+    return limit.retry_after(float(tokens) if tokens < 1 else 0.0)
 
 
 async def forget_full_buckets(tx: Transaction) -> None:

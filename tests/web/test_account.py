@@ -82,7 +82,7 @@ async def test_an_account_is_exported_and_deleted(console: Console) -> None:
         await note_counts(tx, erasure, {"messages": 412})
         await finish(tx, erasure)
     await expect(page.get_by_role("status").first).to_contain_text("Everything listed here is gone.")
-    await expect(page.get_by_text("412")).to_be_visible()
+    await expect(page.get_by_text("412", exact=True)).to_be_visible()
     signed_out = await page.request.get(f"{console.api.url}/v1/me")
     assert signed_out.status == 401
 

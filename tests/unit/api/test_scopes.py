@@ -22,7 +22,8 @@ def test_each_operation_needs_one_scope() -> None:
     assert len(described) > 40
     for route in described:
         scopes = [scope for each in route.dependencies if (scope := scope_needed(each)) is not None]
-        assert len(scopes) == 1, f"{route.methods} {route.path} declares {scopes or 'no scope'}"
+        needed = 2 if (route.path, route.methods) == ("/account", {"DELETE"}) else 1  # it ends builds, too
+        assert len(scopes) == needed, f"{route.methods} {route.path} declares {scopes or 'no scope'}"
 
 
 def test_only_signing_in_and_out_need_no_identity() -> None:
