@@ -192,11 +192,8 @@ class PreviewWorkflow:
                     await self._keep()
 
     def _moves(self) -> bool:
-        """Whether it was asked to move to another version of the workers, and there is one.
-
-        Not before the founder knows how long it stays open, and not if it is to close: the next run knows neither.
-        """
-        return self._upgrade and is_upgrade_due() and self._is_announced() and not self._reclaimed
+        """Whether it was asked to move to another version of the workers, and there is one."""
+        return self._upgrade and is_upgrade_due()
 
     def _continue_as_new(self) -> NoReturn:
         """Stay open in a new run, until the same time."""
