@@ -86,8 +86,8 @@ async def _keep_schedule(client: Client, action: ScheduleActionStartWorkflow, ev
 async def _change_schedule(client: Client, action: ScheduleActionStartWorkflow, every: timedelta) -> None:
     """Change what a schedule starts and how often. What an operator changes at the same time stays.
 
-    The server drops a change that began with a state which is no longer its own, and says nothing; it applies others a
-    moment after it has answered. So it is asked. The SDK's own update would put back the state that it has read.
+    The server silently drops a change whose conflict token is out of date, and applies others a moment after it has
+    answered. So this looks until the change is there. The SDK's own update sends no token: it would undo a pause.
     """
     for seconds in (*_LOOKS, 0):
         there = (await client.get_schedule_handle(action.id).describe(rpc_timeout=_RPC_TIMEOUT)).raw_description

@@ -77,7 +77,7 @@ async def _go_on(programs: ObservedStack, url: str, health: Health, seconds: flo
                 seen.setdefault(alert["labels"]["alertname"], now)
             for task in tasks:
                 if task.done():
-                    task.result()  # a founder whose page failed is no health
+                    task.result()  # raise what ended it
             await asyncio.sleep(_LOOK_SECONDS)
     for task in tasks:
         task.cancel()

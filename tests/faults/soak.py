@@ -137,7 +137,7 @@ async def _steady(faults: FaultHarness, chaos: Chaos) -> "AsyncIterator[tuple[Wo
     api = ApiProcess(faults, await faults.front(), chaos.harness.settings.temporal_task_queue, "steady-api")
     await api.launch()
     try:
-        await _ops(api, "GET", "fleet")  # it serves: what it takes to start is no growth
+        await _ops(api, "GET", "fleet")  # it serves now; what it took to start does not count
         yield worker, api
     finally:
         await asyncio.gather(worker.end(), api.end())
