@@ -21,6 +21,9 @@ from domain.push import LONGEST_PUSH
 _ANSWER_SECONDS = 30.0
 """Give up a request after this many seconds without an answer."""
 
+_LIVE_SECONDS = 5.0
+"""Count a process as not alive after this many seconds without an answer. Who waits for it asks again."""
+
 _LONGEST_RETRY_SECONDS = 60
 """Repeat a request that was one too many, once, if the API takes it again within this many seconds."""
 
@@ -405,7 +408,7 @@ class ApiClient:
     async def is_live(self) -> bool:
         """Whether the API's process answers."""
         try:
-            await self._json("GET", "/healthz")
+            await self._json("GET", "/healthz", read_seconds=_LIVE_SECONDS)
         except CofounderError:
             return False
         return True

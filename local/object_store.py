@@ -31,7 +31,7 @@ class ObjectStore:
 
     name = "s3"
     hint = "If its log speaks of space or volumes, free a few hundred megabytes of disk space."
-    start_seconds = 90.0
+    start_seconds = 180.0
 
     def __init__(
         self,

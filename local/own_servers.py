@@ -24,7 +24,7 @@ _NETWORK_VARIABLES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL
 class OwnServer:
     """A server of this project, which announces its variables in one line of JSON."""
 
-    start_seconds = 30.0
+    start_seconds = 180.0
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ class Postgres:
     """The database server. `durable=False` turns fsync off: faster, but a power cut may destroy the data."""
 
     name = "postgres"
-    start_seconds = 60.0
+    start_seconds = 180.0
 
     def __init__(self, directory: Path, *, port: int, password: str, durable: bool = True) -> None:
         self._directory = directory

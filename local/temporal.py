@@ -21,7 +21,7 @@ class Temporal:
 
     name = "temporal"
     hint = "If its log speaks of the database, start with another --data directory."
-    start_seconds = 60.0
+    start_seconds = 180.0
 
     def __init__(
         self,

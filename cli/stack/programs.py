@@ -38,10 +38,10 @@ from settings import LOCAL_SANDBOX_ONLY, Settings, load_settings
 FOUNDER = "founder"
 """The user of requests that do not name one."""
 
-_API_START_SECONDS = 30.0
-"""Give up if the API does not answer within this many seconds."""
+_API_START_SECONDS = 180.0
+"""Give up if the API does not answer within this many seconds. One that has ended is noticed at once."""
 
-_WORKER_START_SECONDS = 120.0
+_WORKER_START_SECONDS = 180.0
 """Give up if the worker does not poll within this many seconds."""
 
 _LOG_LINES = 12
@@ -179,9 +179,9 @@ async def running_programs(
             closing.callback(watcher.cancel)
             watchers.append(watcher)
         api = await closing.enter_async_context(ApiClient(url, token))
-        await wait_for_first(asyncio.create_task(_wait_for_api(api)), *watchers)
+        await wait_for_first(asyncio.create_task(_wait_for_api(api, logs / "api.log")), *watchers)
         console.print("  api       ready")
-        await wait_for_first(asyncio.create_task(_wait_for_worker(environment)), *watchers)
+        await wait_for_first(asyncio.create_task(_wait_for_worker(environment, logs / "worker.log")), *watchers)
         console.print("  worker    ready")
         yield Programs(api, url, watchers)
 
@@ -245,16 +245,17 @@ def _log_tail(log: Path) -> str:
     return "".join(f"\n  {printable(line)}" for line in log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
 
 
-async def _wait_for_api(api: ApiClient) -> None:
+async def _wait_for_api(api: ApiClient, log: Path) -> None:
     try:
         async with asyncio.timeout(_API_START_SECONDS):
             while not await api.is_live():  # noqa: ASYNC110 (it is another process)
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        raise StartFailed(f"The API did not answer within {_API_START_SECONDS:.0f} seconds.") from None
+        late = f"The API did not answer within {_API_START_SECONDS:.0f} seconds."
+        raise StartFailed(f"{late} Its log ({log}) ends with:{_log_tail(log)}") from None
 
 
-async def _wait_for_worker(environment: Mapping[str, str]) -> None:
+async def _wait_for_worker(environment: Mapping[str, str], log: Path) -> None:
     """Wait until the worker polls. It has created the search attributes and the reaper's schedule by then."""
     queue = task_queue_of(environment)
     try:
@@ -266,7 +267,8 @@ async def _wait_for_worker(environment: Mapping[str, str]) -> None:
                         return
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        raise StartFailed(f"The worker did not start within {_WORKER_START_SECONDS:.0f} seconds.") from None
+        late = f"The worker did not start within {_WORKER_START_SECONDS:.0f} seconds."
+        raise StartFailed(f"{late} Its log ({log}) ends with:{_log_tail(log)}") from None
 
 
 async def confirm_spending(console: Console, keys: RealKeys, database_url: str, *, confirmed: bool) -> None:

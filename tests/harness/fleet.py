@@ -21,7 +21,7 @@ _INSERTS = (
            case when n % 2 = 0 then 'claude-haiku-5-5' else 'claude-sonnet-5-5' end,
            case when n % 10 > 4 then date_trunc('day', now()) + interval '1 day' end,
            now() - n * interval '7 seconds', now() - n * interval '3 seconds', now(), now(), 3
-       from (select id, user_id, row_number() over (order by id) n from projects where name like 'Fleet %') numbered""",
+       from (select id, user_id, substr(name, 7)::int n from projects where name like 'Fleet %') numbered""",
     """insert into builds (id, project_id, user_id, goal, body_hash, status, created_at, status_at,
            started_at, closed_at)
        select gen_random_uuid(), id, user_id, 'Build an earlier version.', '', 'failed',
