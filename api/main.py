@@ -55,9 +55,9 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
         environment: where Temporal is; the process's environment by default.
     """
     engine = make_engine(settings.database_url, pool_of(settings.database_connections, API_POOL))
+    sessions = make_sessions(engine)
     try:
         client = await connect_temporal(environment, lazy=True)
-        sessions = make_sessions(engine)
         limits = Limits(sessions, settings.request_limits)
         providers = IdentityProviders([IdentityProvider(issuer) for issuer in settings.issuers])
         async with (
@@ -88,6 +88,7 @@ async def open_resources(settings: Settings, environment: Mapping[str, str] | No
                 bundle=read_bundle(settings),
             )
     finally:
+        await sessions.nudges.close()
         await engine.dispose()
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import and_, select
 
-from db.feed import CHANNEL
 from db.models import Build, Event
+from db.nudges import CHANNEL
 from db.session import Sessions
 from db.transaction import Transaction
 

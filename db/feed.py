@@ -1,4 +1,4 @@
-"""Writing the live feed: events with a per-build sequence, and the NOTIFY that nudges its readers."""
+"""Writing the live feed: events with a per-build sequence, and the nudges of its readers."""
 
 import uuid
 from collections.abc import Sequence
@@ -6,11 +6,9 @@ from typing import Any
 
 from sqlalchemy import JSON, UUID, bindparam, text
 
+from db.nudges import CHANNEL
 from db.transaction import Transaction
-from domain.events import BuildEvent
-
-CHANNEL = "cofounder_events"
-"""NOTIFY channel; the payload is the build's id. Readers then select the events after the last one that they have."""
+from domain.events import BuildEvent, StatusEvent
 
 
 def append_events_cte(condition: str | None = None) -> str:
@@ -37,17 +35,20 @@ def append_events_cte(condition: str | None = None) -> str:
 
 
 def append_params(build_id: uuid.UUID, events: Sequence[BuildEvent], turn: int | None) -> dict[str, Any]:
-    """The parameters of `append_events_cte` and `NOTIFY_READERS`. `turn`: the turn that the events belong to."""
+    """The parameters of `append_events_cte`. `turn`: the turn that the events belong to."""
     rows = [{"type": event.type, "turn": turn, "data": event.to_data()} for event in events]
-    return {"build": build_id, "events": rows, "channel": CHANNEL}
+    return {"build": build_id, "events": rows}
 
 
-NOTIFY_READERS = "select seq.last, pg_notify(:channel, cast(:build as text)) from seq"
-"""The SQL that returns the last event's id and nudges the readers of the feed."""
+LAST_EVENT = "select seq.last from seq"
+"""The SQL that returns the last event's id."""
 
 APPEND_BINDS = (bindparam("build", type_=UUID(as_uuid=True)), bindparam("events", type_=JSON))
 
-_APPEND = text(f"with {append_events_cte()} {NOTIFY_READERS}").bindparams(*APPEND_BINDS)
+_APPEND = text(f"with {append_events_cte()} {LAST_EVENT}").bindparams(*APPEND_BINDS)
+_APPEND_AND_NOTIFY = text(
+    f"with {append_events_cte()} select seq.last, pg_notify('{CHANNEL}', cast(:build as text)) from seq"
+).bindparams(*APPEND_BINDS)
 
 
 async def append_events(
@@ -57,8 +58,15 @@ async def append_events(
 
     Ids come from an update of the build's row, which stays locked until the commit. So no reader can see an event
     before the ones with lower ids.
+
+    Readers are nudged with the commit, which is slow while many commit (`db/nudges.py`), or after it, when the process
+    may die in between: so events of a turn, which others follow soon, and never the last that a build may say for long.
     """
-    last = (await tx.execute(_APPEND, append_params(build_id, events, turn))).scalar()
+    is_rare = turn is None or any(isinstance(event, StatusEvent) for event in events)
+    statement = _APPEND_AND_NOTIFY if is_rare else _APPEND
+    last = (await tx.execute(statement, append_params(build_id, events, turn))).scalar()
     if last is None:
         raise LookupError(f"there is no build {build_id}")
+    if not is_rare:
+        tx.nudged.add(build_id)
     return int(last)

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from db.nudges import NudgeSender
 from domain.audit import Author
 from domain.errors import Misconfigured
 
@@ -130,35 +131,46 @@ class Access:
 class Sessions:
     """Where transactions take their connections from; see `db/transaction.py`."""
 
-    def __init__(self, statements: AsyncEngine, access: Access | None = None, author: Author | None = None) -> None:
+    def __init__(
+        self,
+        statements: AsyncEngine,
+        nudges: NudgeSender,
+        access: Access | None = None,
+        author: Author | None = None,
+    ) -> None:
         self.access = access
         """Whose rows the transactions see; None sets nothing."""
         self.author = author
         """Who acts in the transactions; None for programs that act by themselves."""
         self.statements = statements
         """The engine's connections in autocommit: each statement is a transaction of its own, unless one is begun."""
+        self.nudges = nudges
+        """Tells the readers of feeds of what is committed. Close it before the engine is disposed of."""
 
     def acting(self, access: Access, author: Author | None = None) -> "Sessions":
         """The same connections, for transactions with this access, and with this author in the audit."""
-        return Sessions(self.statements, access, author or self.author)
+        return Sessions(self.statements, self.nudges, access, author or self.author)
 
     def by(self, author: Author) -> "Sessions":
         """The same connections and access, with this author in the audit."""
-        return Sessions(self.statements, self.access, author)
+        return Sessions(self.statements, self.nudges, self.access, author)
 
 
 def make_sessions(engine: AsyncEngine) -> Sessions:
     """Let transactions use the engine."""
-    return Sessions(engine.execution_options(isolation_level="AUTOCOMMIT"))
+    statements = engine.execution_options(isolation_level="AUTOCOMMIT")
+    return Sessions(statements, NudgeSender(statements))
 
 
 @asynccontextmanager
 async def open_sessions(database_url: str, pool_size: int = API_POOL) -> AsyncIterator[Sessions]:
     """Make an engine and sessions on it; dispose of the engine at the end of the block."""
     engine = make_engine(database_url, pool_size)
+    sessions = make_sessions(engine)
     try:
-        yield make_sessions(engine)
+        yield sessions
     finally:
+        await sessions.nudges.close()
         await engine.dispose()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import UUID, and_, bindparam, or_, select, text
 
-from db.feed import APPEND_BINDS, CHANNEL, NOTIFY_READERS, append_events_cte, append_params
+from db.feed import APPEND_BINDS, LAST_EVENT, append_events_cte, append_params
 from db.models import Message, Snapshot, ToolCall
 from db.transaction import Transaction
 from domain.answer import input_of
@@ -165,7 +165,7 @@ _BEGIN = text(
             jsonb_build_object('tool_use_id', call.tool_use_id, 'name', call.name, 'summary', call.summary)
         from seq, call
     )
-    select call.*, pg_notify(:channel, cast(:build as text)) from call, seq
+    select call.* from call, seq
     """
 ).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("claim", type_=UUID(as_uuid=True)))
 
@@ -184,12 +184,12 @@ async def begin_call(
         "tool_use_id": tool_use_id,
         "tools": digest_of_today(),
         "claim": claim,
-        "channel": CHANNEL,
     }
     found = (await tx.execute(_BEGIN, key | sandbox.model_dump())).one_or_none()
     if found is None:
         return None
-    *row, answer, _ = found
+    tx.nudged.add(build_id)
+    *row, answer = found
     return StoredCall(*row), answer
 
 
@@ -215,7 +215,7 @@ _TAKE = text(
             intended_at = coalesce(intended_at, now())
         where build_id = :build and tool_use_id = :tool_use_id
         returning 1
-    ), {append_events_cte("taken")} {NOTIFY_READERS}
+    ), {append_events_cte("taken")} {LAST_EVENT}
     """
 ).bindparams(*APPEND_BINDS, bindparam("claim", type_=UUID(as_uuid=True)))
 
@@ -230,6 +230,7 @@ async def take_call(
     location = {"sandbox_id": call.sandbox_id, "boot": call.boot} if sandbox is None else sandbox.model_dump()
     key = {"tool_use_id": call.tool_use_id, "claim": claim}
     await tx.execute(_TAKE, append_params(call.build_id, events, call.turn) | key | location)
+    tx.nudged.add(call.build_id)
 
 
 _CLAIM = text("update tool_calls set claim = :claim where build_id = :build and tool_use_id = :tool_use_id").bindparams(
@@ -249,7 +250,7 @@ _RESULT = text(
         set state = 'done', is_error = :is_error, result = :result, lost = :lost, commit = :commit, done_at = now()
         where build_id = :build and tool_use_id = :tool_use_id and claim = :claim and state <> 'done'
         returning 1
-    ), {append_events_cte("written")} {NOTIFY_READERS}
+    ), {append_events_cte("written")} {LAST_EVENT}
     """
 ).bindparams(*APPEND_BINDS, bindparam("claim", type_=UUID(as_uuid=True)))
 
@@ -275,6 +276,7 @@ async def store_result(
     written = await tx.execute(_RESULT, append_params(call.build_id, [event], call.turn) | key | outcome)
     if written.first() is None:
         raise StaleClaim(f"Another attempt has taken tool call {call.tool_use_id}.")
+    tx.nudged.add(call.build_id)
 
 
 async def last_calls(tx: Transaction, build_id: uuid.UUID, limit: int) -> Sequence[ToolCall]:

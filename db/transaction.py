@@ -6,6 +6,7 @@ uses `Transaction.session`, in the same transaction. Connections come from the e
 """
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ class Transaction:
     def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection, author: Author | None) -> None:
         self.author = author
         """Who acts, for the audit; None if a program acts by itself."""
+        self.nudged: set[uuid.UUID] = set()
+        """Builds whose feeds' readers are nudged after the commit."""
         self._connection = connection
         self._driver = driver
         self._session: AsyncSession | None = None
@@ -167,6 +170,7 @@ async def transaction(sessions: Sessions) -> AsyncIterator[Transaction]:
             yield tx
             await tx.commit()
             committed = True
+            sessions.nudges.add(tx.nudged)
         finally:
             if not committed:
                 await tx.undo()
@@ -218,9 +222,13 @@ async def autocommit(sessions: Sessions) -> AsyncIterator[Transaction]:
 
     With an access to rows it is a transaction all the same.
     """
-    block = _connection if sessions.access is None else transaction
-    async with block(sessions) as tx:
+    if sessions.access is not None:
+        async with transaction(sessions) as tx:
+            yield tx
+        return
+    async with _connection(sessions) as tx:
         yield tx
+        sessions.nudges.add(tx.nudged)
 
 
 @asynccontextmanager

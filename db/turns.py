@@ -11,7 +11,7 @@ from sqlalchemy import JSON, UUID, Date, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db import money
-from db.feed import APPEND_BINDS, NOTIFY_READERS, append_events_cte, append_params
+from db.feed import APPEND_BINDS, LAST_EVENT, append_events_cte, append_params
 from db.models import WITHDRAWN_TURN, Event, GateRun, Message, Prompt, ToolCall, Turn
 from db.switches import OFF_SCOPE, Standing
 from db.transaction import Transaction
@@ -196,7 +196,7 @@ _NARRATE = text(
         select 1 from turns
         where build_id = :build and number = :turn and claim = :claim and outcome is null
         for share
-    ), {append_events_cte("own_turn")} {NOTIFY_READERS}
+    ), {append_events_cte("own_turn")} {LAST_EVENT}
     """
 ).bindparams(*APPEND_BINDS, bindparam("claim", type_=UUID(as_uuid=True)))
 
@@ -212,6 +212,7 @@ async def narrate(
     parameters = append_params(build_id, events, number) | {"turn": number, "claim": claim}
     if (await tx.execute(_NARRATE, parameters)).first() is None:
         raise StaleClaim(f"another attempt has taken turn {number}")
+    tx.nudged.add(build_id)
 
 
 _MESSAGE = text(

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import text
 
 from db.builds import BuildRequest, insert_build
-from db.feed import APPEND_BINDS, CHANNEL, NOTIFY_READERS, append_events_cte
+from db.feed import APPEND_BINDS, LAST_EVENT, append_events_cte
 from db.projects import create_project
 from db.session import Sessions
 from db.transaction import transaction
@@ -34,7 +34,7 @@ Line = tuple[int | None, BuildEvent]
 _AT_ONCE = 2000
 """Events in one statement."""
 
-_APPEND = text(f"with {append_events_cte()} {NOTIFY_READERS}").bindparams(*APPEND_BINDS)
+_APPEND = text(f"with {append_events_cte()} {LAST_EVENT}").bindparams(*APPEND_BINDS)
 
 
 async def build_row(sessions: Sessions, user: str, **columns: Any) -> uuid.UUID:
@@ -62,7 +62,8 @@ async def write_feed(sessions: Sessions, build_id: uuid.UUID, lines: Iterable[Li
     while some := list(islice(remaining, _AT_ONCE)):
         rows = [{"type": event.type, "turn": turn, "data": event.to_data()} for turn, event in some]
         async with transaction(sessions) as tx:
-            last = (await tx.execute(_APPEND, {"build": build_id, "events": rows, "channel": CHANNEL})).scalar()
+            last = (await tx.execute(_APPEND, {"build": build_id, "events": rows})).scalar()
+            tx.nudged.add(build_id)
     return int(last or 0)
 
 

@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import func, text, update
 
 from db.build_states import read_states
-from db.feed import CHANNEL, append_events
+from db.feed import append_events
 from db.models import Build, Preview
+from db.nudges import CHANNEL
 from db.transaction import Transaction, transaction
 from domain.events import NarrationEvent, PreviewEvent, StatusEvent
 from local.stack import LocalStack

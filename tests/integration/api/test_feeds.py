@@ -12,8 +12,9 @@ from sqlalchemy import event, func, text, update
 
 from cli.api_client import ApiClient, ApiProblem
 from cli.feed_state import FeedState
-from db.feed import CHANNEL, append_events
+from db.feed import append_events
 from db.models import Build
+from db.nudges import CHANNEL
 from db.transaction import transaction
 from domain.events import BuildEvent, NarrationEvent, StatusEvent
 from local.ports import Ports

@@ -1,0 +1,66 @@
+"""Nudges for the readers of feeds, sent after the commits: several builds' in one transaction.
+
+PostgreSQL keeps notifications in the order of the commits: a transaction with a NOTIFY locks out all others that have
+one, in the whole server, until its commit is flushed. What every build writes several times a turn therefore sends
+none; this sender's transaction has nothing to flush.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Set
+
+import asyncpg
+import structlog
+from sqlalchemy import Text, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "cofounder_events"
+"""NOTIFY channel; the payload is a build's id. Readers then select the events after the last one that they have."""
+
+GATHER_SECONDS = 0.05
+"""Gather the builds that append within this time: so a process sends no more than twenty times a second."""
+
+_SEND = text(
+    """
+    select set_config('synchronous_commit', 'off', true), count(pg_notify(:channel, build))
+    from unnest(:builds) as build
+    """
+).bindparams(bindparam("builds", type_=ARRAY(Text())))
+
+
+class NudgeSender:
+    """Sends one process's nudges. One that is lost, with the process or the connection, is made up for by readers:
+    they look by themselves after some seconds, and at what the build appends next."""
+
+    def __init__(self, statements: AsyncEngine) -> None:
+        """Create it. `statements`: its connections are in autocommit."""
+        self._statements = statements
+        self._builds: set[uuid.UUID] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, builds: Set[uuid.UUID]) -> None:
+        """Send nudges for these builds soon. Their events are committed."""
+        if not builds:
+            return
+        self._builds |= builds
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Wait until all nudges are sent."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while self._builds:
+            await asyncio.sleep(GATHER_SECONDS)
+            builds, self._builds = self._builds, set()
+            try:
+                async with self._statements.connect() as connection:
+                    await connection.execute(_SEND, {"channel": CHANNEL, "builds": [str(each) for each in builds]})
+            except (OSError, SQLAlchemyError, asyncpg.PostgresError) as error:
+                log.warning("readers of feeds are not nudged", builds=len(builds), error=repr(error))
