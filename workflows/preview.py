@@ -192,8 +192,9 @@ class PreviewWorkflow:
                     await self._keep()
 
     def _moves(self) -> bool:
-        """Whether it was asked to move to another version of the workers, and there is one."""
-        return self._upgrade and is_upgrade_due()
+        """Whether it was asked to move to another version of the workers, there is one, and nothing else is to be done
+        first: a run does not learn what the one before it was told last."""
+        return self._upgrade and is_upgrade_due() and self._is_announced() and not self._reclaimed
 
     def _continue_as_new(self) -> NoReturn:
         """Stay open in a new run, until the same time."""

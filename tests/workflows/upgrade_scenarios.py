@@ -109,13 +109,22 @@ async def activities_of(harness: WorkerHarness, workflow_id: str) -> list[str]:
 
 async def _until_moved(harness: WorkerHarness, build_id: uuid.UUID) -> None:
     """Ask the build to move, and wait until it rests in a run of the second version."""
-    await harness.handle(build_id).signal(UPGRADE)
+    await _ask_until_moved(harness, build_workflow_id(build_id))
+    await harness.until_idle(build_id)
+
+
+async def _ask_until_moved(harness: WorkerHarness, workflow_id: str) -> None:
+    """Ask a workflow to move until it has, as `cofounder deploy settle` does: one that is asked before its shard of the
+    server knows of the new version goes on waiting."""
+    handle = harness.client.get_workflow_handle(workflow_id)
 
     async def has_moved() -> bool:
-        return version_of(await harness.handle(build_id).describe()) == "two"
+        if version_of(await handle.describe()) == "two":
+            return True
+        await handle.signal(UPGRADE)
+        return False
 
-    await wait_until(has_moved)
-    await harness.until_idle(build_id)
+    await wait_until(has_moved, look_seconds=1.0)
 
 
 async def _assert_rests(harness: WorkerHarness, before: Build, activities: tuple[str, ...] = ()) -> None:
@@ -198,12 +207,7 @@ async def moved_preview(harness: WorkerHarness) -> list[EndedWorkflow]:
     handle = harness.client.get_workflow_handle(preview_workflow_id(build_id))
     before, announced = await _preview_row(harness, build_id), len(await harness.events(build_id, "preview"))
     async with second_version(harness):
-        await handle.signal(UPGRADE)
-
-        async def has_moved() -> bool:
-            return version_of(await handle.describe()) == "two"
-
-        await wait_until(has_moved)
+        await _ask_until_moved(harness, handle.id)
         after = await _preview_row(harness, build_id)
         assert (after.state, after.sandbox_id, after.expires_at) == ("open", before.sandbox_id, before.expires_at)
         assert len(await harness.events(build_id, "preview")) == announced, "it was announced again"
