@@ -37,7 +37,8 @@ _RESTORE_GOAL = f"{_SAMPLE}, and be put back on the way."
 _SHARES = {FUZZ_GOAL: 0.2, _QUESTION_GOAL: 0.15, _RESTORE_GOAL: 0.15}
 """Shares of the builds whose model is hostile, gets stuck and asks its founder, and whose workspace is restored."""
 
-_FUZZ_SEEDS = range(1, 13)
+_FUZZ_SEEDS = range(1, 501)
+"""More than a run starts. Each build with a hostile model has its own, as two of one seed use the same ids of calls."""
 _FUZZ_TURNS = 4
 _TOP_UP = 1_000_000
 """Microdollars that wake a build that sleeps."""
@@ -92,6 +93,7 @@ class People:
         self._api = api
         self._rng = rng
         self._numbers = itertools.count(1)
+        self._fuzz_seeds = iter(rng.sample(_FUZZ_SEEDS, len(_FUZZ_SEEDS)))
 
     def goal_of(self, build: Build) -> str:
         """The build's goal, also if its row was lost and written again without it."""
@@ -157,7 +159,7 @@ class People:
         await self._set_secret(user, project)
         goal = self._rng.choices([*_SHARES, GOAL], [*_SHARES.values(), 1 - sum(_SHARES.values())])[0]
         if goal == FUZZ_GOAL:
-            goal = f"{goal} {self._rng.choice(_FUZZ_SEEDS)}."
+            goal = f"{goal} {next(self._fuzz_seeds)}."
         # The project's last build may still be open: then this is a conflict.
         body = {"goal": f"{goal} [{uuid.uuid4().hex}]"}
         started = await self._api.ask("POST", f"/projects/{project}/builds", user, body)
