@@ -6,6 +6,7 @@ none; this sender's transaction has nothing to flush.
 """
 
 import asyncio
+import contextvars
 import uuid
 from collections.abc import Set
 
@@ -23,6 +24,8 @@ CHANNEL = "cofounder_events"
 
 GATHER_SECONDS = 0.05
 """Gather the builds that append within this time: so a process sends no more than twenty times a second."""
+
+_CLOSE_SECONDS = 5.0
 
 _SEND = text(
     """
@@ -48,11 +51,14 @@ class NudgeSender:
             return
         self._builds |= builds
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
+            # In a context of its own: it acts for all builds, not for the one whose logs and trace are at hand.
+            self._task = asyncio.create_task(self._run(), context=contextvars.Context())
 
     async def close(self) -> None:
-        """Wait until all nudges are sent."""
+        """Wait until all nudges are sent, or a database that does not answer has had its time."""
         if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
+            self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:

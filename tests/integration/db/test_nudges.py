@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog
 from sqlalchemy import event
+from structlog.testing import capture_logs
 
 from db.events import listen
 from db.feed import append_events
@@ -79,13 +81,17 @@ async def test_nudges_that_cannot_be_sent_hold_nothing_up(stack: LocalStack) -> 
     engine = make_engine(await new_database(stack), pool_size=2)
     sessions = make_sessions(engine)
     build = await build_row(sessions, "founder")
+    structlog.contextvars.bind_contextvars(build_id=str(build))
     await _append(sessions, build, _NARRATION)
     whole, sessions.nudges._statements = (
         sessions.nudges._statements,
         make_engine("postgresql+asyncpg://localhost:1/none"),
     )
-    await sessions.nudges.close()
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        await sessions.nudges.close()
+    structlog.contextvars.clear_contextvars()
     sessions.nudges._statements = whole
+    assert [(line["builds"], line.get("build_id")) for line in logs] == [(1, None)], "it is of no single build"
     heard: list[str] = []
     async with listen(sessions, heard.append):
         await _append(sessions, build, _NARRATION)
