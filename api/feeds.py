@@ -10,6 +10,7 @@ viewer's own access, and by the key or sign-in with which the viewer came.
 
 import asyncio
 import contextlib
+import contextvars
 import json
 import time
 import uuid
@@ -196,7 +197,8 @@ class Feeds:
         reader = self._readers.get(build_id)
         if reader is None:
             reader = self._readers[build_id] = _Reader(last_event_id)
-            reader.task = asyncio.create_task(self._run(build_id, reader))
+            # In a context of its own: it reads for all viewers, not for the one whose request is at hand.
+            reader.task = asyncio.create_task(self._run(build_id, reader), context=contextvars.Context())
         viewer = _Viewer(identity, reader.position)
         reader.viewers.add(viewer)
         try:
