@@ -96,6 +96,7 @@ class SnapshotActivities:
         async with heartbeating():
             claimed = await self._claim(build_id, request)
             if isinstance(claimed, TakenSnapshot):
+                await self._sweep(build_id)  # the attempt that stored it may have died before it did
                 return claimed
             sandbox = await self._sandboxes.connect(request.sandbox_id)
             if await read_optional(sandbox, CHANGES) is not None:
@@ -187,12 +188,7 @@ class SnapshotActivities:
         except StaleClaim:
             await run_to_completion(self._store.delete(claimed.keys))
             raise
-        try:
-            await sweep_snapshots(self._sessions, self._store, claimed.build_id)
-        except (NeedsPerson, NotFound, StoreUnavailable) as error:
-            _log.warning(
-                "old snapshots were not deleted; the next one tries again", build_id=request.build_id, error=str(error)
-            )
+        await self._sweep(claimed.build_id)
         return TakenSnapshot.sparse(
             number=request.number,
             files=len(entries),
@@ -200,6 +196,14 @@ class SnapshotActivities:
             commit=packed.commit,
             rewritten=replaced is not None,
         )
+
+    async def _sweep(self, build_id: uuid.UUID) -> None:
+        try:
+            await sweep_snapshots(self._sessions, self._store, build_id)
+        except (NeedsPerson, NotFound, StoreUnavailable) as error:
+            _log.warning(
+                "old snapshots were not deleted; the next one tries again", build_id=str(build_id), error=str(error)
+            )
 
     async def _upload(self, key: str, sandbox: Sandbox, packed: PackedArchive) -> tuple[StoredObject, list[Entry]]:
         """Stream the archive from the sandbox to the store, and read the manifest's entries from the same bytes."""

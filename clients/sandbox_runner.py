@@ -959,11 +959,36 @@ def head_commit(workspace: str) -> str | None:
         return _git(workspace, "rev-parse", "--verify", "--quiet", "HEAD") or None if _has_git(workspace) else None
     if not head.startswith("ref: "):
         return head or None
-    ref = head[5:]
     try:
-        return _read_text(os.path.join(workspace, ".git", ref)).strip() or None
+        return _commit_of(os.path.join(workspace, ".git"), head[5:])
     except OSError:
         return _git(workspace, "rev-parse", "--verify", "--quiet", "HEAD") or None
+
+
+_OTHER_REFS = ("reftable", "commondir")
+"""Where one of these is, refs are not files of this folder."""
+
+
+def _commit_of(git: str, ref: str) -> str | None:
+    """The commit of a ref; None if it has none, as before a repository's first commit.
+
+    Raises:
+        OSError: only git knows.
+    """
+    try:
+        return _read_text(os.path.join(git, ref)).strip() or None
+    except FileNotFoundError:
+        if any(os.path.lexists(os.path.join(git, name)) for name in _OTHER_REFS):
+            raise
+    try:
+        with open(os.path.join(git, "packed-refs"), encoding="utf-8", errors="replace") as file:
+            for line in file:
+                commit, _, name = line.rstrip("\n").partition(" ")
+                if name == ref:
+                    return commit
+    except FileNotFoundError:
+        pass
+    return None
 
 
 def new_commit(workspace: str, before: str | None, moves_before: int) -> dict[str, Any]:

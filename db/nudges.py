@@ -12,10 +12,10 @@ from collections.abc import Set
 
 import asyncpg
 import structlog
-from sqlalchemy import Text, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.connections import PooledConnection
 
 log = structlog.get_logger(__name__)
 
@@ -27,12 +27,9 @@ GATHER_SECONDS = 0.05
 
 _CLOSE_SECONDS = 5.0
 
-_SEND = text(
-    """
-    select set_config('synchronous_commit', 'off', true), count(pg_notify(:channel, build))
-    from unnest(:builds) as build
-    """
-).bindparams(bindparam("builds", type_=ARRAY(Text())))
+_SEND = """
+select set_config('synchronous_commit', 'off', true), count(pg_notify($1, build)) from unnest($2::text[]) as build
+"""
 
 
 class NudgeSender:
@@ -66,7 +63,13 @@ class NudgeSender:
             await asyncio.sleep(GATHER_SECONDS)
             builds, self._builds = self._builds, set()
             try:
-                async with self._statements.connect() as connection:
-                    await connection.execute(_SEND, {"channel": CHANNEL, "builds": [str(each) for each in builds]})
-            except (OSError, SQLAlchemyError, asyncpg.PostgresError) as error:
+                await self._send(builds)
+            except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 log.warning("readers of feeds are not nudged", builds=len(builds), error=repr(error))
+
+    async def _send(self, builds: Set[uuid.UUID]) -> None:
+        connection = await PooledConnection.open(self._statements)
+        try:
+            await connection.driver.fetch(_SEND, CHANNEL, [str(each) for each in builds])
+        finally:
+            await connection.close()

@@ -26,8 +26,9 @@ from sqlalchemy.exc import (
     ProgrammingError,
     SQLAlchemyError,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from db.connections import PooledConnection
 from db.errors import is_outage
 from db.session import Access, Sessions
 from domain.audit import Author
@@ -80,13 +81,13 @@ class Rows:
 class Transaction:
     """A connection whose statements go to the driver. Made by `transaction` and `autocommit`."""
 
-    def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection, author: Author | None) -> None:
+    def __init__(self, connection: PooledConnection, author: Author | None) -> None:
         self.author = author
         """Who acts, for the audit; None if a program acts by itself."""
         self.nudged: set[uuid.UUID] = set()
         """Builds whose feeds' readers are nudged after the commit."""
         self._connection = connection
-        self._driver = driver
+        self._driver = connection.driver
         self._session: AsyncSession | None = None
 
     async def execute(self, statement: TextClause, parameters: Mapping[str, Any]) -> Rows:
@@ -108,7 +109,7 @@ class Transaction:
     def session(self) -> AsyncSession:
         """An ORM session in this transaction. It is flushed before the next statement and before the commit."""
         if self._session is None:
-            self._session = AsyncSession(self._connection, expire_on_commit=False)
+            self._session = AsyncSession(self._connection.for_session(), expire_on_commit=False)
         return self._session
 
     async def begin(self, access: Access | None = None) -> None:
@@ -233,16 +234,15 @@ async def autocommit(sessions: Sessions) -> AsyncIterator[Transaction]:
 
 @asynccontextmanager
 async def _connection(sessions: Sessions) -> AsyncIterator[Transaction]:
-    async with sessions.statements.connect() as connection:
-        # Not `get_raw_connection`, which is a coroutine for what is there already.
-        assert connection.sync_connection is not None
-        driver = connection.sync_connection.connection.driver_connection
-        assert driver is not None
-        single = Transaction(connection, driver, sessions.author)
+    connection = await PooledConnection.open(sessions.statements)
+    try:
+        tx = Transaction(connection, sessions.author)
         try:
-            yield single
+            yield tx
         finally:
-            await single.close()
+            await tx.close()
+    finally:
+        await connection.close()
 
 
 @dataclass(frozen=True)

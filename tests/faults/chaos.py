@@ -37,10 +37,9 @@ from db.transaction import transaction
 from domain.names import BUILD_WORKFLOW, build_workflow_id
 from domain.status import Status
 from local.stack import PARTS, PartName
-from tests.faults.cases import until_swept
+from tests.faults.cases import check_after_sweep, until_swept
 from tests.faults.invariants import (
     Deliverable,
-    check_build,
     check_no_secret,
     check_nothing_left,
     check_spending,
@@ -151,7 +150,7 @@ async def judge_builds(faults: FaultHarness, chaos: "Chaos", expected: Deliverab
             deliverable = None if ended or chaos.people.has_own_outcome(build) else expected
             past = chaos.operator.past_of(build)
             # A workflow that was lost after its build was ready may not have released the workspace: the reaper does.
-            check = until_swept if ended or past.lost or not past.has_history else check_build
+            check = until_swept if ended or past.lost or not past.has_history else check_after_sweep
             await note(f"build {build.id}", check(faults, build.id, deliverable, past))
             outcome.damage += [f"build {build.id}: {each}" for each in await chaos.people.forgotten(build.id)]
             await close_preview(chaos.harness, build.id)

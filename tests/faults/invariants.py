@@ -66,6 +66,7 @@ _LARGEST_TURN = 65_536
 """Most bytes of one turn in a history, whatever faults struck it and however many messages its founder sent."""
 
 _NOT_RUN = "This call was not run"
+LEFT_OBJECT = "belongs to no snapshot and has no tombstone"
 _STARTED = re.compile(r"\bstart\W+(toolu_\w+)")
 
 
@@ -184,7 +185,7 @@ async def _left(fault_harness: FaultHarness) -> list[str]:
     damage = [
         f"sandbox {each.id} of build {each.build_id} is left" for each in await fault_harness.sandboxes.list_all()
     ]
-    damage += [f"upload {key} is left" for key in await fault_harness.store.unfinished_uploads("")]
+    damage += [f"upload {key} {LEFT_OBJECT}" for key in await fault_harness.store.unfinished_uploads("")]
     damage += [
         f"process {' '.join(command_line(process))[:200]} of a sandbox is left"
         for process in psutil.Process(fault_harness.stack.pid("sandbox")).children(recursive=True)
@@ -487,13 +488,9 @@ async def _snapshots(fault_harness: FaultHarness, build: Build) -> list[str]:
     prefix = f"snapshots/{build.id}/"
     async with transaction(fault_harness.sessions) as tx:
         doomed = await doomed_keys(tx, build.id)
-    damage += [
-        f"{key} belongs to no snapshot and has no tombstone"
-        for key in await fault_harness.store.keys(prefix)
-        if key not in needed | doomed
-    ]
+    damage += [f"{key} {LEFT_OBJECT}" for key in await fault_harness.store.keys(prefix) if key not in needed | doomed]
     damage += [f"{key} is needed and has a tombstone" for key in needed & doomed]
-    damage += [f"upload {key} is left" for key in await fault_harness.store.unfinished_uploads(prefix)]
+    damage += [f"upload {key} {LEFT_OBJECT}" for key in await fault_harness.store.unfinished_uploads(prefix)]
     return damage
 
 

@@ -274,6 +274,17 @@ async def test_what_a_killed_attempt_has_left_is_swept(harness: ActivityHarness,
     assert await harness.store.unfinished_uploads(f"snapshots/{build}/") == []
 
 
+async def test_what_is_left_is_swept_even_if_the_attempt_that_stored_the_snapshot_died(
+    harness: ActivityHarness, build: str
+) -> None:
+    sandbox = await harness.open(build)
+    taken = await harness.take(build, sandbox, 1)
+    await harness.store.put(f"snapshots/{build}/000001-dead.tar.gz", b"of an attempt before the one that stored it")
+    assert await harness.take(build, sandbox, 1) == taken
+    row = (await harness.rows(build))[1]
+    assert await harness.kept_keys(build) == {row.archive_key, row.manifest_key}
+
+
 async def test_a_changed_archive_is_not_restored(harness: ActivityHarness, build: str) -> None:
     sandbox = await harness.open(build)
     await shell(sandbox, "echo x >x")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +311,50 @@ def test_a_commit_is_reported_with_its_subject(runner: Runner) -> None:
 def test_a_failing_command_may_still_have_committed(runner: Runner) -> None:
     answer = runner.bash("git init -q . && git commit -q --allow-empty -m 'Kept' && exit 1")
     assert (answer["exit_code"], answer["subject"]) == (1, "Kept")
+
+
+def test_head_is_read_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command asks twice, and most of a young build's workspaces have no commit."""
+    git = partial(_git, tmp_path)
+    asked: list[tuple[str, ...]] = []
+
+    def answer(_: str, *words: str) -> str:
+        asked.append(words)
+        return "from git"
+
+    monkeypatch.setattr(sandbox_runner, "_git", answer)
+    git("init", "-q", "-b", "main", ".")
+    assert sandbox_runner.head_commit(str(tmp_path)) is None
+    git("commit", "-q", "--allow-empty", "-m", "One")
+    one = git("rev-parse", "HEAD")
+    git("tag", "-a", "v1", "-m", "One")
+    git("branch", "main-2")
+    git("checkout", "-q", "-b", "topic/main")
+    git("commit", "-q", "--allow-empty", "-m", "Two")
+    two = git("rev-parse", "HEAD")
+    assert sandbox_runner.head_commit(str(tmp_path)) == two
+    git("pack-refs", "--all")
+    assert not (tmp_path / ".git/refs/heads/main").exists()
+    assert sandbox_runner.head_commit(str(tmp_path)) == two
+    git("checkout", "-q", "main")
+    assert sandbox_runner.head_commit(str(tmp_path)) == one
+    git("checkout", "-q", "--orphan", "other")
+    assert sandbox_runner.head_commit(str(tmp_path)) is None
+    assert not asked
+    for name in ("reftable", "commondir"):  # then the refs are somewhere else, as git knows
+        (tmp_path / ".git" / name).touch()
+        assert sandbox_runner.head_commit(str(tmp_path)) == "from git"
+        (tmp_path / ".git" / name).unlink()
+    (tmp_path / ".git/packed-refs").rename(tmp_path / "packed-refs")
+    (tmp_path / ".git/packed-refs").mkdir()
+    assert sandbox_runner.head_commit(str(tmp_path)) == "from git"
+
+
+def _git(folder: Path, *words: str) -> str:
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    return subprocess.run(
+        ["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 # ---- files

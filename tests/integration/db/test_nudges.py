@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 
 import pytest
 import structlog
-from sqlalchemy import event
 from structlog.testing import capture_logs
 
 from db.events import listen
@@ -42,15 +41,18 @@ async def _append(sessions: Sessions, build: uuid.UUID, appended: BuildEvent, tu
         await append_events(tx, build, [appended], turn=turn)
 
 
-async def test_what_a_turn_writes_is_nudged_after_its_commit_and_together(sessions: Sessions) -> None:
+async def test_what_a_turn_writes_is_nudged_after_its_commit_and_together(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     builds = [await build_row(sessions, f"user-{n}") for n in range(3)]
-    sent = 0
+    sent, send = 0, sessions.nudges._send
 
-    @event.listens_for(sessions.statements.sync_engine, "before_cursor_execute")
-    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    async def count(nudged: Set[uuid.UUID]) -> None:
         nonlocal sent
-        sent += "pg_notify" in statement
+        sent += 1
+        await send(nudged)
 
+    monkeypatch.setattr(sessions.nudges, "_send", count)
     heard: Counter[str] = Counter()
     async with listen(sessions, lambda build: heard.update([build])):
         with contextlib.suppress(_Stop):

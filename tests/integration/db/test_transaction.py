@@ -6,8 +6,9 @@ import uuid
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.pool import QueuePool
 
 from activities.runtime.errors import to_application_error
 from db.models import User
@@ -137,3 +138,48 @@ async def test_a_connection_that_the_server_ends_is_reported_and_replaced(sessio
     assert to_application_error(found.value).type == DATABASE_UNAVAILABLE
     async with transaction(sessions) as tx:
         assert (await tx.execute(_ONE, {"value": 4})).scalar() == 4
+
+
+async def test_only_a_session_needs_a_connection_of_sqlalchemys(sessions: Sessions) -> None:
+    async with autocommit(sessions) as tx:  # the engine's first connection asks the server for its version
+        await tx.execute(_ONE, {"value": 1})
+    made = 0
+
+    @event.listens_for(sessions.statements.sync_engine, "engine_connect")
+    def count(_: object) -> None:
+        nonlocal made
+        made += 1
+
+    async with transaction(sessions) as tx:
+        await tx.execute(_ONE, {"value": 1})
+    assert made == 0
+    async with transaction(sessions) as tx:
+        assert await tx.session.scalar(_FIND, {"id": "nobody"}) is None
+        assert await tx.session.scalar(_FIND, {"id": "nobody"}) is None
+    assert made == 1
+
+
+@pytest.mark.parametrize("with_session", [False, True])
+async def test_every_connection_goes_back(sessions: Sessions, *, with_session: bool) -> None:
+    pool = sessions.statements.pool
+    assert isinstance(pool, QueuePool)
+
+    async def work(statement: str) -> None:
+        async with transaction(sessions) as tx:
+            if with_session:
+                await tx.session.scalar(text("select 1"))
+            await tx.execute(text(statement), {})
+
+    await asyncio.gather(work("select 1"), work("select 1"))
+    assert (pool.checkedout(), pool.checkedin()) == (0, 1), "the one beyond the pool's size is closed"
+    for statement in ("select nothing from nowhere", "select pg_terminate_backend(pg_backend_pid())"):
+        with pytest.raises(DBAPIError):
+            await work(statement)
+        assert pool.checkedout() == 0
+    working = [asyncio.create_task(work("select pg_sleep(3600)")) for _ in range(2)]
+    await wait_until(lambda: pool.checkedout() == 2)
+    for task in working:
+        task.cancel()
+    await asyncio.wait(working)
+    assert pool.checkedout() == 0
+    await work("select 1")

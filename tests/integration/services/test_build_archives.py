@@ -16,11 +16,14 @@ from sqlalchemy.exc import DBAPIError
 from activities.reaped_store import StoreReaper
 from clients.object_store import ObjectStore, store_config
 from db.build_archives import ARCHIVED, count_rows, find_archive, replace_rows
-from db.models import Build, BuildArchive, Deployment, Message
+from db.models import Build, BuildArchive, Deployment, DoomedObject, Message
 from db.reaper import read_cursor
 from db.session import Sessions, open_sessions
+from db.tombstones import doom
 from db.transaction import transaction
 from db.users import ensure_user
+from domain.errors import NeedsPerson
+from domain.status import WaitingFor
 from local.stack import LocalStack
 from services.build_archives import STEP, archive_build, due_builds
 from services.reap.look import Budget
@@ -117,6 +120,27 @@ async def test_the_rows_of_another_build_are_not_deleted(api: RunningApi) -> Non
 
     with pytest.raises(DBAPIError, match="rows of messages are never changed"):
         await delete_all()
+
+
+async def test_a_store_that_refuses_to_delete_gets_archives(
+    api: RunningApi, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, build = await _planted(api, a_word(), days=91)
+    async with transaction(api.sessions) as tx:
+        if await tx.session.scalar(select(Deployment.id)) is None:
+            tx.session.add(Deployment(id=uuid.uuid4(), namespace="default", temporal_address="here"))
+        await doom(tx, build, [f"snapshots/{build}/000001-locked.tar.gz"], "a test")
+        due = update(DoomedObject).where(DoomedObject.build_id == build)
+        await tx.session.execute(due.values(due_at=datetime.now(UTC)))
+
+    async def refuse(_: object) -> None:
+        raise NeedsPerson("its objects are locked", WaitingFor.STORE)
+
+    monkeypatch.setattr(store, "delete_for_good", refuse)
+    with pytest.raises(NeedsPerson):
+        await StoreReaper(api.sessions, store, 90).look(Budget())
+    async with transaction(api.sessions) as tx:
+        assert await find_archive(tx, build) is not None
 
 
 async def test_what_is_archived_is_not_read_again_and_what_is_not_stays_due(stack: LocalStack) -> None:
