@@ -1,6 +1,7 @@
-import { useQuery } from "@tanstack/react-query";
-import { lazy, type ReactNode, Suspense, useState } from "react";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { lazy, type ReactNode, Suspense, useEffect, useState } from "react";
 import { api, dataOf, type Schemas } from "../../api/client.ts";
+import { keepNewest } from "../../api/keepNewest.ts";
 import { keys } from "../../api/queries.ts";
 import type { callState } from "../../feed/rows.ts";
 import { Button } from "../../parts/Button.tsx";
@@ -22,6 +23,9 @@ const LINES = 24;
 /** Characters of a text that are shown before one asks for all. */
 const CHARACTERS = 6000;
 
+/** Calls that are closed and kept, so that opening them again asks nothing. Each may be some 100 kB. */
+const CLOSED_KEPT = 24;
+
 type ToolCallOut = Schemas["ToolCallOut"];
 
 interface Props {
@@ -31,9 +35,11 @@ interface Props {
   onFile?: (path: string) => void;
 }
 
-/** The input and the result of a tool call, each tool in its own way. Loaded when it is opened; what is done stays. */
+/** The input and the result of a tool call, each tool in its own way. Loaded when it is opened; the last ones stay. */
 export default function ToolCall({ build, id, state, onFile }: Props) {
   const isDone = state === "done" || state === "failed";
+  const client = useQueryClient();
+  useEffect(() => keepNewest(client, keys.ofBuild(build, "tool-calls"), CLOSED_KEPT), [client, build]);
   const call = useQuery({
     queryKey: keys.ofBuild(build, "tool-calls", id, isDone),
     queryFn: () =>
