@@ -2,7 +2,7 @@ import { useAccount, useMe } from "../../api/queries.ts";
 import { Copy } from "../../parts/Copy.tsx";
 import { Failure } from "../../parts/Failure.tsx";
 import { printable } from "../../parts/printable.ts";
-import { Skeleton } from "../../parts/Skeleton.tsx";
+import { InOrder, Skeleton } from "../../parts/Skeleton.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { account as accountWords } from "../../words/account.ts";
 import style from "./Account.module.css";
@@ -17,7 +17,7 @@ export default function Account() {
   usePageTitle(accountWords.title);
   const me = useMe();
   return (
-    <div className={style.page}>
+    <InOrder className={style.page}>
       <h1>{accountWords.title}</h1>
       <You />
       <Keys />
@@ -25,14 +25,14 @@ export default function Account() {
       <Organisations />
       <Webhooks />
       {me.data !== undefined && <YourData user={me.data.user} />}
-    </div>
+    </InOrder>
   );
 }
 
 function You() {
   const me = useMe();
   const account = useAccount();
-  if (me.isPending) return <Skeleton />;
+  if (me.isPending || account.isPending) return <Skeleton />;
   if (me.isError) return <Failure error={me.error} retry={me.refetch} />;
   const { user, name, email } = me.data;
   const facts: [string, string | null | undefined][] = [

@@ -5,6 +5,7 @@ import { api, dataOf } from "../../api/client.ts";
 import { Button } from "../../parts/Button.tsx";
 import { Failure } from "../../parts/Failure.tsx";
 import { printable } from "../../parts/printable.ts";
+import { Skeleton } from "../../parts/Skeleton.tsx";
 import { Time } from "../../parts/Time.tsx";
 import { paths } from "../../paths.ts";
 import { fleet as words } from "../../words/fleet.ts";
@@ -27,6 +28,7 @@ export function BulkRuns({ canAct }: { canAct: boolean }) {
   useEffect(() => {
     void client.invalidateQueries({ queryKey: keys.builds });
   }, [client, reached]);
+  if (runs.isPending) return <Skeleton lines={1} />;
   if (all.length === 0) return null;
   return (
     <section className={style.runs} aria-labelledby="runs">

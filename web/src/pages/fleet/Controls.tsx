@@ -2,7 +2,7 @@ import { useMe } from "../../api/queries.ts";
 import { mayOperate } from "../../api/rights.ts";
 import { Failure } from "../../parts/Failure.tsx";
 import { printable } from "../../parts/printable.ts";
-import { Skeleton } from "../../parts/Skeleton.tsx";
+import { InOrder, Skeleton } from "../../parts/Skeleton.tsx";
 import { Time } from "../../parts/Time.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { fleet as words } from "../../words/fleet.ts";
@@ -24,19 +24,21 @@ export function Controls() {
   usePageTitle(text.title);
   const canAct = mayOperate(useMe().data);
   return (
-    <>
+    <InOrder className={style.page}>
       <h1>{text.title}</h1>
-      <div className={style.cards}>
-        <div className={style.stack}>
+      <InOrder className={style.cards}>
+        <InOrder className={style.stack}>
           <Switches canAct={canAct} />
           <Limits canAct={canAct} />
           <Reaper canAct={canAct} />
-        </div>
+        </InOrder>
         <Dependencies />
+      </InOrder>
+      <div className={style.page}>
+        <Checks />
+        <Audit />
       </div>
-      <Checks />
-      <Audit />
-    </>
+    </InOrder>
   );
 }
 

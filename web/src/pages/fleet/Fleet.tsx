@@ -3,7 +3,7 @@ import { useLocation, useSearch } from "wouter";
 import { useMe } from "../../api/queries.ts";
 import { mayOperate } from "../../api/rights.ts";
 import { Failure } from "../../parts/Failure.tsx";
-import { Skeleton } from "../../parts/Skeleton.tsx";
+import { InOrder, Skeleton } from "../../parts/Skeleton.tsx";
 import { clock } from "../../parts/Time.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { paths } from "../../paths.ts";
@@ -41,7 +41,7 @@ export function Fleet() {
   }
 
   return (
-    <>
+    <InOrder className={style.page}>
       <h1 className="visually-hidden">{words.title}</h1>
       {failed?.error && (
         <div>
@@ -92,6 +92,6 @@ export function Fleet() {
         )}
         {first !== undefined && <TemporalLines list={first} />}
       </section>
-    </>
+    </InOrder>
   );
 }

@@ -12,7 +12,7 @@ import { Meter } from "../../parts/Meter.tsx";
 import { money } from "../../parts/money.ts";
 import { Notice } from "../../parts/Notice.tsx";
 import { printable } from "../../parts/printable.ts";
-import { Skeleton } from "../../parts/Skeleton.tsx";
+import { InOrder, Skeleton } from "../../parts/Skeleton.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { paths } from "../../paths.ts";
 import { fleet as words } from "../../words/fleet.ts";
@@ -42,11 +42,11 @@ export function FleetUser({ user }: { user: string }) {
       {account.isPending && <Skeleton />}
       {account.isError && <Missing error={account.error} retry={account.refetch} />}
       {account.data !== undefined && (
-        <>
+        <InOrder className={style.page}>
           <Account account={account.data} user={user} />
           <Builds user={user} />
           <Days user={user} />
-        </>
+        </InOrder>
       )}
     </>
   );
@@ -145,9 +145,11 @@ function Builds({ user }: { user: string }) {
           isOld={builds.isPlaceholderData}
         />
       )}
-      <p>
-        <Link to={paths.fleet(writeFilter({ ...filter, sort: "-created_at" }))}>{text.inTheList}</Link>
-      </p>
+      {!builds.isPending && (
+        <p>
+          <Link to={paths.fleet(writeFilter({ ...filter, sort: "-created_at" }))}>{text.inTheList}</Link>
+        </p>
+      )}
     </section>
   );
 }

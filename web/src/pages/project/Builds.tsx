@@ -5,6 +5,7 @@ import { keys } from "../../api/queries.ts";
 import { Button } from "../../parts/Button.tsx";
 import { Failure } from "../../parts/Failure.tsx";
 import { printable } from "../../parts/printable.ts";
+import { Skeleton } from "../../parts/Skeleton.tsx";
 import { Status } from "../../parts/Status.tsx";
 import { duration, Time, useNow } from "../../parts/Time.tsx";
 import { paths } from "../../paths.ts";
@@ -35,6 +36,7 @@ export function Builds({ projectId }: { projectId: string }) {
   return (
     <section className={style.section} aria-labelledby="builds">
       <h2 id="builds">{text.builds}</h2>
+      {builds.isPending && <Skeleton />}
       {builds.isError && <Failure error={builds.error} retry={() => void builds.refetch()} />}
       {builds.data !== undefined && all.length === 0 && <p className={style.quiet}>{text.noBuild}</p>}
       {all.length > 0 && (

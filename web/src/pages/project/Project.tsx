@@ -12,7 +12,7 @@ import { Failure } from "../../parts/Failure.tsx";
 import { Field } from "../../parts/Field.tsx";
 import { Notice } from "../../parts/Notice.tsx";
 import { printable } from "../../parts/printable.ts";
-import { Skeleton } from "../../parts/Skeleton.tsx";
+import { InOrder, Skeleton } from "../../parts/Skeleton.tsx";
 import { isEnded, Status } from "../../parts/Status.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { paths } from "../../paths.ts";
@@ -34,18 +34,21 @@ export default function Project({ id }: { id: string }) {
     queryKey: keys.project(id),
     queryFn: () => dataOf(api.GET("/v1/projects/{project_id}", { params: { path: { project_id: id } } })),
   });
+  const { newest, isPending } = useNewestBuild(id);
+  const me = useMe();
   usePageTitle(project.data?.name ?? text.title);
-  if (project.data !== undefined) return <Product project={project.data} />;
+  if (project.data !== undefined && !isPending && !me.isPending)
+    return <Product project={project.data} newest={newest} />;
   if (project.isError) return <Failure error={project.error} retry={() => void project.refetch()} />;
   return <Skeleton />;
 }
 
 /** The newest build of the project, read again when it changes. With its status, the rest of the page changes. */
-function useNewestBuild(projectId: string): Schemas["BuildOut"] | undefined {
+function useNewestBuild(projectId: string): { newest: Schemas["BuildOut"] | undefined; isPending: boolean } {
   const queryKey = [...keys.builds(), "newest of", projectId];
   const client = useQueryClient();
   const askAgainAfter = useAccountNews(queryKey);
-  const newest = useQuery({
+  const { data, isPending } = useQuery({
     queryKey,
     queryFn: () =>
       dataOf(
@@ -54,7 +57,8 @@ function useNewestBuild(projectId: string): Schemas["BuildOut"] | undefined {
         }),
       ),
     refetchInterval: askAgainAfter,
-  }).data?.builds[0];
+  });
+  const newest = data?.builds[0];
   const status = newest && `${newest.id} ${newest.status}`;
   const before = useRef(status);
   useEffect(() => {
@@ -63,12 +67,16 @@ function useNewestBuild(projectId: string): Schemas["BuildOut"] | undefined {
     }
     before.current = status;
   }, [client, projectId, status]);
-  return newest;
+  return { newest, isPending };
 }
 
-function Product({ project }: { project: Schemas["ProjectOut"] }) {
+interface ProductProps {
+  project: Schemas["ProjectOut"];
+  newest: Schemas["BuildOut"] | undefined;
+}
+
+function Product({ project, newest }: ProductProps) {
   const me = useMe();
-  const newest = useNewestBuild(project.id);
   const [parameters, setParameters] = useSearchParams();
   const newBuild = useRef<HTMLElement>(null);
   const canChange = mayChange(me.data, project.organisation_id);
@@ -83,7 +91,7 @@ function Product({ project }: { project: Schemas["ProjectOut"] }) {
   }
 
   return (
-    <div className={style.page}>
+    <InOrder className={style.page}>
       <Head project={project} newest={newest} canChange={canChange} />
       {me.data !== undefined && !canChange && <Notice kind="info" title={text.viewer} />}
       {isArchived && (
@@ -125,7 +133,7 @@ function Product({ project }: { project: Schemas["ProjectOut"] }) {
           <Ownership project={project} hasOpenBuild={open !== undefined} />
         </Boundary>
       )}
-    </div>
+    </InOrder>
   );
 }
 

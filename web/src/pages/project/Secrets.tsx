@@ -9,6 +9,7 @@ import { Failure } from "../../parts/Failure.tsx";
 import { Field } from "../../parts/Field.tsx";
 import { Icon } from "../../parts/Icon.tsx";
 import { printable } from "../../parts/printable.ts";
+import { Skeleton } from "../../parts/Skeleton.tsx";
 import { Time } from "../../parts/Time.tsx";
 import { product as productWords } from "../../words/product.ts";
 import style from "./Project.module.css";
@@ -39,6 +40,7 @@ export function Secrets({ projectId, canChange }: { projectId: string; canChange
         )}
       </div>
       <p className={style.quiet}>{text.secretsHelp}</p>
+      {secrets.isPending && <Skeleton />}
       {secrets.isError && <Failure error={secrets.error} retry={() => void secrets.refetch()} />}
       {secrets.data?.secrets.length === 0 && <p>{text.noSecret}</p>}
       <ul className={style.secrets}>

@@ -11,7 +11,7 @@ import { Icon } from "../../parts/Icon.tsx";
 import { money } from "../../parts/money.ts";
 import { Notice } from "../../parts/Notice.tsx";
 import { printable } from "../../parts/printable.ts";
-import { Skeleton } from "../../parts/Skeleton.tsx";
+import { InOrder, Skeleton } from "../../parts/Skeleton.tsx";
 import { duration, Time, useNow } from "../../parts/Time.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { paths } from "../../paths.ts";
@@ -28,11 +28,11 @@ const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short",
 export default function Usage() {
   usePageTitle(usageWords.title);
   return (
-    <div className={style.page}>
+    <InOrder className={style.page}>
       <h1>{usageWords.title}</h1>
       <Today />
       <Days />
-    </div>
+    </InOrder>
   );
 }
 
