@@ -13,6 +13,8 @@ const TOLD = "cofounder-told";
 const REMEMBERED = 200;
 /** A tab that someone looks at says first that the change was seen. */
 const LATER_MS = 600;
+/** The status comes before the question that names the change. One without a question is told after this long. */
+const WITHOUT_QUESTION_MS = 15_000;
 
 const listeners = new Set<() => void>();
 let trouble: string | null = null;
@@ -95,6 +97,7 @@ export function useNotices(build: Build | undefined): void {
   const id = build?.id;
   const project = build === undefined ? "" : printable(build.project_name);
   const reason = build?.question?.problem ?? build?.reason ?? "";
+  const lacksQuestion = kind === "needs_input" && build?.question == null;
 
   useEffect(() => {
     if (key === undefined || kind === undefined || id === undefined) return;
@@ -111,10 +114,10 @@ export function useNotices(build: Build | undefined): void {
           notice.close();
         };
       },
-      document.hidden ? LATER_MS : 0,
+      lacksQuestion ? WITHOUT_QUESTION_MS : document.hidden ? LATER_MS : 0,
     );
     return () => clearTimeout(timer);
-  }, [id, key, kind, project, reason]);
+  }, [id, key, kind, lacksQuestion, project, reason]);
 
   useDot(kind);
 }
