@@ -52,6 +52,13 @@ async def console(web_api: RunningApi, web_browser: Browser) -> AsyncIterator[Co
         yield signed_in
 
 
+_WAIT_FOR_ALL = """
+addEventListener("DOMContentLoaded", () =>
+    document.documentElement.style.setProperty("--in-order-patience", "1000s"))
+"""
+"""Parts of the page wait for those above them however slow the machine is."""
+
+
 async def assert_within_budget(console: Console, scripts: int = SCRIPTS) -> None:
     files = await page_files(console.page, console.api.url)
     assert 0 < files.scripts <= scripts, files
@@ -79,6 +86,7 @@ async def assert_nothing_moves(console: Console, path: str) -> None:
 
     page = await console.context.new_page()
     await page.add_init_script(_WATCH_SHIFTS)
+    await page.add_init_script(_WAIT_FOR_ALL)
     await page.route("**/v1/**", answer_late)
     await page.goto(f"{console.api.url}{path}")
     await expect(page.locator("h1").first).to_be_attached()
@@ -115,6 +123,21 @@ async def test_every_other_page_loads_little(console: Console) -> None:
 async def test_a_product_does_not_move_while_it_loads(console: Console) -> None:
     _, project = await build_and_project(console)
     await assert_nothing_moves(console, f"/projects/{project}")
+
+
+@pytest.mark.web
+async def test_an_answer_that_does_not_come_hides_nothing_else(console: Console) -> None:
+    stuck = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await stuck.wait()
+        await route.abort()
+
+    await console.page.route("**/v1/account", hold)
+    await console.open("/account")
+    await expect(console.page.get_by_role("heading", name="Keys")).to_be_visible()
+    stuck.set()
+    await console.page.unroute_all(behavior="ignoreErrors")
 
 
 @pytest.mark.web

@@ -13,7 +13,10 @@ export function Skeleton({ lines = 3 }: { lines?: number }) {
   );
 }
 
-/** Parts of a page, one below the other. Those below one that is loading are not shown yet: they would move. */
+/**
+ * Parts of a page, one below the other. Those below one that is loading are not shown yet, as they would move; after
+ * `--in-order-patience` they are, so that an answer that does not come hides nothing else.
+ */
 export function InOrder({ className, children }: { className?: string; children: ReactNode }) {
   return <div className={`${style.inOrder} ${className ?? ""}`}>{children}</div>;
 }
