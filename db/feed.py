@@ -59,8 +59,8 @@ async def append_events(
     Ids come from an update of the build's row, which stays locked until the commit. So no reader can see an event
     before the ones with lower ids.
 
-    Readers are nudged with the commit, which is slow while many commit (`db/nudges.py`), or after it, when the process
-    may die in between: so events of a turn, which others follow soon, and never the last that a build may say for long.
+    Events of a turn nudge readers after the commit; others follow soon if the process dies in between. All other events
+    may be the last for long, so they do it with the commit, which is slow while many commit (`db/nudges.py`).
     """
     is_rare = turn is None or any(isinstance(event, StatusEvent) for event in events)
     statement = _APPEND_AND_NOTIFY if is_rare else _APPEND

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { QueryClient, QueryObserver } from "@tanstack/react-query";
 import { keepNewest } from "./keepNewest.ts";
 
-test("answers that nobody looks at are let go of, the oldest first; others stay", () => {
+test("answers that are not used are forgotten, the oldest first; others stay", () => {
   const client = new QueryClient({ defaultOptions: { queries: { gcTime: Number.POSITIVE_INFINITY } } });
   const numbers = [1, 2, 3, 4, 5];
   for (const number of numbers) client.setQueryData(["calls", number], `answer ${number}`, { updatedAt: number });

@@ -1,6 +1,6 @@
 import type { QueryClient } from "@tanstack/react-query";
 
-/** Let go of answers that nobody looks at, apart from the newest `most` of those whose keys begin with `queryKey`. */
+/** Forget answers that no part of the page uses, apart from the newest `most`, of those whose keys begin with `queryKey`. */
 export function keepNewest(client: QueryClient, queryKey: readonly unknown[], most: number): void {
   const cache = client.getQueryCache();
   const unused = cache.findAll({ queryKey, type: "inactive" });
