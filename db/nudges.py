@@ -26,6 +26,7 @@ GATHER_SECONDS = 0.05
 """Gather the builds that append within this time: so a process sends no more than twenty times a second."""
 
 _CLOSE_SECONDS = 5.0
+"""At the end of the process, wait this long for a database that does not answer."""
 
 _SEND = """
 select set_config('synchronous_commit', 'off', true), count(pg_notify($1, build)) from unnest($2::text[]) as build

@@ -238,11 +238,13 @@ async def wait_for_first(task: "asyncio.Task[Any]", *others: "asyncio.Task[None]
 
 async def _fail_on_exit(name: str, process: GuardedProcess, log: Path) -> None:
     code = await asyncio.shield(process.exit_code)
-    raise StartFailed(f"The {name} ended by itself, with exit code {code}. Its log ({log}) ends with:{_log_tail(log)}")
+    raise StartFailed(_with_log(f"The {name} ended by itself, with exit code {code}.", log))
 
 
-def _log_tail(log: Path) -> str:
-    return "".join(f"\n  {printable(line)}" for line in log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+def _with_log(problem: str, log: Path) -> str:
+    """The problem, followed by the last lines of the program's log."""
+    lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+    return f"{problem} Its log ({log}) ends with:" + "".join(f"\n  {printable(line)}" for line in lines)
 
 
 async def _wait_for_api(api: ApiClient, log: Path) -> None:
@@ -251,8 +253,7 @@ async def _wait_for_api(api: ApiClient, log: Path) -> None:
             while not await api.is_live():  # noqa: ASYNC110 (it is another process)
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        late = f"The API did not answer within {_API_START_SECONDS:.0f} seconds."
-        raise StartFailed(f"{late} Its log ({log}) ends with:{_log_tail(log)}") from None
+        raise StartFailed(_with_log(f"The API did not answer within {_API_START_SECONDS:.0f} seconds.", log)) from None
 
 
 async def _wait_for_worker(environment: Mapping[str, str], log: Path) -> None:
@@ -268,7 +269,7 @@ async def _wait_for_worker(environment: Mapping[str, str], log: Path) -> None:
                 await asyncio.sleep(0.1)
     except TimeoutError:
         late = f"The worker did not start within {_WORKER_START_SECONDS:.0f} seconds."
-        raise StartFailed(f"{late} Its log ({log}) ends with:{_log_tail(log)}") from None
+        raise StartFailed(_with_log(late, log)) from None
 
 
 async def confirm_spending(console: Console, keys: RealKeys, database_url: str, *, confirmed: bool) -> None:

@@ -185,7 +185,7 @@ async def _left(fault_harness: FaultHarness) -> list[str]:
     damage = [
         f"sandbox {each.id} of build {each.build_id} is left" for each in await fault_harness.sandboxes.list_all()
     ]
-    damage += [f"upload {key} {LEFT_OBJECT}" for key in await fault_harness.store.unfinished_uploads("")]
+    damage += [f"upload {key} is left" for key in await fault_harness.store.unfinished_uploads("")]
     damage += [
         f"process {' '.join(command_line(process))[:200]} of a sandbox is left"
         for process in psutil.Process(fault_harness.stack.pid("sandbox")).children(recursive=True)
