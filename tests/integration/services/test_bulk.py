@@ -39,7 +39,7 @@ from services.accounts import change_account
 from services.bulk import BulkRuns, NewRun, create_run, read_run, resume_run, stop_run, try_run
 from tests.harness.deployments import new_deployment
 from tests.harness.many_builds import ManyBuilds, make_builds
-from tests.harness.wait import wait_until
+from tests.harness.wait import DEADLINE, wait_until
 from workflows.bulk import BulkWorkflow
 
 BUILDS = 12
@@ -144,13 +144,15 @@ async def test_a_run_that_dies_in_the_middle_is_resumed_and_wakes_each_build_onc
     run_id = await fleet.create(rate=20)
     with monkeypatch.context() as patched:
         dies = _Dies(patched, after=5)
-        attempt = asyncio.create_task(BulkRuns(fleet.sessions, fleet.workflows).carry_out(run_id))
-        await dies.dead.wait()
-        attempt.cancel()
-        await asyncio.wait([attempt])
+        async with asyncio.timeout(DEADLINE):
+            attempt = asyncio.create_task(BulkRuns(fleet.sessions, fleet.workflows).carry_out(run_id))
+            await dies.dead.wait()
+            attempt.cancel()
+            await asyncio.wait([attempt])
     assert 1 <= (await fleet.run(run_id)).counts.done <= 5
     async with fleet.worker():
         run = await fleet.until(run_id, BulkState.FINISHED)
+        await fleet.client.get_workflow_handle(bulk_workflow_id(run_id)).result()
     assert (run.counts.done, run.counts.pending, run.row.total) == (BUILDS, 0, BUILDS)
     signals = await asyncio.gather(*map(fleet.signals, fleet.builds.ids))
     assert signals == [[WAKE]] * BUILDS
@@ -158,8 +160,6 @@ async def test_a_run_that_dies_in_the_middle_is_resumed_and_wakes_each_build_onc
     assert {entry.build_id for entry in entries} == set(fleet.builds.ids)
     assert len(entries) == BUILDS
     assert {(entry.actor, entry.fields["bulk_run"]) for entry in entries} == {("operator", str(run_id))}
-    handle = fleet.client.get_workflow_handle(bulk_workflow_id(run_id))
-    await handle.result()
 
 
 async def test_a_build_that_the_act_does_not_fit_is_skipped_with_why(fleet: Fleet) -> None:
