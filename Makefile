@@ -65,8 +65,8 @@ replay: setup ## replay the stored histories against the workflows, without a se
 histories: setup ## record the stored histories again
 	@$(CLEAN) $(BIN)/python -m tests.replay.record $(ARGS)
 
-chaos: ## set up, then inject random faults while builds run: SECONDS=600, SEED=1, RUNS=1 (consecutive seeds)
-	@REAL= $(PYTHON) scripts/setup --system
+chaos: ## set up, then inject random faults while builds run: SECONDS=600, SEED=1, RUNS=1, ARGS=--watched (by a browser)
+	@REAL= $(PYTHON) scripts/setup --system $(if $(findstring --watched,$(ARGS)),--console)
 	@$(TIDY) $(CLEAN) $(BIN)/python -m tests.faults.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) \
 		--runs $(or $(RUNS),1) $(ARGS)
 

@@ -1,11 +1,13 @@
 """Injects faults of all kinds at random moments into the real stack while builds run; then every build must close.
 
     python -m tests.faults.chaos [--seconds 180] [--seed 1] [--runs 1] [--only "operator:"] [--sandboxed] [--plan]
+        [--watched]
 
 The seed determines which faults come when (`--plan` only prints them), but not what each fault hits.
 Prints the faults that struck and the outcomes of the builds. The exit code is 1 if an invariant does not hold, if no
 build became ready or if no fault struck. `--runs`: the number of runs, one after the other, with consecutive seeds.
 `--sandboxed`: run workflows in the SDK's sandbox, which production does without (ADR 0005).
+`--watched`: a browser shows the builds, and at the end each page has to show what the API says.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -31,6 +33,7 @@ from sqlalchemy import select
 from temporalio.service import RPCError
 
 from activities.runtime.crash_point import CrashPoint
+from clients.cancellation import cancel_and_wait
 from db.builds import request_cancel
 from db.models import Build, Event, LedgerEntry
 from db.transaction import transaction
@@ -48,6 +51,7 @@ from tests.faults.invariants import (
 from tests.faults.operators import Operator
 from tests.faults.people import GOAL, MISSED, People, scripts
 from tests.faults.plan import Action, plan_faults
+from tests.faults.watcher import Watcher, watcher
 from tests.harness.api_process import ApiProcess
 from tests.harness.backup import BackupFailed
 from tests.harness.disabled_safeguards import NEXT_VERSION
@@ -88,6 +92,8 @@ class Outcome:
     """The steps of the operator's recoveries."""
     previews_with_secrets: int = 0
     """Starts of previews that had the forty planted secrets, which the products print in every form."""
+    pages: int = 0
+    """Builds that a browser has watched."""
     seconds_to_the_end: float = 0.0
     damage: list[str] = field(default_factory=list)
 
@@ -99,6 +105,7 @@ async def run_chaos(
     *,
     plan: Sequence[Action] | None = None,
     sandboxed: bool = False,
+    watched: bool = False,
 ) -> Outcome:
     """Run once in a harness of its own.
 
@@ -108,6 +115,7 @@ async def run_chaos(
         keep: where to store feeds, histories and logs if there is damage.
         plan: faults in place of the seed's.
         sandboxed: run workflows in the SDK's sandbox.
+        watched: let a browser watch the builds. The console has to be built.
     """
     outcome = Outcome(seed)
     actions = plan_faults(seed, seconds) if plan is None else plan
@@ -116,11 +124,14 @@ async def run_chaos(
             (faults.rig / SANDBOXED).touch()
         chaos = Chaos(faults, random.Random(f"people of {seed}"))
         expected = await chaos.reference()
-        async with chaos.background():
+        async with chaos.watched() if watched else nullcontext() as pages, chaos.background():
             await chaos.strike(actions, seconds)
             began = monotonic()
             await chaos.end()
             outcome.seconds_to_the_end = monotonic() - began
+            if pages is not None:
+                outcome.damage += await pages.check()
+                outcome.pages = len(pages.watched)
         await judge_builds(faults, chaos, expected, outcome)
         if keep is not None and outcome.damage:
             await _keep(faults, keep / f"seed-{seed}")
@@ -277,6 +288,16 @@ class Chaos:
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(result, Exception):
                     raise result
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[Watcher]:
+        """Let a browser watch the builds while the block runs."""
+        async with watcher(self.faults, self._api, self.people) as watching:
+            opening = asyncio.create_task(watching.watch())
+            try:
+                yield watching
+            finally:
+                await cancel_and_wait(opening)
 
     async def end_processes(self) -> None:
         """End the workers and the API. Call it when all builds have closed."""
@@ -602,6 +623,8 @@ def show(outcome: Outcome) -> None:
     for name, number in sorted(outcome.recovered.items()):
         print(f"  {number:6}  {name} by cofounder recover")
     print(f"  {outcome.previews_with_secrets:6}  previews started with planted secrets")
+    if outcome.pages:
+        print(f"  {outcome.pages:6}  pages of builds in a browser")
     print(f"  every build had closed within {outcome.seconds_to_the_end:.0f} s after the last fault")
     for damage in outcome.damage:
         print(f"  DAMAGE  {damage}")
@@ -620,6 +643,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="directory for the feeds, histories and logs of a run with damage")
     parser.add_argument("--only", default="", help="inject only faults whose kind has these words")
     parser.add_argument("--sandboxed", action="store_true", help="run workflows in the SDK's sandbox")
+    parser.add_argument("--watched", action="store_true", help="compare the builds' pages in a browser with the API")
     parser.add_argument("--plan", action="store_true", help="print the plan only")
     options = parser.parse_args()
     damaged = False
@@ -628,7 +652,14 @@ def main() -> int:
         if options.plan:
             print(*plan, sep="\n")
             continue
-        outcome = asyncio.run(run_chaos(seed, options.seconds, options.keep, plan=plan, sandboxed=options.sandboxed))
+        outcome = asyncio.run(
+            run_chaos(
+                *(seed, options.seconds, options.keep),
+                plan=plan,
+                sandboxed=options.sandboxed,
+                watched=options.watched,
+            )
+        )
         show(outcome)
         sys.stdout.flush()
         damaged = damaged or bool(outcome.damage)

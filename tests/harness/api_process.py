@@ -28,9 +28,12 @@ class ApiProcess:
     def __init__(self, faults: FaultHarness, front: Front, task_queue: str, name: str = "api") -> None:
         self._ports = Ports()
         self._port = self._ports.choose(set())
+        self.url = f"http://127.0.0.1:{self._port}"
+        """Its address for browsers, without a path."""
         environment = faults.process_environment(front)
         self._environment = {
             **environment,
+            "PUBLIC_URL": self.url,
             "DATABASE_URL": api_database_url(environment["DATABASE_URL"]),
             "API_TOKEN": f"{SECRET}-of-founders",
             "API_OPERATOR_TOKEN": SECRET,  # an operator acts for the users
@@ -40,7 +43,7 @@ class ApiProcess:
         self.log: Path = faults.directory / f"{name}.log"
         self._process: Process | None = None
         self._http = httpx2.AsyncClient(
-            base_url=f"http://127.0.0.1:{self._port}/v1",
+            base_url=f"{self.url}/v1",
             headers={"Authorization": f"Bearer {SECRET}"},
             timeout=30,
             trust_env=False,

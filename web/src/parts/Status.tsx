@@ -50,7 +50,7 @@ interface Props {
 export function Status({ status, waitingFor, word }: Props) {
   const look = LOOKS[status as BuildStatus] ?? { icon: "info", hue: "info" };
   return (
-    <span className={`${style.status} ${style[look.hue]}`}>
+    <span className={`${style.status} ${style[look.hue]}`} data-status={status}>
       <Icon name={look.icon} size={14} />
       {word ?? statusWord(status, waitingFor)}
     </span>
