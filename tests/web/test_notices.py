@@ -153,7 +153,7 @@ async def test_a_notice_is_plain_text(console: Console) -> None:
         project = (await tx.session.get_one(Build, build)).project_id
         await tx.session.execute(update(Project).where(Project.id == project).values(name=NAME))
     tab = await _open(console, build)
-    shown = []
+    shown: list[str] = []
     # Most notices hold only the beginning of their text, so the corpus comes in pieces.
     for at in range(0, len(texts), 4):
         await ask(console, build, "\n".join(texts[at : at + 4]))
