@@ -1,4 +1,4 @@
-"""What a browser is told of a build that nobody looks at: each change once, as text. Notification is a stand-in."""
+"""What a browser tells of a build whose page is hidden: each change once, as text. Notification is a stand-in."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
