@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import update
+from temporalio.common import RetryPolicy
 from temporalio.testing import TimeSkipper
 
 from clients.sandbox import Sandboxes, sandbox_config
@@ -28,6 +30,7 @@ from tests.workflows.scenarios import (
     until_preview,
     until_row,
 )
+from workflows import policies
 
 OUTAGE_SCENARIOS: list[Scenario] = []
 
@@ -140,6 +143,24 @@ async def sandbox_away(away: Away) -> list[EndedWorkflow]:
     workflows = await ready_build(away.harness, build_id)
     await _assert_no_one_was_asked(away, build_id)
     assert row.dependency == Dependency.SANDBOX
+    return workflows
+
+
+@_scenario("woken by an operator while the sandbox service is away: it waits for that, and goes on by itself")
+async def woken_while_away(away: Away) -> list[EndedWorkflow]:
+    stopped = {"kind": "authentication", "after": 1, "times": 1}
+    build_id = await away.harness.start(script=steps([bash("echo one")], [bash(PRODUCT)]), faults=[stopped])
+    asked = await away.harness.until(build_id, frozenset({Status.NEEDS_INPUT}))
+    away.take(Dependency.SANDBOX)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(policies, "SANDBOX", {**policies.SANDBOX, "retry_policy": RetryPolicy(maximum_attempts=1)})
+        await away.harness.builds.wake(build_id)
+        await _until_waiting(away, build_id, Dependency.SANDBOX, asked.status_seq)
+    away.give_back(Dependency.SANDBOX)
+    await _recover(away, build_id)
+    workflows = await ready_build(away.harness, build_id)
+    statuses = await away.harness.statuses(build_id)
+    assert statuses[statuses.index("waiting") :] == ["waiting", "scaffold", "code", "checks", "ready"]
     return workflows
 
 
