@@ -5,9 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from sqlalchemy import update
-from temporalio.common import RetryPolicy
 from temporalio.testing import TimeSkipper
 
 from clients.sandbox import Sandboxes, sandbox_config
@@ -30,7 +28,6 @@ from tests.workflows.scenarios import (
     until_preview,
     until_row,
 )
-from workflows import policies
 
 OUTAGE_SCENARIOS: list[Scenario] = []
 
@@ -152,10 +149,8 @@ async def woken_while_away(away: Away) -> list[EndedWorkflow]:
     build_id = await away.harness.start(script=steps([bash("echo one")], [bash(PRODUCT)]), faults=[stopped])
     asked = await away.harness.until(build_id, frozenset({Status.NEEDS_INPUT}))
     away.take(Dependency.SANDBOX)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(policies, "SANDBOX", {**policies.SANDBOX, "retry_policy": RetryPolicy(maximum_attempts=1)})
-        await away.harness.builds.wake(build_id)
-        await _until_waiting(away, build_id, Dependency.SANDBOX, asked.status_seq)
+    await away.harness.builds.wake(build_id)
+    await _until_waiting(away, build_id, Dependency.SANDBOX, asked.status_seq)
     away.give_back(Dependency.SANDBOX)
     await _recover(away, build_id)
     workflows = await ready_build(away.harness, build_id)
