@@ -3,6 +3,7 @@ import { Route, Switch } from "wouter";
 import { Shell } from "./pages/Shell.tsx";
 import { Boundary } from "./parts/Boundary.tsx";
 import { Skeleton } from "./parts/Skeleton.tsx";
+import { words } from "./words/index.ts";
 
 const Projects = lazy(() => import("./pages/projects/Projects.tsx"));
 const NewIdea = lazy(() => import("./pages/new-idea/NewIdea.tsx"));
@@ -21,7 +22,13 @@ export function App() {
       <Route path="/deleted/:id">
         {({ id }) => (
           <Boundary>
-            <Suspense fallback={<Skeleton />}>
+            <Suspense
+              fallback={
+                <main>
+                  <Skeleton page={words.shared.loading} />
+                </main>
+              }
+            >
               <Deleted key={id} id={id} />
             </Suspense>
           </Boundary>
@@ -38,7 +45,7 @@ function Pages() {
   return (
     <Shell>
       <Boundary>
-        <Suspense fallback={<Skeleton />}>
+        <Suspense fallback={<Skeleton page={words.shared.loading} />}>
           <Switch>
             <Route path="/" component={Projects} />
             <Route path="/new">
