@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.types import ASGIApp
 
 from api import (
@@ -96,6 +97,14 @@ name. A request too many is answered with 429, and `Retry-After` says in how man
 """
 
 
+_SENT_AS_THEY_ARE = (
+    *DEFAULT_EXCLUDED_CONTENT_TYPES,
+    *("text/*", "image/*", "font/*", "application/octet-stream", "application/pdf", "application/x-tar"),
+)
+"""Media types that are compressed already, or are those of products' files, of which a part can be asked for. The
+console's own files are compressed by `api/web.py`."""
+
+
 class _Api(FastAPI):
     """The application. Describes the events of feeds, and optional parameters without null, which they can't be."""
 
@@ -151,6 +160,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         redoc_url=None,
     )
     app.add_middleware(BodyLimit, max_bytes=BODY_MAX_BYTES)
+    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5, exclude_content_types=_SENT_AS_THEY_ARE)
     add_error_handlers(app)
     app.include_router(health.router)
     app.include_router(pages.router)

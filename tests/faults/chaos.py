@@ -132,6 +132,8 @@ async def run_chaos(
             if pages is not None:
                 outcome.damage += await pages.check()
                 outcome.pages = len(pages.watched)
+                if not outcome.pages:
+                    outcome.damage.append("the browser has opened no page of a build")
         await judge_builds(faults, chaos, expected, outcome)
         if keep is not None and outcome.damage:
             await _keep(faults, keep / f"seed-{seed}")

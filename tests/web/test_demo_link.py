@@ -27,6 +27,9 @@ async def test_the_demo_prints_a_link_to_the_page_of_its_build(web_browser: Brow
                 await page.goto(f"{shown[1]}/sign-in#code={shown[2]}&to=%2Fbuilds%2F{shown[3]}")
                 await page.wait_for_url(f"{shown[1]}/builds/{shown[3]}")
                 await expect(page.get_by_role("main")).to_be_visible()
+                # The build goes on while it is watched, until its feed ends with it.
+                await expect(page.locator("[data-live=live], [data-live=ended]")).to_be_visible()
+                await expect(page.locator("header [data-status=ready]")).to_be_visible()
             finally:
                 await context.close()
             assert await running.end() == 0, running.text

@@ -103,6 +103,22 @@ async def test_operators_see_all_builds_and_founders_find_nothing(operator: Cons
 
 
 @pytest.mark.web
+async def test_operators_open_builds_of_others_on_their_own_page(operator: Console, fleet_api: RunningApi) -> None:
+    """The page that founders have reads the builds of who is signed in."""
+    page = operator.page
+    await operator.open("/fleet?status=sleeping")
+    await rows(page).first.get_by_role("link", name=re.compile("^Open the build of")).click()
+    await expect(page).to_have_url(re.compile("/fleet/builds/"))
+    await expect(page.get_by_role("region", name="Last events")).to_be_visible()
+    await expect(page.get_by_role("link", name="Open the build")).to_have_count(0)
+    own = await build_row(fleet_api.sessions, _OPERATOR)
+    await operator.open(f"/fleet/builds/{own}")
+    await page.get_by_role("link", name="Open the build").click()
+    await expect(page).to_have_url(re.compile(f"/builds/{own}$"))
+    await expect(page.locator("header h1")).to_be_visible()
+
+
+@pytest.mark.web
 async def test_two_thousand_builds_are_sorted_and_only_those_in_sight_are_rendered(operator: Console) -> None:
     page = operator.page
     await operator.open("/fleet")

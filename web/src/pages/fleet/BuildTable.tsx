@@ -231,7 +231,7 @@ function Cells({ build, isSelected, onToggle }: CellsProps) {
       <Value name={text.wakes}>{build.wakes_at ? <Time at={build.wakes_at} as="ago" /> : "–"}</Value>
       <Value name={text.version}>{build.version ? <code>{printable(build.version)}</code> : "–"}</Value>
       <td className={style.links}>
-        <Link to={paths.build(build.id)} aria-label={text.openOf(user, project)}>
+        <Link to={paths.fleetBuild(build.id)} aria-label={text.openOf(user, project)}>
           {text.open}
         </Link>
         {temporal !== undefined && (

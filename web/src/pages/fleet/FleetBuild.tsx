@@ -74,7 +74,8 @@ export function FleetBuild({ id }: { id: string }) {
 
 function Head({ whole, isReading, onRead }: { whole: Whole; isReading: boolean; onRead: () => void }) {
   const client = useQueryClient();
-  const canAct = mayOperate(useMe().data);
+  const me = useMe().data;
+  const canAct = mayOperate(me);
   const [act, setAct] = useState<Act>();
   const { build } = whole;
   const isOpen = build.closed_at === null;
@@ -97,9 +98,11 @@ function Head({ whole, isReading, onRead }: { whole: Whole; isReading: boolean; 
           <Button small busy={isReading} onClick={onRead}>
             <Icon name="refresh" /> {words.again}
           </Button>
-          <ButtonLink small to={paths.build(build.id)}>
-            {text.open}
-          </ButtonLink>
+          {me?.user === build.user_id && (
+            <ButtonLink small to={paths.build(build.id)}>
+              {text.open}
+            </ButtonLink>
+          )}
           {canAct &&
             isOpen &&
             (["wake", "finish", "cancel"] as const).map((each) => (
@@ -295,6 +298,8 @@ function Ledger({ whole }: { whole: Whole }) {
 }
 
 function Events({ whole }: { whole: Whole }) {
+  // The founders' page has builds of who is signed in.
+  const isOwn = useMe().data?.user === whole.build.user_id;
   return (
     <Card id="events" title={text.lastEvents}>
       <Table
@@ -304,9 +309,13 @@ function Events({ whole }: { whole: Whole }) {
         rows={whole.events.map((each) => ({
           key: String(each.id),
           cells: [
-            <Link key="event" to={paths.build(whole.build.id, each.id)}>
-              {each.id}
-            </Link>,
+            isOwn ? (
+              <Link key="event" to={paths.build(whole.build.id, each.id)}>
+                {each.id}
+              </Link>
+            ) : (
+              each.id
+            ),
             <code key="type">{printable(each.type)}</code>,
             each.turn ?? "–",
             <Time key="at" at={each.created_at} />,
