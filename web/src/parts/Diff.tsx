@@ -4,7 +4,7 @@ import { Button } from "./Button.tsx";
 import { Copy } from "./Copy.tsx";
 import style from "./Diff.module.css";
 import { changedSpans, type FilePatch, type Hunk, type PatchLine } from "./patch.ts";
-import { printable } from "./printable.ts";
+import { printable, printableLine } from "./printable.ts";
 import { Scroll } from "./Scroll.tsx";
 
 /** Lines of a file that are shown at once; of a longer one only if asked for. */
@@ -34,8 +34,8 @@ export const Diff = memo(function Diff({ file, wrap = false, isCut = false, id }
     <section className={style.file} aria-labelledby={id}>
       <div className={style.head}>
         <h3 className={style.path} id={id} tabIndex={-1}>
-          {file.oldPath !== undefined && `${printable(file.oldPath)} → `}
-          <bdi>{printable(file.path)}</bdi>
+          {file.oldPath !== undefined && `${printableLine(file.oldPath)} → `}
+          <bdi>{printableLine(file.path)}</bdi>
         </h3>
         <span className={style.facts}>
           {w.change[file.change]}

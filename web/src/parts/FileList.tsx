@@ -1,7 +1,7 @@
 import { type ReactNode, useId, useMemo, useState } from "react";
 import { panels as panelsWords } from "../words/panels.ts";
 import style from "./FileList.module.css";
-import { printable } from "./printable.ts";
+import { printableLine } from "./printable.ts";
 
 export interface ListedFile {
   path: string;
@@ -48,10 +48,10 @@ export function FileList({ files, selected, onSelect, label }: Props) {
       )}
       {found.length === 0 && <p className={style.rest}>{panelsWords.list.none}</p>}
       {folders.map(([folder, inside]) => (
-        <section key={folder} aria-label={folder === "" ? panelsWords.list.root : printable(folder)}>
+        <section key={folder} aria-label={folder === "" ? panelsWords.list.root : printableLine(folder)}>
           {folder !== "" && (
             <p className={style.folder} aria-hidden>
-              <bdi>{printable(folder)}/</bdi>
+              <bdi>{printableLine(folder)}/</bdi>
             </p>
           )}
           <ul className={style.files}>
@@ -63,7 +63,9 @@ export function FileList({ files, selected, onSelect, label }: Props) {
                   aria-current={path === selected ? "true" : undefined}
                   onClick={() => onSelect(path)}
                 >
-                  <bdi className={style.name}>{printable(folder === "" ? path : path.slice(folder.length + 1))}</bdi>
+                  <bdi className={style.name}>
+                    {printableLine(folder === "" ? path : path.slice(folder.length + 1))}
+                  </bdi>
                   {detail !== undefined && <span className={style.detail}>{detail}</span>}
                 </button>
               </li>

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { printable } from "./printable.ts";
+import { printable, printableLine } from "./printable.ts";
 
 test("shows controls, direction marks and no-width characters as marks", () => {
   assert.equal(printable("a\u001b[31mb\u202ec\u200bd\u0000"), "a␛[31mb⟨202E⟩c⟨200B⟩d␀");
@@ -11,6 +11,10 @@ test("leaves tabs, line ends and all other text as it is", () => {
   const text = "name\tvalue\nÄ 日本語 👩‍🔬".replace("\u200d", "");
   assert.equal(printable(text), text);
   assert.equal(printable("a\r\nb"), "a\nb");
+});
+
+test("shows what would end or indent the line that a name is in", () => {
+  assert.equal(printableLine("a\tb\nc\r\nd\u202e"), "a␉b␊c␍␊d⟨202E⟩");
 });
 
 test("marks the characters that the command line takes out, and no others", () => {

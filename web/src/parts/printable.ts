@@ -5,8 +5,15 @@ const UNSEEN =
 
 /** The text with each control, direction and no-width character as a mark, so that text can't look like other text. */
 export function printable(text: string): string {
-  return text.replace(/\r\n/g, "\n").replace(UNSEEN, (character) => {
-    const code = character.codePointAt(0) ?? 0;
-    return code < 0x20 ? String.fromCodePoint(0x2400 + code) : `⟨${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
-  });
+  return text.replace(/\r\n/g, "\n").replace(UNSEEN, mark);
+}
+
+/** The same for what is one line, such as the name of a file: tabs and line ends are marks too. */
+export function printableLine(text: string): string {
+  return text.replace(/[\t\r\n]/g, mark).replace(UNSEEN, mark);
+}
+
+function mark(character: string): string {
+  const code = character.codePointAt(0) ?? 0;
+  return code < 0x20 ? String.fromCodePoint(0x2400 + code) : `⟨${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
 }

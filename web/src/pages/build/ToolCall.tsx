@@ -9,7 +9,7 @@ import { Copy } from "../../parts/Copy.tsx";
 import { Dialog } from "../../parts/Dialog.tsx";
 import { Failure } from "../../parts/Failure.tsx";
 import { Icon } from "../../parts/Icon.tsx";
-import { printable } from "../../parts/printable.ts";
+import { printable, printableLine } from "../../parts/printable.ts";
 import { Skeleton } from "../../parts/Skeleton.tsx";
 import { feed as feedWords } from "../../words/feed.ts";
 import style from "./ToolCall.module.css";
@@ -184,7 +184,7 @@ function Path({ path, range, onFile }: { path: string; range?: unknown; onFile?:
     <p className={style.path}>
       <Icon name="file" size={14} />
       <bdi>
-        <code>{printable(path)}</code>
+        <code>{printableLine(path)}</code>
       </bdi>
       {lines !== "" && <span className={style.note}>{lines}</span>}
       <Copy text={path} label={text.copyPath} />

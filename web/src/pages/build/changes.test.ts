@@ -15,6 +15,8 @@ test("tells of a build that needs its founder once per question", () => {
 test("tells of a sleep once, although its status is repeated", () => {
   const asleep: Watched = { ...BUILD, status: "sleeping", wakes_at: "2026-11-25T00:00:00Z" };
   assert.equal(changeOf(asleep)?.key, changeOf({ ...asleep, turn: 8 })?.key);
+  assert.equal(changeOf(asleep)?.key, changeOf({ ...asleep, wakes_at: "2026-11-25T00:00:00+00:00" })?.key);
+  assert.notEqual(changeOf(asleep)?.key, changeOf({ ...asleep, wakes_at: "2026-11-26T00:00:00Z" })?.key);
 });
 
 test("tells of the end, not of work", () => {

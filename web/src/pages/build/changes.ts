@@ -23,7 +23,8 @@ export function changeOf(build: Watched): Change | null {
       return { kind, key: `${kind} ${build.question?.id ?? `turn ${build.turn}`}` };
     }
     case "sleeping":
-      return { kind: "sleeping", key: `sleeping ${build.wakes_at}` };
+      // The feed and the row write the same time in two ways.
+      return { kind: "sleeping", key: `sleeping ${Date.parse(build.wakes_at ?? "")}` };
     case "ready":
     case "failed":
       return { kind: build.status, key: build.status };

@@ -3,7 +3,7 @@ import { useSearchParams } from "wouter";
 import { Button } from "../../../parts/Button.tsx";
 import { Failure } from "../../../parts/Failure.tsx";
 import { Notice } from "../../../parts/Notice.tsx";
-import { printable } from "../../../parts/printable.ts";
+import { printableLine } from "../../../parts/printable.ts";
 import { Skeleton } from "../../../parts/Skeleton.tsx";
 import { SourceText } from "../../../parts/SourceText.tsx";
 import { panels as panelsWords } from "../../../words/panels.ts";
@@ -58,7 +58,7 @@ export default function Documents({ build }: PanelProps) {
           <select value={path} onChange={(event) => go({ document: event.target.value })}>
             {paths.map((each) => (
               <option key={each} value={each}>
-                {printable(each)}
+                {printableLine(each)}
               </option>
             ))}
           </select>
@@ -72,14 +72,14 @@ export default function Documents({ build }: PanelProps) {
       ) : file.isError ? (
         <Failure error={file.error} retry={() => file.refetch()} />
       ) : (
-        <article aria-label={printable(path)}>
+        <article aria-label={printableLine(path)}>
           {file.data.truncated && <Notice kind="info" title={w.truncated} />}
           {/\.(md|markdown)$/i.test(path) && text.length <= MARKDOWN_MOST ? (
             <Suspense fallback={<Skeleton lines={8} />}>
               <Markdown text={text} onFile={follow} />
             </Suspense>
           ) : (
-            <SourceText text={text} label={printable(path)} wrap />
+            <SourceText text={text} label={printableLine(path)} wrap />
           )}
         </article>
       )}

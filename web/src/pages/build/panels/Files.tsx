@@ -6,7 +6,7 @@ import { Failure } from "../../../parts/Failure.tsx";
 import { FileList } from "../../../parts/FileList.tsx";
 import { Icon } from "../../../parts/Icon.tsx";
 import { Notice } from "../../../parts/Notice.tsx";
-import { printable } from "../../../parts/printable.ts";
+import { printableLine } from "../../../parts/printable.ts";
 import { Skeleton } from "../../../parts/Skeleton.tsx";
 import { isCrlf, linesOf, SourceText } from "../../../parts/SourceText.tsx";
 import { size } from "../../../parts/size.ts";
@@ -136,7 +136,7 @@ function OneFile({ build, number, path, line }: FileProps) {
     <>
       <div className={style.head}>
         <h3 className={style.path}>
-          <bdi>{printable(found.path)}</bdi>
+          <bdi>{printableLine(found.path)}</bdi>
         </h3>
         <Copy text={found.path} label={w.copyPath} />
       </div>
@@ -184,12 +184,12 @@ function Content({ file, address, wrap, line }: ContentProps) {
   if (file.kind === "link") {
     return (
       <p>
-        {w.link} <code>{printable(file.text ?? "")}</code>
+        {w.link} <code>{printableLine(file.text ?? "")}</code>
       </p>
     );
   }
   if (file.media_type.startsWith("image/")) {
-    return <img className={style.picture} src={address} alt={w.picture(printable(file.path))} />;
+    return <img className={style.picture} src={address} alt={w.picture(printableLine(file.path))} />;
   }
   if (file.binary || file.text === null) return <p className={style.quiet}>{w.binary}</p>;
   if (file.text === "") return <p className={style.quiet}>{w.noText}</p>;
