@@ -461,8 +461,8 @@ async def _effects(fault_harness: FaultHarness, build_id: uuid.UUID, past: Past)
 
 
 async def _snapshots(fault_harness: FaultHarness, build: Build, past: Past) -> list[str]:
-    """Rule 6: the current snapshot restores to its manifest, at most five stay, and other objects have tombstones. After
-    the database was put back, an object without a row of its number is spared until it is a day old."""
+    """Rule 6: the current snapshot restores to its manifest, at most five stay, and other objects have tombstones.
+    After the database was put back, an object without a row of its number is spared until it is a day old."""
     damage: list[str] = []
     async with transaction(fault_harness.sessions) as tx:
         rows = (
