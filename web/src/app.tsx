@@ -4,6 +4,7 @@ import { useEncodedLocation, useEncodedSearch } from "./address.ts";
 import { Shell } from "./pages/Shell.tsx";
 import { Boundary } from "./parts/Boundary.tsx";
 import { Skeleton } from "./parts/Skeleton.tsx";
+import { words } from "./words/index.ts";
 
 const Projects = lazy(() => import("./pages/projects/Projects.tsx"));
 const NewIdea = lazy(() => import("./pages/new-idea/NewIdea.tsx"));
@@ -23,7 +24,13 @@ export function App() {
         <Route path="/deleted/:id">
           {({ id }) => (
             <Boundary>
-              <Suspense fallback={<Skeleton />}>
+              <Suspense
+                fallback={
+                  <main>
+                    <Skeleton page={words.shared.loading} />
+                  </main>
+                }
+              >
                 <Deleted key={id} id={id} />
               </Suspense>
             </Boundary>
@@ -41,7 +48,7 @@ function Pages() {
   return (
     <Shell>
       <Boundary>
-        <Suspense fallback={<Skeleton />}>
+        <Suspense fallback={<Skeleton page={words.shared.loading} />}>
           <Switch>
             <Route path="/" component={Projects} />
             <Route path="/new">

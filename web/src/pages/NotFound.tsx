@@ -7,7 +7,7 @@ import { words } from "../words/index.ts";
 export default function NotFound() {
   usePageTitle(words.shared.notFound);
   return (
-    <Notice kind="info" title={words.shared.notFound}>
+    <Notice kind="info" isPage title={words.shared.notFound}>
       <p>{words.shared.notFoundHelp}</p>
       <ButtonLink to={paths.projects()}>{words.shared.toProjects}</ButtonLink>
     </Notice>

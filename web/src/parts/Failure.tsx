@@ -5,8 +5,11 @@ import { Button } from "./Button.tsx";
 import { Notice } from "./Notice.tsx";
 import { printable } from "./printable.ts";
 
-/** An error of the API in place of what it was asked for: what is wrong, what to do, and a button that asks again. */
-export function Failure({ error, retry }: { error: Error; retry?: () => void }) {
+/**
+ * An error of the API in place of what it was asked for: what is wrong, what to do, and a button that asks again.
+ * `page` is the title of the page if it stands in place of a whole one.
+ */
+export function Failure({ error, retry, page }: { error: Error; retry?: () => void; page?: string }) {
   const wait = error instanceof Problem ? error.retryAfter : undefined;
   const [left, setLeft] = useState(wait ?? 0);
   useEffect(() => setLeft(wait ?? 0), [wait]);
@@ -19,9 +22,12 @@ export function Failure({ error, retry }: { error: Error; retry?: () => void }) 
     return () => clearTimeout(timer);
   }, [left, retry]);
   return (
-    <Notice kind="bad" title={printable(error.message)} alert>
-      {left > 0 && <p>{words.shared.again(left)}</p>}
-      {retry !== undefined && <Button onClick={retry}>{words.shared.retry}</Button>}
-    </Notice>
+    <>
+      {page !== undefined && <h1 className="visually-hidden">{page}</h1>}
+      <Notice kind="bad" title={printable(error.message)} alert>
+        {left > 0 && <p>{words.shared.again(left)}</p>}
+        {retry !== undefined && <Button onClick={retry}>{words.shared.retry}</Button>}
+      </Notice>
+    </>
   );
 }

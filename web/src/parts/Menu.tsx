@@ -22,7 +22,8 @@ export function Menu({ trigger, byKeyboard, children }: MenuProps) {
   return (
     <DropdownMenu.Root defaultOpen modal={false}>
       <DropdownMenu.Trigger asChild>{trigger}</DropdownMenu.Trigger>
-      <DropdownMenu.Portal>
+      {/* Within the landmark, so that screen readers do not find it outside of all parts of the page. */}
+      <DropdownMenu.Portal container={document.querySelector("main")}>
         <DropdownMenu.Content className={style.menu} align="end" sideOffset={6} onFocus={focusFirst}>
           {children}
         </DropdownMenu.Content>

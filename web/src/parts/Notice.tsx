@@ -12,23 +12,29 @@ const ICONS: Record<NoticeKind, IconName> = {
   rest: "moon",
 };
 
-/** A message in the page: what is so, and what to do. Read out at once only if `alert`. */
+/**
+ * A message in the page: what is so, and what to do. Read out at once only if `alert`. With `isPage`, it stands in place
+ * of a page, and its title is the page's.
+ */
 export function Notice({
   kind,
   title,
   alert = false,
+  isPage = false,
   children,
 }: {
   kind: NoticeKind;
   title?: ReactNode;
   alert?: boolean;
+  isPage?: boolean;
   children?: ReactNode;
 }) {
+  const Title = isPage ? "h1" : "p";
   return (
     <div className={`${style.notice} ${style[kind]}`} role={alert ? "alert" : undefined}>
       <Icon name={ICONS[kind]} />
       <div className={style.body}>
-        {title !== undefined && <p className={style.title}>{title}</p>}
+        {title !== undefined && <Title className={style.title}>{title}</Title>}
         {children}
       </div>
     </div>

@@ -2,14 +2,20 @@ import type { ReactNode } from "react";
 import { words } from "../words/index.ts";
 import style from "./Skeleton.module.css";
 
-/** Grey lines in place of what is loading; not seen for the first 150 ms, so that fast answers do not flash. */
-export function Skeleton({ lines = 3 }: { lines?: number }) {
+/**
+ * Grey lines in place of what is loading; not seen for the first 150 ms, so that fast answers do not flash.
+ * `page` is the title of the page if they stand in place of a whole one.
+ */
+export function Skeleton({ lines = 3, page }: { lines?: number; page?: string }) {
   return (
-    <div className={style.skeleton} role="status" aria-label={words.shared.loading} data-loading>
-      {Array.from({ length: lines }, (_, index) => (
-        <span key={index} />
-      ))}
-    </div>
+    <>
+      {page !== undefined && <h1 className="visually-hidden">{page}</h1>}
+      <div className={style.skeleton} role="status" aria-label={words.shared.loading} data-loading>
+        {Array.from({ length: lines }, (_, index) => (
+          <span key={index} />
+        ))}
+      </div>
+    </>
   );
 }
 

@@ -64,14 +64,14 @@ export default function Build({ id }: { id: string }) {
   if (build !== undefined) return <Page build={build} feed={feed} />;
   if (row.error instanceof Problem && (row.error.status === 404 || row.error.status === 422)) {
     return (
-      <Notice kind="info" title={buildWords.notThere}>
+      <Notice kind="info" isPage title={buildWords.notThere}>
         <p>{buildWords.notThereHelp}</p>
         <ButtonLink to={paths.projects()}>{words.shared.toProjects}</ButtonLink>
       </Notice>
     );
   }
-  if (row.error !== null) return <Failure error={row.error} retry={() => void row.refetch()} />;
-  return <Skeleton lines={6} />;
+  if (row.error !== null) return <Failure page={buildWords.title} error={row.error} retry={() => void row.refetch()} />;
+  return <Skeleton page={buildWords.title} lines={6} />;
 }
 
 type Asking =

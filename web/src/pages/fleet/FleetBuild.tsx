@@ -40,13 +40,13 @@ export function FleetBuild({ id }: { id: string }) {
     staleTime: 30_000,
     refetchOnWindowFocus: false,
   });
-  if (build.isPending) return <Skeleton lines={8} />;
+  if (build.isPending) return <Skeleton page={text.title(id.slice(0, 8))} lines={8} />;
   if (build.isError) {
     const isMissing = build.error instanceof Problem && build.error.status === 404;
     return isMissing ? (
-      <Notice kind="info" title={text.notThere} />
+      <Notice kind="info" isPage title={text.notThere} />
     ) : (
-      <Failure error={build.error} retry={build.refetch} />
+      <Failure page={text.title(id.slice(0, 8))} error={build.error} retry={build.refetch} />
     );
   }
   const whole = build.data;

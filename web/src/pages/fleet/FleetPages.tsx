@@ -17,8 +17,8 @@ import { Stuck } from "./Stuck.tsx";
 /** The operators' pages. Everyone else finds nothing at their addresses. */
 export default function FleetPages() {
   const me = useMe();
-  if (me.isPending) return <Skeleton />;
-  if (me.isError) return <Failure error={me.error} retry={me.refetch} />;
+  if (me.isPending) return <Skeleton page={words.title} />;
+  if (me.isError) return <Failure page={words.title} error={me.error} retry={me.refetch} />;
   if (!isOperator(me.data)) return <NotFound />;
   return (
     <div className={style.page}>

@@ -55,9 +55,10 @@ export default function NewIdea({ projectId }: { projectId?: string }) {
   const failed = [me, questions, ...(projectId === undefined ? [] : [project])].find(
     (each) => each.isError && each.data === undefined,
   );
-  if (failed?.error) return <Failure error={failed.error} retry={() => void failed.refetch()} />;
-  if (me.data === undefined || questions.data === undefined) return <Skeleton />;
-  if (projectId !== undefined && (project.data === undefined || !project.isFetchedAfterMount)) return <Skeleton />;
+  if (failed?.error) return <Failure page={text.title} error={failed.error} retry={() => void failed.refetch()} />;
+  if (me.data === undefined || questions.data === undefined) return <Skeleton page={text.title} />;
+  if (projectId !== undefined && (project.data === undefined || !project.isFetchedAfterMount))
+    return <Skeleton page={text.title} />;
   return <Steps user={me.data.user} asked={questions.data.questions} project={project.data} />;
 }
 

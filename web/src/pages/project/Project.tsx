@@ -39,8 +39,8 @@ export default function Project({ id }: { id: string }) {
   usePageTitle(project.data?.name ?? text.title);
   if (project.data !== undefined && !isPending && !me.isPending)
     return <Product project={project.data} newest={newest} />;
-  if (project.isError) return <Failure error={project.error} retry={() => void project.refetch()} />;
-  return <Skeleton />;
+  if (project.isError) return <Failure page={text.title} error={project.error} retry={() => void project.refetch()} />;
+  return <Skeleton page={text.title} />;
 }
 
 /** The newest build of the project, read again when it changes. With its status, the rest of the page changes. */

@@ -30,7 +30,7 @@ export function NeedsYou({ builds }: Props) {
               <Link to={paths.build(build.id)} className={style.name}>
                 <bdi>{printable(build.project_name)}</bdi>
               </Link>
-              <p className={style.line}>{printable(build.question?.problem ?? sayOf(build, Date.now()))}</p>
+              <Line>{printable(build.question?.problem ?? sayOf(build, Date.now()))}</Line>
             </div>
             <ButtonLink to={paths.build(build.id)} kind="main">
               {build.question === null ? text.look : text.answer}
@@ -58,9 +58,9 @@ export function Running({ builds }: Props) {
                 </Link>
                 <Status status={build.status} waitingFor={build.waiting_for} />
               </div>
-              <p className={style.line}>{printable(sayOf(build, now))}</p>
+              <Line>{printable(sayOf(build, now))}</Line>
               {build.agent_questions?.[0] !== undefined && (
-                <p className={style.line}>
+                <p className={style.line} title={printable(`${text.asksNow} ${build.agent_questions[0].problem}`)}>
                   {text.asksNow} <Link to={paths.build(build.id)}>{printable(build.agent_questions[0].problem)}</Link>
                 </p>
               )}
@@ -74,6 +74,15 @@ export function Running({ builds }: Props) {
         ))}
       </ul>
     </section>
+  );
+}
+
+/** Text of which two lines are shown; all of it is in its title, and on the build's page. */
+function Line({ children }: { children: string }) {
+  return (
+    <p className={style.line} title={children}>
+      {children}
+    </p>
   );
 }
 

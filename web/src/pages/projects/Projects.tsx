@@ -34,8 +34,8 @@ export default function Projects() {
   const failed = [builds, projects].find((query) => query.isError);
 
   if (builds.data === undefined || projects.data === undefined) {
-    if (failed?.error) return <Failure error={failed.error} retry={() => void failed.refetch()} />;
-    return <Skeleton />;
+    if (failed?.error) return <Failure page={text.title} error={failed.error} retry={() => void failed.refetch()} />;
+    return <Skeleton page={text.title} />;
   }
   const { needYou, running } = openBuilds(builds.data.builds);
   const isEmpty = projects.data.pages[0]?.projects.length === 0 && builds.data.builds.length === 0;

@@ -11,6 +11,7 @@ import { Icon } from "../../parts/Icon.tsx";
 import { money } from "../../parts/money.ts";
 import { Notice } from "../../parts/Notice.tsx";
 import { printable } from "../../parts/printable.ts";
+import { Scroll } from "../../parts/Scroll.tsx";
 import { InOrder, Skeleton } from "../../parts/Skeleton.tsx";
 import { duration, Time, useNow } from "../../parts/Time.tsx";
 import { usePageTitle } from "../../parts/title.ts";
@@ -197,7 +198,7 @@ function Tables({
               </span>
             ))}
           </div>
-          <div className={style.scroll}>
+          <Scroll className={style.scroll} label={usageWords.byDay}>
             <table>
               <caption>{usageWords.byDayCaption}</caption>
               <thead>
@@ -239,8 +240,8 @@ function Tables({
                 </tfoot>
               )}
             </table>
-          </div>
-          <div className={style.scroll}>
+          </Scroll>
+          <Scroll className={style.scroll} label={usageWords.byBuild}>
             <table>
               <caption>{usageWords.byBuildCaption}</caption>
               <thead>
@@ -274,7 +275,7 @@ function Tables({
                 ))}
               </tbody>
             </table>
-          </div>
+          </Scroll>
         </>
       )}
     </section>
