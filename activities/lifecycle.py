@@ -39,6 +39,11 @@ class LifecycleActivities:
             RowsAreAhead: the row has a later one.
         """
         build_id = uuid.UUID(request.build_id)
+        if request.is_incomplete:
+            # Of a run that began before the patch `waits-on`: the row goes on saying what the build waits for.
+            async with transaction(self._sessions) as tx:
+                await builds.keep_status(tx, request)
+            return
         closed, waits = request.status in CLOSED, request.status in WAITS
         # The reason may quote an error that `runtime/errors.py` did not clean, and a status that can't be written
         # would be retried for ever.

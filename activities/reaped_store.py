@@ -21,8 +21,13 @@ from services.reap.look import Budget, attempt, log
 _ABANDONED = timedelta(hours=2)
 """Abort uploads older than this. A snapshot takes a quarter of an hour at most, so no one finishes them."""
 
-_SWEEPS = (("store, at once", timedelta(0)), ("store, later", timedelta(minutes=30)))
-"""Sweep up after a build when it has ended, and again when a hung attempt of its last snapshot has ended too."""
+_SWEEPS = (
+    ("store, at once", timedelta(0)),
+    ("store, later", timedelta(minutes=30)),
+    ("store, a day later", timedelta(hours=25)),
+)
+"""Sweep up after a build when it has ended, again when a hung attempt of its last snapshot has ended too, and once more
+when all of its objects are `_OLD`: those that have lost their row with the database are spared before."""
 
 _GIVEN_UP = timedelta(hours=6)
 """Go on to the next builds if the store has not let a sweep succeed for this long."""

@@ -377,6 +377,15 @@ async def record_status(tx: Transaction, change: StatusChange, reason: str | Non
     )
 
 
+async def keep_status(tx: Transaction, change: StatusChange) -> None:
+    """Take the change's sequence number, and leave the status as it is."""
+    await tx.session.execute(
+        update(Build)
+        .where(Build.id == uuid.UUID(change.build_id), Build.status_seq < change.seq, Build.closed_at.is_(None))
+        .values(status_seq=change.seq)
+    )
+
+
 async def has_status(tx: Transaction, change: StatusChange, reason: str | None) -> bool:
     """Lock the build's row until the transaction ends, and return whether it says just what the change says."""
     build = await tx.session.get_one(Build, uuid.UUID(change.build_id), with_for_update={"key_share": True})

@@ -336,6 +336,12 @@ class StatusChange(Payload):
     again: bool = False
     """The run goes on from rows and may repeat a status: the feed does not repeat the one that the row has."""
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether it does not say whom or what the build waits for. No row takes that."""
+        of_person, of_dependency = self.status is Status.NEEDS_INPUT, self.status is Status.WAITING
+        return (of_person and self.waiting_for is None) or (of_dependency and self.dependency is None)
+
 
 class LoadedState(Payload):
     """What a build's rows say of its state: where a new run of its workflow goes on."""

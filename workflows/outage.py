@@ -24,9 +24,9 @@ with workflow.unsafe.imports_passed_through():
         OutageState,
         SnapshotReason,
     )
-    from domain.status import Dependency, Status
+    from domain.status import WAITS, Dependency, Status
 
-from workflows import policies
+from workflows import patches, policies
 from workflows.failures import end_if_cancelled
 from workflows.projection import Projection
 from workflows.upgrade import Upgrade
@@ -55,8 +55,8 @@ class Outage:
 
     @property
     def is_resting(self) -> bool:
-        """Whether the build waits. At the beginning of a run: the run before has continued as new in the wait."""
-        return self.is_open and self._state.status is Status.WAITING
+        """Whether the run before has continued as new in a wait, which goes on."""
+        return self.is_open and self._state.status is Status.WAITING and self._waits_in_run == 0
 
     @property
     def has_paused(self) -> bool:
@@ -134,6 +134,8 @@ class Outage:
 
     def _begin(self, dependency: Dependency) -> None:
         if self._state.outage is None:
+            if self._state.status in WAITS and workflow.patched(patches.WAITS_ON.id):
+                self._reason = None  # another wait is shown, perhaps since the last outage
             self._state.outage = OutageState(dependency=dependency, before=self._state.status, since=workflow.now())
 
     def _change(self, **changes: object) -> OutageState:
@@ -163,9 +165,14 @@ class Outage:
         )
 
     async def _show_attempt(self) -> None:
-        """While it is tried again, the build has the status from before."""
-        if self._state.outage is not None and self._state.status is Status.WAITING:
-            await self._projection.become(self._state.outage.before)
+        """While it is tried again, the build has the status from before. If that was a wait as well, which had just
+        ended, the build goes on waiting until it works again."""
+        outage = self._state.outage
+        if outage is None or self._state.status is not Status.WAITING:
+            return
+        if outage.before in WAITS and workflow.patched(patches.WAITS_ON.id):
+            return
+        await self._projection.become(outage.before)
 
     async def _report(self, dependency: Dependency, detail: str) -> DependencyReading:
         return await workflow.execute_activity_method(

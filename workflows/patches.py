@@ -211,4 +211,13 @@ PREVIEW_WAITS = Patch(
     workflow=PREVIEW_WORKFLOW,
 )
 
+WAITS_ON = Patch(
+    "waits-on",
+    since=date(2026, 11, 30),
+    commit="46adc11",
+    gates="Stay `waiting` for a dependency that fails the step after another wait, such as a resume after a wake. "
+    "Before, each attempt took the status of the wait before, without whom or what it was for, which no row takes.",
+    deprecate_when="no build run that began without it is open",
+)
+
 EVERY_PATCH = tuple(each for each in list(globals().values()) if isinstance(each, Patch))

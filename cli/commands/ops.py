@@ -228,6 +228,7 @@ def _print_fleet(console: "Console", found: Json) -> None:
         ("today", f"{_money(spent['spent_microdollars'])} spent, {reserved} reserved, {of_limit}"),
         *((each["key"], _money(each["spent_microdollars"])) for each in (*spent["by_plan"], *spent["by_model"])),
         ("permits", f"{whole['used']} {quota}, {whole['queued']} queued{f' ({by_role})' if by_role else ''}"),
+        *((each["model"], _rates(console, each)) for each in found["rates"]),
         *(
             (each["name"], f"{each['state'].replace('_', ' ')}, {each['builds']} builds wait: {each['detail'] or ''}")
             for each in found["dependencies"]
@@ -242,6 +243,24 @@ def _print_fleet(console: "Console", found: Json) -> None:
         ("processes", _processes(found["workers"])),
     ]
     print_rows(console, rows)
+
+
+def _rates(console: "Console", rates: Json) -> str:
+    """What is left of a model's limits."""
+    from cli.output import table_time
+
+    known = [
+        f"{rates[name]:,.0f} {what}"
+        for name, what in (
+            ("requests_left", "requests"),
+            ("input_left", "input tokens"),
+            ("output_left", "output tokens"),
+        )
+        if rates[name] is not None
+    ]
+    left = f"{', '.join(known)} left" if known else "no limit is known"
+    blocked = rates["blocked_until"]
+    return left if blocked is None else f"{left}, refuses calls until {table_time(console, blocked)}"
 
 
 def _processes(processes: list[Json]) -> str:

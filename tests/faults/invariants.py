@@ -158,7 +158,7 @@ async def check_build(
     damage += await _conversation(fault_harness, build, requests, past)
     damage += await _messages(fault_harness, build, past.last_course(requests))
     damage += await _effects(fault_harness, build_id, past)
-    damage += await _snapshots(fault_harness, build)
+    damage += await _snapshots(fault_harness, build, past)
     damage += await _sandboxes(fault_harness, build)
     damage += await _feed(fault_harness, build, past)
     if past.has_history:
@@ -460,8 +460,9 @@ async def _effects(fault_harness: FaultHarness, build_id: uuid.UUID, past: Past)
 # ---- snapshots
 
 
-async def _snapshots(fault_harness: FaultHarness, build: Build) -> list[str]:
-    """Rule 6: the current snapshot restores to its manifest, at most five stay, and other objects have tombstones."""
+async def _snapshots(fault_harness: FaultHarness, build: Build, past: Past) -> list[str]:
+    """Rule 6: the current snapshot restores to its manifest, at most five stay, and other objects have tombstones.
+    After the database was put back, an object without a row of its number is spared until it is a day old."""
     damage: list[str] = []
     async with transaction(fault_harness.sessions) as tx:
         rows = (
@@ -488,7 +489,10 @@ async def _snapshots(fault_harness: FaultHarness, build: Build) -> list[str]:
     prefix = f"snapshots/{build.id}/"
     async with transaction(fault_harness.sessions) as tx:
         doomed = await doomed_keys(tx, build.id)
-    damage += [f"{key} {LEFT_OBJECT}" for key in await fault_harness.store.keys(prefix) if key not in needed | doomed]
+    spared = {f"{prefix}{number:06}-" for number in range(1, 100)} if past.lost else set()
+    spared -= {f"{prefix}{row.number:06}-" for row in rows}
+    left = [key for key in await fault_harness.store.keys(prefix) if key not in needed | doomed]
+    damage += [f"{key} {LEFT_OBJECT}" for key in left if not key.startswith(tuple(spared))]
     damage += [f"{key} is needed and has a tombstone" for key in needed & doomed]
     damage += [f"upload {key} {LEFT_OBJECT}" for key in await fault_harness.store.unfinished_uploads(prefix)]
     return damage

@@ -143,6 +143,22 @@ async def sandbox_away(away: Away) -> list[EndedWorkflow]:
     return workflows
 
 
+@_scenario("woken by an operator while the sandbox service is away: it waits for that, and goes on by itself")
+async def woken_while_away(away: Away) -> list[EndedWorkflow]:
+    stopped = {"kind": "authentication", "after": 1, "times": 1}
+    build_id = await away.harness.start(script=steps([bash("echo one")], [bash(PRODUCT)]), faults=[stopped])
+    asked = await away.harness.until(build_id, frozenset({Status.NEEDS_INPUT}))
+    away.take(Dependency.SANDBOX)
+    await away.harness.builds.wake(build_id)
+    await _until_waiting(away, build_id, Dependency.SANDBOX, asked.status_seq)
+    away.give_back(Dependency.SANDBOX)
+    await _recover(away, build_id)
+    workflows = await ready_build(away.harness, build_id)
+    statuses = await away.harness.statuses(build_id)
+    assert statuses[statuses.index("waiting") :] == ["waiting", "scaffold", "code", "checks", "ready"]
+    return workflows
+
+
 @_scenario("the store is away while a preview opens: it waits, opens when the store is back, and is closed")
 async def preview_away(away: Away) -> list[EndedWorkflow]:
     build_id = await away.harness.start(script=SMALL)

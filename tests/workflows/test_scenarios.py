@@ -50,6 +50,8 @@ _THOROUGH = frozenset(
         *("slept_woken_by_timer", "preview_not_opened", "fruitless", "asked_about_circle", "sandbox_lost_in_thought"),
         *("cancelled_while_away", "cancelled_without_store", "cancelled_without_database", "finished_early"),
         *("finished_in_vain", "encrypted", "erased", "separate_roles"),
+        # A service counts as away only after a minute of attempts to resume.
+        "woken_while_away",
         # Two versions of the workers; the drills of upgrades have the same.
         *("moved", "moved_while_away"),
         # `make test` has these as fast drills.

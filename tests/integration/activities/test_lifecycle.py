@@ -60,6 +60,27 @@ async def test_a_wait_for_a_dependency_is_recorded_and_gone_afterwards(
         assert feed == [{"status": "waiting", "dependency": "store"}, {"status": "code"}]
 
 
+async def test_a_wait_that_does_not_say_for_what_leaves_the_row_as_it_is(
+    stack: LocalStack, harness: WorkerHarness
+) -> None:
+    """Runs that began before the patch `waits-on` ask for it when an attempt after a wait in a wait begins."""
+    async with open_activity_harness(stack) as activity_harness:
+        build_id = await activity_harness.build()
+        lifecycle = LifecycleActivities(activity_harness.sessions, harness.builds)
+        for seq, status, dependency in (
+            (1, Status.WAITING, Dependency.STORE),
+            (2, Status.WAITING, None),
+            (3, Status.NEEDS_INPUT, None),
+        ):
+            change = StatusChange(build_id=build_id, seq=seq, status=status, dependency=dependency)
+            for _ in range(2):
+                await activity_harness.run(lifecycle.record_status, change)
+            async with transaction(activity_harness.sessions) as tx:
+                row = await tx.session.get_one(Build, uuid.UUID(build_id))
+            assert (row.status, row.dependency, row.status_seq) == (Status.WAITING, Dependency.STORE, seq)
+        assert len(await activity_harness.events(build_id, "status")) == 1
+
+
 async def test_the_reaper_closes_the_calls_of_a_build_that_was_terminated_as_it_ended(
     stack: LocalStack, harness: WorkerHarness
 ) -> None:

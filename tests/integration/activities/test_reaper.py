@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import update
 from temporalio.client import WorkflowFailureError
 
+from activities import reaped_store
+from activities.reaped_store import StoreReaper
 from clients.browser import Browser
 from clients.build_workflows import BuildToStart, BuildWorkflows
 from clients.sandbox import Role
@@ -26,6 +28,7 @@ from services.generation import count_generation, trust_rows
 from services.notifications import notify_budget_changed
 from services.reap import sandboxes as reaped_sandboxes
 from services.reap.builds import BuildReaper
+from services.reap.look import Budget
 from tests.harness.activities import ActivityHarness, open_activity_harness
 from tests.harness.database_backup import back_up, put_back
 from tests.harness.deployments import new_deployment
@@ -230,6 +233,28 @@ async def test_an_object_goes_when_its_tombstone_is_due_and_no_row_names_it(
     async with transaction(harness.sessions) as tx:
         assert await doomed_keys(tx, uuid.UUID(build)) == {early}
     await harness.kill_all(build)
+
+
+async def test_what_lost_its_row_is_swept_up_once_it_is_a_day_old(
+    harness: ActivityHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When its build ends it is too young: the database may have been put back, and `recover` may bring the row."""
+    build = uuid.UUID(await harness.build())
+    key = f"snapshots/{build}/000001-lost.tar.gz"
+    await harness.store.put(key, b"lost")
+
+    async def is_doomed(ended: timedelta) -> bool:
+        async with transaction(harness.sessions) as tx:
+            row = await tx.session.get_one(Build, build)
+            row.status, row.closed_at = Status.FAILED, datetime.now(UTC) - ended
+        await StoreReaper(harness.sessions, harness.store).look(Budget())
+        async with transaction(harness.sessions) as tx:
+            return key in await doomed_keys(tx, build)
+
+    assert not await is_doomed(timedelta(minutes=1))
+    assert not await is_doomed(timedelta(hours=1))
+    monkeypatch.setattr(reaped_store, "_OLD", timedelta(0))
+    assert await is_doomed(timedelta(hours=26))
 
 
 async def test_a_row_that_names_a_key_again_removes_its_tombstone(harness: ActivityHarness) -> None:

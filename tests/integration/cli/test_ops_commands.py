@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from cli.api_client import ApiProblem
 from cli.main import app
-from db.models import Build
+from db.models import Build, ModelBucket
 from db.transaction import transaction
 from domain.errors import InvalidInput
 from local.stack import LocalStack
@@ -63,6 +65,18 @@ async def test_fleet(run: Run) -> None:
     assert json.loads((await run("ops", "fleet", "--json")).output)["turns_last_minute"] == 0
 
 
+async def test_what_is_left_of_a_models_limits(api: RunningApi, run: Run) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    async with transaction(api.sessions) as tx:
+        for kind, per_minute in (("requests", 50), ("input", 30_000), ("output", None)):
+            level = 0 if per_minute is None else per_minute
+            row = {"per_minute": per_minute, "level": level, "blocked_until": later if kind == "requests" else None}
+            tx.session.add(ModelBucket(model="claude-sonnet-5-5", kind=kind, **row))
+    [line] = [line for line in (await run("ops", "fleet")).output.splitlines() if "requests" in line]
+    # A sixth of a minute's: more is not saved up.
+    assert re.fullmatch(r"claude-sonnet-5-5 +8 requests, 5,000 input tokens left, refuses calls until .+", line)
+
+
 async def test_builds(run: Run) -> None:
     result = await run("ops", "builds", "--where", "status=needs_input and waiting_for=operator", "--sort", "-spent")
     assert result.exit_code == 0, result.output
@@ -96,7 +110,9 @@ async def test_spend(run: Run) -> None:
     assert "Nothing was spent from 2026-01-01 to 2026-01-02." in nothing.output
 
 
-async def test_checks_are_those_of_doctor(run: Run) -> None:
+async def test_checks_are_those_of_doctor(
+    stack: LocalStack, api: RunningApi, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = await run("ops", "checks", "--json")
     found = {each["name"]: each for each in json.loads(result.output)["checks"]}
     assert (found["database"]["state"], found["temporal"]["state"]) == ("ok", "ok"), found
@@ -105,6 +121,15 @@ async def test_checks_are_those_of_doctor(run: Run) -> None:
     assert result.exit_code == 1
     lines = (await run("ops", "checks")).output
     assert "fail worker      no worker polls the task queue" in lines
+
+    own = {"DATABASE_URL": api.settings.database_url, "TEMPORAL_TASK_QUEUE": api.settings.temporal_task_queue}
+    for name, value in {**stack.environment, **own}.items():
+        monkeypatch.setenv(name, value)
+    only = ("database", "temporal", "worker")
+    asked = await run("doctor", "--json", *(word for name in only for word in ("--only", name)))
+    of_doctor = {each["name"]: each for each in json.loads(asked.output)["checks"]}
+    for name in only:
+        assert (of_doctor[name]["state"], of_doctor[name]["detail"]) == (found[name]["state"], found[name]["detail"])
 
 
 async def test_founders_are_told_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

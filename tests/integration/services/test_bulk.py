@@ -17,6 +17,7 @@ from temporalio.worker import Worker
 from activities.bulk import BulkActivities
 from api.bulk_schemas import BulkRunOut
 from clients.build_workflows import BuildWorkflows
+from clients.temporal import connect_temporal
 from db import bulk_runs
 from db.bulk_runs import list_builds
 from db.erasures import insert_erasure
@@ -37,6 +38,8 @@ from local.stack import LocalStack
 from services import bulk
 from services.accounts import change_account
 from services.bulk import BulkRuns, NewRun, create_run, read_run, resume_run, stop_run, try_run
+from services.reap.look import Budget
+from services.reap.nudges import Nudges
 from tests.harness.deployments import new_deployment
 from tests.harness.many_builds import ManyBuilds, make_builds
 from tests.harness.wait import DEADLINE, wait_until
@@ -160,6 +163,17 @@ async def test_a_run_that_dies_in_the_middle_is_resumed_and_wakes_each_build_onc
     assert {entry.build_id for entry in entries} == set(fleet.builds.ids)
     assert len(entries) == BUILDS
     assert {(entry.actor, entry.fields["bulk_run"]) for entry in entries} == {("operator", str(run_id))}
+
+
+async def test_the_reaper_starts_a_run_whose_workflow_was_not_started(fleet: Fleet) -> None:
+    new = NewRun(BulkAct.WAKE, "status=sleeping", 50, "a test")
+    away = BuildWorkflows(await connect_temporal({"TEMPORAL_ADDRESS": "127.0.0.1:1"}, lazy=True), fleet.queue)
+    run_id = (await create_run(fleet.sessions.by(OPERATOR), away, new)).row.id
+    async with fleet.worker():
+        looked = await Nudges(fleet.sessions, fleet.workflows).look(Budget())
+        assert looked.started == 1
+        run = await fleet.until(run_id, BulkState.FINISHED)
+    assert run.counts.done == BUILDS
 
 
 async def test_a_build_that_the_act_does_not_fit_is_skipped_with_why(fleet: Fleet) -> None:
