@@ -1,4 +1,4 @@
-"""Where the Tab key leads on a page: to each control once, in the order of reading, and one sees where it is."""
+"""Follows the Tab key through a page: to each control once, in the order of reading, and visibly."""
 
 from playwright.async_api import Page
 
