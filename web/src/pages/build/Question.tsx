@@ -5,6 +5,7 @@ import { keys } from "../../api/queries.ts";
 import { Button } from "../../parts/Button.tsx";
 import { Icon } from "../../parts/Icon.tsx";
 import { printable } from "../../parts/printable.ts";
+import { isEnded } from "../../parts/Status.tsx";
 import { tabStorage } from "../../parts/storage.ts";
 import { question as text } from "../../words/build.ts";
 import { OwnAnswers } from "./answers.ts";
@@ -60,8 +61,10 @@ function useGone(build: Build, feed: BuildFeed) {
     );
     const answer = entry?.event.type === "answer" ? entry.event.data.text : null;
     if (answers.isOwn(before, answer)) return;
-    setSaid(answer === null ? text.gone : text.elsewhere(answer));
-  }, [id, feed.state.entries]);
+    // Of a build that has ended, the page says why.
+    if (answer !== null) setSaid(text.elsewhere(answer));
+    else if (!isEnded(build.status)) setSaid(text.gone);
+  }, [id, build.status, feed.state.entries]);
   return { text: said, forget: () => setSaid(null) };
 }
 

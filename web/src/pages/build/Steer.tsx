@@ -163,12 +163,24 @@ function Receipts({
   const listed = messages.data?.messages ?? [];
   const waiting = listed.filter((message) => message.read_at === null && message.withdrawn_at === null);
   const lastRead = listed.findLast((message) => message.read_at !== null && sent.has(message.number));
-  const shown = lastRead === undefined || waiting.length > 0 ? waiting : [lastRead];
+  // One that was read before it could be taken back stays, with the reason, until something else is said.
+  const [refused, setRefused] = useState<{ number: number; reason: string } | undefined>(undefined);
+  useEffect(() => setRefused(undefined), [sent]);
+  const late = listed.find((message) => message.number === refused?.number && !waiting.includes(message));
+  const others = lastRead === undefined || lastRead === late || waiting.length > 0 ? waiting : [lastRead];
+  const shown = late === undefined ? others : [late, ...others];
   if (shown.length === 0) return null;
   return (
     <ul className={style.receipts} aria-label={text.messages}>
       {shown.map((message) => (
-        <Receipt key={message.number} message={message} build={build} onTakenBack={onTakenBack} />
+        <Receipt
+          key={message.number}
+          message={message}
+          build={build}
+          onTakenBack={onTakenBack}
+          trouble={message.number === refused?.number ? refused.reason : ""}
+          onRefused={(reason) => setRefused({ number: message.number, reason })}
+        />
       ))}
     </ul>
   );
@@ -178,13 +190,17 @@ function Receipt({
   message,
   build,
   onTakenBack,
+  trouble,
+  onRefused,
 }: {
   message: Message;
   build: Build;
   onTakenBack: (message: Message) => void;
+  /** Why it was not taken back. */
+  trouble: string;
+  onRefused: (reason: string) => void;
 }) {
   const [busy, setBusy] = useState(false);
-  const [trouble, setTrouble] = useState("");
   const client = useQueryClient();
   const waits = message.read_at === null;
 
@@ -197,7 +213,7 @@ function Receipt({
       onTakenBack(message);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      setTrouble(error.message);
+      onRefused(error.message);
     } finally {
       setBusy(false);
       await client.invalidateQueries({ queryKey: keys.ofBuild(build.id, "messages") });
