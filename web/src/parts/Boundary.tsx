@@ -25,7 +25,7 @@ export class Boundary extends Component<Props, { error: Error | undefined }> {
     if (this.state.error === undefined) return this.props.children;
     if (this.props.fallback !== undefined) return this.props.fallback;
     // After an update of the server, the parts of an old page are gone.
-    const isOldPage = /dynamically imported module|module script/i.test(this.state.error.message);
+    const isOldPage = /dynamically imported module|module script|preload CSS/i.test(this.state.error.message);
     return (
       <Notice kind="bad" title={isOldPage ? words.shared.oldPage : words.shared.notShown}>
         <p>{isOldPage ? words.shared.oldPageHelp : words.shared.notShownHelp}</p>

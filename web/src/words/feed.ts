@@ -42,6 +42,9 @@ export const feed = {
   olderFailed: "These lines could not be loaded.",
   retry: "Try again",
   toEnd: "To the end",
+  printedLoaded: (first: number) =>
+    `Printed from event ${first.toLocaleString("en")} on. To print earlier ones, scroll up first, so that the page loads them.`,
+  printedLast: (rows: number) => `Only the last ${rows.toLocaleString("en")} rows are printed.`,
   newRows: (count: number) => `${count.toLocaleString("en")} new`,
   copyLink: "Copy the address of this event",
   open: "Open",

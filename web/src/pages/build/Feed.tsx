@@ -22,6 +22,7 @@ import { feed as feedWords } from "../../words/feed.ts";
 import { words } from "../../words/index.ts";
 import style from "./Feed.module.css";
 import { FeedRow } from "./FeedRow.tsx";
+import { usePrinting } from "./usePrinting.ts";
 
 const text = feedWords;
 
@@ -29,6 +30,8 @@ const text = feedWords;
 const PINNED_PX = 80;
 /** Earlier events are loaded when so few rows are above. */
 const ROWS_ABOVE = 8;
+/** Rows that are printed at most, the last ones: a browser lays out all of them at once. */
+const PRINTED_MOST = 5_000;
 const MODE_KEY = "cofounder-feed-mode";
 
 const ROW_PX: Record<Row["kind"], number> = { said: 44, work: 36, call: 36, gate: 96, event: 36 };
@@ -87,11 +90,19 @@ export function Feed({ build, startsWith = "story", onFile }: FeedProps) {
   });
   const items = virtualizer.getVirtualItems();
 
-  const { isPinned, lastSeen } = usePinned(virtualizer, scroller, rows, `${mode} ${filter} ${[...chips].join()}`);
+  const { isPrinting, isOnScreen } = usePrinting(scroller);
+  const { isPinned, lastSeen } = usePinned(
+    virtualizer,
+    scroller,
+    rows,
+    `${mode} ${filter} ${[...chips].join()}`,
+    isOnScreen,
+  );
   const fresh = isPinned ? 0 : rowsAfter(rows, lastSeen);
 
-  useLoadOlder(feed, items[0]?.index ?? 0, isFiltered(view) || rows.length === 0);
+  useLoadOlder(feed, items[0]?.index ?? 0, isFiltered(view) || rows.length === 0, isOnScreen);
   const target = useTarget(feed, rows, virtualizer);
+  const shown: readonly { index: number; start?: number }[] = isPrinting ? lastRows(rows) : items;
 
   const showFile = useRef(onFile);
   showFile.current = onFile;
@@ -157,21 +168,30 @@ export function Feed({ build, startsWith = "story", onFile }: FeedProps) {
         data-complete={feed.isComplete}
       >
         <Above feed={feed} isEmpty={rows.length === 0} isFiltered={isFiltered(view)} clear={clearFilter} />
-        <ol className={style.rows} aria-label={text.what} style={{ height: virtualizer.getTotalSize() }}>
-          {items.map((item) => {
-            const row = rows[item.index];
+        {isPrinting && (rows.length > PRINTED_MOST || !feed.isComplete) && (
+          <p className={style.cut}>
+            {rows.length > PRINTED_MOST ? text.printedLast(PRINTED_MOST) : text.printedLoaded(feed.firstId)}
+          </p>
+        )}
+        <ol
+          className={style.rows}
+          aria-label={text.what}
+          style={isPrinting ? undefined : { height: virtualizer.getTotalSize() }}
+        >
+          {shown.map(({ index, start }) => {
+            const row = rows[index];
             if (row === undefined) return null;
             return (
               <li
-                key={item.key}
-                ref={virtualizer.measureElement}
-                data-index={item.index}
+                key={row.key}
+                ref={isPrinting ? undefined : virtualizer.measureElement}
+                data-index={index}
                 data-row={row.key}
                 data-event={row.id}
                 data-types={[...new Set(typesOf(row))].join(" ")}
                 className={`${style.row} ${target === row.key ? style.target : ""}`}
-                style={{ transform: `translateY(${item.start}px)` }}
-                aria-posinset={item.index + 1}
+                style={start === undefined ? undefined : { transform: `translateY(${start}px)` }}
+                aria-posinset={index + 1}
                 aria-setsize={feed.isComplete ? rows.length : -1}
                 tabIndex={row.key === activeKey ? 0 : -1}
                 onFocus={() => setActive(row.key)}
@@ -204,6 +224,11 @@ function isInside(element: HTMLElement | null): boolean {
   return element?.contains(document.activeElement) ?? false;
 }
 
+/** Where the rows are that are printed. */
+function lastRows(rows: readonly Row[]): { index: number }[] {
+  return rows.map((_, index) => ({ index })).slice(-PRINTED_MOST);
+}
+
 /** How many rows follow the one with this key. */
 function rowsAfter(rows: readonly Row[], key: string | null): number {
   const index = rows.findLastIndex((row) => row.key === key);
@@ -218,10 +243,13 @@ function usePinned(
   scroller: React.RefObject<HTMLDivElement | null>,
   rows: readonly Row[],
   viewKey: string,
+  isOnScreen: boolean,
 ): { isPinned: boolean; lastSeen: string | null } {
   const [isPinned, setPinned] = useState(true);
   const lastSeen = useRef<string | null>(null);
   const pinned = useRef(true);
+  const onScreen = useRef(isOnScreen);
+  onScreen.current = isOnScreen;
   const firstEvent = useRef(0);
   if (isPinned) lastSeen.current = rows.at(-1)?.key ?? null;
 
@@ -241,6 +269,7 @@ function usePinned(
     const element = scroller.current;
     if (element === null) return;
     const onScroll = () => {
+      if (!onScreen.current) return;
       pinned.current = element.scrollHeight - element.scrollTop - element.clientHeight <= PINNED_PX;
       setPinned(pinned.current);
       firstEvent.current = latest.current[virtualizer.getVirtualItemForOffset(element.scrollTop)?.index ?? 0]?.id ?? 0;
@@ -254,7 +283,7 @@ function usePinned(
     const element = scroller.current;
     if (element === null) return;
     const observer = new ResizeObserver(() => {
-      if (pinned.current) virtualizer.scrollToEnd();
+      if (pinned.current && onScreen.current) virtualizer.scrollToEnd();
     });
     observer.observe(element);
     return () => observer.disconnect();
@@ -264,11 +293,17 @@ function usePinned(
 }
 
 /** Load earlier events when the first rows come into view; with a filter, until it has a screenful or there are none. */
-function useLoadOlder(feed: ReturnType<typeof useBuildFeed>, firstIndex: number, isSearching: boolean): void {
+function useLoadOlder(
+  feed: ReturnType<typeof useBuildFeed>,
+  firstIndex: number,
+  isSearching: boolean,
+  isOnScreen: boolean,
+): void {
   const { history, isComplete, loadOlder, count } = feed;
   useEffect(() => {
-    if (history === "idle" && !isComplete && count > 0 && (isSearching || firstIndex < ROWS_ABOVE)) void loadOlder();
-  }, [history, isComplete, loadOlder, count, firstIndex, isSearching]);
+    if (!isOnScreen || history !== "idle" || isComplete || count === 0) return;
+    if (isSearching || firstIndex < ROWS_ABOVE) void loadOlder();
+  }, [history, isComplete, loadOlder, count, firstIndex, isSearching, isOnScreen]);
 }
 
 /** Scroll to the event that the address names. Returns the key of its row, to mark it. */

@@ -1,5 +1,5 @@
 import { useWindowVirtualizer } from "@tanstack/react-virtual";
-import { type ReactNode, useEffect, useLayoutEffect, useRef, useState } from "react";
+import { type ReactNode, useEffect, useId, useLayoutEffect, useRef, useState } from "react";
 import { Link } from "wouter";
 import { Button } from "../../parts/Button.tsx";
 import { Icon } from "../../parts/Icon.tsx";
@@ -63,6 +63,7 @@ export function BuildTable(props: Props) {
     overscan: 8,
     scrollMargin: top,
   });
+  const selectAllId = useId();
   const rows = virtualizer.getVirtualItems();
   const lastSeen = rows.at(-1)?.index ?? 0;
   const isNearEnd = lastSeen >= builds.length - ROWS_AHEAD;
@@ -77,6 +78,17 @@ export function BuildTable(props: Props) {
     if (!next.delete(id) && next.size < MAX_SELECTED) next.add(id);
     onSelect(next);
   }
+
+  // Once in the table's head, and once above the table on a narrow screen, where there are no columns.
+  const selectAll = (id?: string) => (
+    <input
+      id={id}
+      type="checkbox"
+      aria-label={text.selectAll(shownIds.length)}
+      checked={allSelected}
+      onChange={() => onSelect(new Set(allSelected ? [] : shownIds))}
+    />
+  );
 
   return (
     <>
@@ -95,6 +107,12 @@ export function BuildTable(props: Props) {
             ])}
           </select>
         </label>
+        {selected !== undefined && builds.length > 0 && (
+          <label htmlFor={selectAllId} className={`${style.narrowOnly} ${style.selectAll}`}>
+            {selectAll(selectAllId)}
+            {text.selectAll(shownIds.length)}
+          </label>
+        )}
       </div>
       {builds.length > 0 && (
         <table
@@ -107,12 +125,7 @@ export function BuildTable(props: Props) {
             <tr aria-rowindex={1} className={style.row}>
               {selected !== undefined && (
                 <td>
-                  <input
-                    type="checkbox"
-                    aria-label={text.selectAll(shownIds.length)}
-                    checked={allSelected}
-                    onChange={() => onSelect(new Set(allSelected ? [] : shownIds))}
-                  />
+                  <span className={style.wideOnly}>{selectAll()}</span>
                 </td>
               )}
               <th scope="col">{text.user}</th>
@@ -171,7 +184,8 @@ function SortHead({ name, by, sort, onSort, isNumber = false }: SortHeadProps) {
   const direction = sortOf(sort, by);
   return (
     <th scope="col" aria-sort={direction} className={isNumber ? style.number : undefined}>
-      <button type="button" onClick={() => onSort(nextSort(sort, by))}>
+      <span className={style.narrowOnly}>{name}</span>
+      <button type="button" className={style.wideOnly} onClick={() => onSort(nextSort(sort, by))}>
         {name}
         {direction !== "none" && <Icon name={direction === "ascending" ? "arrowUp" : "arrowDown"} size={12} />}
       </button>

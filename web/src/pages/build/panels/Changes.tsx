@@ -148,7 +148,7 @@ function Changed({ diff, wrap }: { diff: DiffData; wrap: boolean }) {
   const goBy = useRef((_: number) => {});
   goBy.current = (by) => go(at === undefined ? (by > 0 ? 0 : patches.length - 1) : at + by);
   useEffect(() => {
-    const panel = root.current?.closest<HTMLElement>("[role=tabpanel]") ?? root.current;
+    const panel = root.current?.closest<HTMLElement>("[data-panel]") ?? root.current;
     function move(event: KeyboardEvent) {
       if (event.altKey || event.ctrlKey || event.metaKey || (event.key !== "n" && event.key !== "p")) return;
       if (event.target instanceof Element && event.target.closest("input, select, textarea") !== null) return;

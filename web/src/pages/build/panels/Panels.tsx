@@ -28,7 +28,7 @@ interface Props {
   build: Build;
   tab: PanelTab;
   onTab: (tab: PanelTab) => void;
-  /** Whether the row of tabs is shown; a phone has its own at the bottom. */
+  /** Whether there is a row of tabs; a phone has its own at the bottom. */
   bar?: boolean;
   /** Whether actions that change something are offered. */
   mayChange?: boolean;
@@ -46,46 +46,60 @@ export function Panels({ build, tab, onTab, bar = true, mayChange = true }: Prop
       list.current.scrollLeft = chosen.offsetLeft - (list.current.clientWidth - chosen.offsetWidth) / 2;
     }
   }, [tab]);
+  const content = (
+    <>
+      <h2 className="visually-hidden">{panelTabs.tabs[tab]}</h2>
+      <Boundary key={tab}>
+        <Suspense fallback={<Skeleton />}>
+          <Panel build={build} mayChange={mayChange} />
+        </Suspense>
+      </Boundary>
+    </>
+  );
   return (
     <div className={style.panels}>
-      <div
-        ref={list}
-        role="tablist"
-        className={bar ? style.bar : "visually-hidden"}
-        aria-label={panelTabs.label}
-        onKeyDown={chooseByKey}
-      >
-        {PANEL_TABS.map((name) => (
-          <button
-            key={name}
-            type="button"
-            role="tab"
-            id={`${id}${name}`}
-            aria-selected={name === tab}
-            aria-controls={name === tab ? `${id}panel` : undefined}
-            tabIndex={name === tab ? 0 : -1}
-            className={style.tab}
-            onClick={() => onTab(name)}
-          >
-            {panelTabs.tabs[name]}
-          </button>
-        ))}
-      </div>
-      <div
-        role="tabpanel"
-        id={`${id}panel`}
-        aria-labelledby={`${id}${tab}`}
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: a panel may have nothing else to focus, and it scrolls.
-        tabIndex={0}
-        className={style.content}
-      >
-        <h2 className="visually-hidden">{panelTabs.tabs[tab]}</h2>
-        <Boundary key={tab}>
-          <Suspense fallback={<Skeleton />}>
-            <Panel build={build} mayChange={mayChange} />
-          </Suspense>
-        </Boundary>
-      </div>
+      {bar && (
+        <div ref={list} role="tablist" className={style.bar} aria-label={panelTabs.label} onKeyDown={chooseByKey}>
+          {PANEL_TABS.map((name) => (
+            <button
+              key={name}
+              type="button"
+              role="tab"
+              id={`${id}${name}`}
+              aria-selected={name === tab}
+              aria-controls={name === tab ? `${id}panel` : undefined}
+              tabIndex={name === tab ? 0 : -1}
+              className={style.tab}
+              onClick={() => onTab(name)}
+            >
+              {panelTabs.tabs[name]}
+            </button>
+          ))}
+        </div>
+      )}
+      {bar ? (
+        <div
+          role="tabpanel"
+          id={`${id}panel`}
+          aria-labelledby={`${id}${tab}`}
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: a panel may have nothing else to focus, and it scrolls.
+          tabIndex={0}
+          data-panel
+          className={style.content}
+        >
+          {content}
+        </div>
+      ) : (
+        <section
+          aria-label={panelTabs.tabs[tab]}
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: a panel may have nothing else to focus, and it scrolls.
+          tabIndex={0}
+          data-panel
+          className={style.content}
+        >
+          {content}
+        </section>
+      )}
     </div>
   );
 }
