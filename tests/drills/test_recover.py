@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -35,6 +36,9 @@ from tests.workflows.scenarios import release_command, releasing_checks, until_w
 Figure = Callable[[str], None]
 
 _QUEUE = "recovery-drill"
+
+_LOST_SECONDS = 600
+"""The database is put back by so much."""
 
 _ROUNDS = 5
 """Builds in each phase; there are seven phases."""
@@ -174,10 +178,11 @@ async def test_namespace_lost(large_stack: LocalStack, browser: Browser, figure:
     figure(f"lost with {phases}; all ready, none charged twice; recovered in {seconds:.0f} s")
 
 
+@pytest.mark.timeout(3600)
 async def test_database_put_back(stack: LocalStack, browser: Browser, figure: Figure, tmp_path: Path) -> None:
     """D3: put the database back while builds run, by the recipe of docs/backup.md, and recover."""
     database_url, namespace = await new_database(stack), await new_namespace(stack)
-    own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE}
+    own: dict[str, Any] = {"database_url": database_url, "temporal_task_queue": _QUEUE, "gate_command_seconds": 1200}
     backup = tmp_path / "backup"
     async with worker_harness(stack, browser, namespace=namespace, **own) as harness:
         ready = await _ready(harness)
@@ -192,11 +197,15 @@ async def test_database_put_back(stack: LocalStack, browser: Browser, figure: Fi
         await harness.until(queued, frozenset({Status.QUEUED}))
         phases = await count_phases(harness, (ready, working, becomes_ready, asleep, asking, at_gate, queued))
         await dump_database(database_url, backup)
+        began = monotonic()
         new, orphan = await _ready(harness), await _in_command(harness)
+        await asyncio.sleep(began + _LOST_SECONDS / 2 - monotonic())  # a command is given ten minutes
         for build_id in (working, becomes_ready):
             await release_command(harness, build_id)
         await harness.until_event(working, "tool_started", turn=4)
         assert (await harness.finished(becomes_ready)).status == Status.READY
+        await asyncio.sleep(began + _LOST_SECONDS - monotonic())
+        lost = monotonic() - began
         last_seen = {build_id: (await harness.events(build_id))[-1].id for build_id in (working, becomes_ready)}
 
     await restore_database(database_url, backup)
@@ -237,7 +246,8 @@ async def test_database_put_back(stack: LocalStack, browser: Browser, figure: Fi
         await sandboxes.close()
         await harness.builds.cancel(asleep)
         await harness.finished(asleep)
-    figure(f"put back to {phases}; {len(estimated)} turns were lost and are booked, 2 builds began since")
+    figure(f"put back {lost / 60:.0f} minutes to {phases}; {len(estimated)} turns were lost and are booked")
+    figure("2 builds began since")
     figure("3 ready builds kept, 4 went on and are ready, 1 sleeps on, 1 without rows ended")
 
 

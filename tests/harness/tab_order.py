@@ -43,7 +43,8 @@ async () => {
     const isMarked = each => {
         if (!each) return false;
         const { outlineStyle, outlineWidth, outlineColor, boxShadow } = getComputedStyle(each);
-        const hasOutline = outlineStyle !== "none" && parseFloat(outlineWidth) >= 1 && !/, 0\\)$/.test(outlineColor);
+        const isClear = /^rgba.*, 0\\)$/.test(outlineColor);
+        const hasOutline = outlineStyle !== "none" && parseFloat(outlineWidth) >= 1 && !isClear;
         return hasOutline || boxShadow !== "none";
     };
     // A picture of a control that hides its field is marked in the field's place.

@@ -1,4 +1,4 @@
-import { type ReactNode, useEffect, useId, useRef } from "react";
+import { type ReactNode, useId, useLayoutEffect, useRef } from "react";
 import { words } from "../words/index.ts";
 import { Button } from "./Button.tsx";
 import style from "./Dialog.module.css";
@@ -18,7 +18,8 @@ interface Props {
 export function Dialog({ title, onClose, actions, wide = false, children }: Props) {
   const ref = useRef<HTMLDialogElement>(null);
   const titleId = useId();
-  useEffect(() => {
+  // Closed while it is still in the page: then the browser gives the focus back to what had it before.
+  useLayoutEffect(() => {
     const dialog = ref.current;
     dialog?.showModal();
     return () => dialog?.close();
