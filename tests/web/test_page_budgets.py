@@ -32,7 +32,7 @@ REQUESTS = 12
 """The page, its icon, scripts and styles; answers of the API are not among them."""
 
 
-SHIFT_MOST = 0.1
+SHIFT_MOST = 0.05
 """How far content may move while a page loads, as browsers measure it (CLS)."""
 
 _WATCH_SHIFTS = """
