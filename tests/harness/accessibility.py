@@ -10,7 +10,8 @@ _AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.mi
 _RUN = """async () => {
     const rules = { "target-size": { enabled: true } };  // WCAG 2.2: 24 pixels, or as much room around it
     const { violations } = await axe.run(document, { resultTypes: ["violations"], rules });
-    return violations.map(({ id, impact, nodes }) => ({ id, impact, at: nodes.map(({ html }) => html.slice(0, 200)) }));
+    const at = ({ html, failureSummary }) => `${html.slice(0, 200)} ${failureSummary.slice(0, 300)}`;
+    return violations.map(({ id, impact, nodes }) => ({ id, impact, at: nodes.map(at) }));
 }"""
 
 _TEXT_SPACING = """
@@ -87,7 +88,7 @@ _IMPACTS = ("moderate", "serious", "critical")
 
 
 async def violations(page: Page, *, spacing: bool = True) -> list[dict[str, Any]]:
-    """Return what breaks a rule of WCAG or good practice: `id`, `impact`, and `at`, the beginnings of its elements.
+    """Return what breaks a rule of WCAG or good practice: `id`, `impact`, and `at`, where and why.
 
     Args:
         spacing: also set wide spacings, and look whether text gets lost.

@@ -48,6 +48,9 @@ _URL_VARIABLES: Mapping[PartName, tuple[str, ...]] = {
 SECRET = "planted-secret-of-the-operator-7Qw9"
 """A secret in the workers' settings that the first command of every build prints. It must not appear anywhere."""
 
+_STARTS = 3
+"""On a busy machine the database may answer later than a starting worker waits. It is started again, as by systemd."""
+
 LONG_AT = 40_000
 """Tokens at which these workers sum up a conversation. Only a long sample build gets there."""
 
@@ -89,6 +92,10 @@ class WorkerProcess:
         with suppress(ProcessLookupError, psutil.Error):
             self._family += psutil.Process(self.pid).children(recursive=True)
             os.kill(self.pid, number)
+
+    def has_started_or_ended(self) -> bool:
+        """Whether it serves, or does not any more."""
+        return self.has_started or not self.is_running
 
     @property
     def has_started(self) -> bool:
@@ -207,8 +214,11 @@ class FaultHarness:
         self, harness: WorkerHarness, front: Front | None = None, *, without: str = "", **settings: str
     ) -> WorkerProcess:
         """Start a worker for the harness's queue, behind proxies if there are any. It has started when this returns."""
-        worker = self.launch(harness, front, without=without, **settings)
-        await wait_until(lambda: worker.has_started or not worker.is_running)
+        for _ in range(_STARTS):
+            worker = self.launch(harness, front, without=without, **settings)
+            await wait_until(worker.has_started_or_ended)
+            if worker.is_running or "TimeoutError" not in worker.log.read_text()[-300:]:
+                break
         assert worker.is_running, worker.log.read_text()[-3000:]
         return worker
 

@@ -1,5 +1,7 @@
 """Manifests of many files are read beside the event loop, so that heartbeats go on."""
 
+import time
+
 import pytest
 
 from activities.sandbox.manifests import compare_manifests, read_manifest, write_manifest
@@ -24,5 +26,5 @@ async def test_the_event_loop_goes_on_meanwhile(entries: list[Entry], step: str)
         "read": lambda: read_manifest(text),
         "compare": lambda: compare_manifests(entries, entries),
     }
-    took, pause = await longest_pause(steps[step])
+    took, pause = await longest_pause(steps[step], time.process_time)
     assert pause < max(0.5, took / 2), f"{pause:.1f} of {took:.1f} s"
