@@ -185,7 +185,10 @@ async def _calls_of(harness: WorkerHarness, build_id: uuid.UUID) -> Sequence[Too
 async def _served_seconds(harness: WorkerHarness, build_id: uuid.UUID, turns: int) -> float:
     """Return the seconds that the model's server reports for the turns between the idle ones."""
     query = select(LedgerEntry.request_id).where(
-        LedgerEntry.build_id == build_id, LedgerEntry.turn > 1, LedgerEntry.turn <= turns + 1
+        LedgerEntry.build_id == build_id,
+        LedgerEntry.turn > 1,
+        LedgerEntry.turn <= turns + 1,
+        LedgerEntry.kind == "turn",
     )
     async with harness.session() as tx:
         request_ids = set(await tx.session.scalars(query))
