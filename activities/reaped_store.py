@@ -82,7 +82,8 @@ class StoreReaper:
         for build_id in await due_builds(self._sessions, self._conversation_days, _BATCH):
             if budget.is_spent:
                 return
-            await attempt("archive a conversation", build_id, archive_build(self._sessions, self._store, build_id))
+            archived = archive_build(self._sessions, self._store, build_id, self._conversation_days)
+            await attempt("archive a conversation", build_id, archived)
 
     async def _sweep_ended(self, step: str, delay: timedelta, budget: Budget, *, is_trusted: bool) -> None:
         """Write tombstones for what killed attempts of builds that ended `delay` ago have left, once for each build."""

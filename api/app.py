@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from api import (
     bulk_schemas,
+    certificate_schemas,
     change_schemas,
     codec_schemas,
     conversation_schemas,
@@ -36,6 +37,7 @@ from api.routes import (
     account,
     audit,
     builds,
+    certificates,
     codec,
     conversation,
     docs,
@@ -78,6 +80,7 @@ _MODELS = {
     for module in (
         *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, project_schemas),
         *(ops_schemas, bulk_schemas, reaper_schemas, switch_schemas, webhook_schemas, codec_schemas, erasure_schemas),
+        certificate_schemas,
     )
     for name, model in vars(module).items()
 }
@@ -168,7 +171,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
     app.include_router(
         sign_ins.open_router, prefix="/v1", dependencies=[Depends(require_json)], responses=problems(401, 421, 429, 503)
     )
-    app.include_router(erasures.open_router, prefix="/v1", responses=problems(421, 429, 503))
+    app.include_router(certificates.open_router, prefix="/v1", responses=problems(421, 429, 503))
     app.include_router(docs.router)
     app.include_router(preview_entry.router)
     v1 = APIRouter(
@@ -191,7 +194,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         phases,
         pushes,
     )
-    of_users = (usage, account, organisations, me, keys, sign_ins, webhooks, erasures)
+    of_users = (usage, account, organisations, me, keys, sign_ins, webhooks, erasures, certificates)
     for module in (*building, *of_users):
         v1.include_router(module.router)
     app.include_router(v1)

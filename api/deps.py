@@ -262,6 +262,18 @@ recorded = Depends(_record_reading)
 """A router's dependency: the audit says when an operator reads something of a user whom they name."""
 
 
+async def known_identity(request: Request) -> tuple[Identity, Resources] | None:
+    """Who makes a request that needs no credentials, with the resources that are theirs; None if no one known does."""
+    process, named_user = _process_resources(request), request.headers.get("X-Cofounder-User")
+    try:
+        identity = await _identity(request, process, await _bearer(request), named_user)
+    except (Problem, CredentialRefused):
+        return None
+    resources = _resources(request, process, identity)
+    await _record_reading(request, resources, identity)
+    return identity, resources
+
+
 async def _transaction(resources: ResourcesDep) -> AsyncIterator[Transaction]:
     async with request_transaction(resources.sessions) as tx:
         yield tx

@@ -246,9 +246,13 @@ class ApiClient:
         """Have the user's account deleted for good. `user_id`: the user's id, as a confirmation."""
         return await self._json("DELETE", "/v1/account", json_body={"user_id": user_id})
 
-    async def read_certificate(self, erasure_id: str) -> Json:
-        """Read the erasure of an account. Needs no token that works."""
-        return await self._json("GET", f"/v1/certificates/{erasure_id}")
+    async def list_certificates(self, project_id: str) -> Json:
+        """List the certificates of a project."""
+        return await self._json("GET", f"/v1/projects/{project_id}/certificates")
+
+    async def read_certificate(self, certificate_id: str) -> Json:
+        """Read a certificate. That of an account's erasure needs no token that works."""
+        return await self._json("GET", f"/v1/certificates/{certificate_id}")
 
     async def list_erasures(self) -> Json:
         """List the erasures that the user has asked for."""

@@ -13,6 +13,7 @@ from cli.commands import (
     audit,
     build,
     cancel,
+    certificates,
     demo,
     deploy,
     diff,
@@ -64,7 +65,7 @@ from local.cli import local_app
 from local.errors import StackError
 
 # In the order of the help. `account`, `projects`, `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `ops`, `secrets`,
-# `switch`, `limits`, `ledger`, `deploy`, `payload-keys`, `erasures` and `local` are groups.
+# `switch`, `limits`, `ledger`, `deploy`, `payload-keys`, `erasures`, `certificates` and `local` are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
@@ -121,6 +122,7 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(deploy.app, name="deploy")
 app.add_typer(payload_keys.app, name="payload-keys")
 app.add_typer(erasures.app, name="erasures")
+app.add_typer(certificates.app, name="certificates")
 app.add_typer(local_app, name="local")
 
 

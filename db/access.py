@@ -5,14 +5,21 @@ Call it as `access.owned`, so that a test can replace it. Row-level security say
 
 import uuid
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, or_, select
 
-from db.models import ApiKey, Build, Erasure, LedgerEntry, Membership, Organisation, Project, SignIn
+from db.models import ApiKey, Build, Certificate, Erasure, LedgerEntry, Membership, Organisation, Project, SignIn
 from db.transaction import Transaction
 from domain.identity import Role
 
 OwnedRows = (
-    type[Organisation] | type[Project] | type[Build] | type[LedgerEntry] | type[ApiKey] | type[SignIn] | type[Erasure]
+    type[Organisation]
+    | type[Project]
+    | type[Build]
+    | type[LedgerEntry]
+    | type[ApiKey]
+    | type[SignIn]
+    | type[Erasure]
+    | type[Certificate]
 )
 
 
@@ -20,7 +27,7 @@ def owned(rows: OwnedRows, user_id: str) -> ColumnElement[bool]:
     """The condition on rows that the user may see.
 
     Projects, and with them builds, belong to organisations, and each of their members sees them. Ledger entries, keys,
-    sign-ins and erasures belong to one user.
+    sign-ins and erasures belong to one user. A certificate belongs to one, and to the members of its project.
     """
     if rows is Organisation:
         return Organisation.id.in_(select(Membership.org_id).where(Membership.user_id == user_id))
@@ -28,6 +35,9 @@ def owned(rows: OwnedRows, user_id: str) -> ColumnElement[bool]:
         return Project.org_id.in_(select(Membership.org_id).where(Membership.user_id == user_id))
     if rows is Build:
         return Build.project_id.in_(select(Project.id).where(owned(Project, user_id)))
+    if rows is Certificate:
+        of_projects = Certificate.project_id.in_(select(Project.id).where(owned(Project, user_id)))
+        return or_(Certificate.user_id == user_id, of_projects)
     assert rows is LedgerEntry or rows is ApiKey or rows is SignIn or rows is Erasure
     return rows.user_id == user_id
 

@@ -38,6 +38,7 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "audit": _ADD,
     "request_buckets": _ALL,
     "erasures": _CHANGE,
+    "certificates": _READ,
     "projects": _CHANGE,
     "artifacts": _CHANGE,
     "project_secrets": _ALL,

@@ -7,8 +7,10 @@ from datetime import datetime
 
 from sqlalchemy import delete, func, select, text
 
+from db import certificates
 from db.models import Base, Build, BuildArchive, Compaction, Event, Message, Prompt, ToolCall, Turn
 from db.transaction import Transaction
+from domain.certificates import CertificateKind
 
 ARCHIVES_PREFIX = "archives/"
 
@@ -20,7 +22,11 @@ ARCHIVED: Mapping[str, type[Base]] = {
 
 @dataclass(frozen=True)
 class StoredArchive:
-    """An archive that is in the store, verified. `rows`: by table, how many it has."""
+    """An archive that is in the store, verified.
+
+    - `rows`: by table, how many it has.
+    - `rule`: why the rows may go, for the certificate.
+    """
 
     build_id: uuid.UUID
     object_key: str
@@ -28,6 +34,8 @@ class StoredArchive:
     sha256: str
     rows: Mapping[str, int]
     images: Sequence[str]
+    manifest_sha256: str
+    rule: str
 
 
 async def builds_to_archive(
@@ -64,9 +72,12 @@ async def count_rows(tx: Transaction, build_id: uuid.UUID) -> dict[str, int]:
 
 
 async def replace_rows(tx: Transaction, archive: StoredArchive) -> bool:
-    """Note the archive and delete the rows that it has. Does nothing and returns False if they are not those."""
-    await tx.session.execute(select(Build.id).where(Build.id == archive.build_id).with_for_update())
-    if await count_rows(tx, archive.build_id) != dict(archive.rows):
+    """Note the archive, delete the rows that it has, and issue the certificate of that.
+
+    Does nothing and returns False if they are not those rows, or the build is gone.
+    """
+    build = await tx.session.get(Build, archive.build_id, with_for_update=True)
+    if build is None or await count_rows(tx, archive.build_id) != dict(archive.rows):
         return False
     tx.session.add(
         BuildArchive(
@@ -82,4 +93,15 @@ async def replace_rows(tx: Transaction, archive: StoredArchive) -> bool:
     await tx.session.execute(text("select set_config('cofounder.archive', :id, true)"), {"id": str(archive.build_id)})
     for table in ARCHIVED.values():
         await tx.session.execute(delete(table).filter_by(build_id=archive.build_id))
+    statement = certificates.Statement(
+        kind=CertificateKind.ARCHIVE,
+        user_id=build.user_id,
+        project_id=build.project_id,
+        build_id=build.id,
+        rule=archive.rule,
+        counts={**archive.rows, "bytes": archive.bytes},
+        file_sha256=archive.sha256,
+        manifest_sha256=archive.manifest_sha256,
+    )
+    await certificates.issue(tx, uuid.uuid4(), statement)
     return True

@@ -28,7 +28,7 @@ from db.models import (
 )
 from db.transaction import Transaction
 from domain.conversation import IMAGE_MARK
-from domain.erasure import Certificate, ErasureKind, new_stand_in
+from domain.erasure import ErasureCertificate, ErasureKind, new_stand_in
 from domain.identity import Role
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -301,7 +301,7 @@ async def erase_rows(tx: Transaction, erasure: Erasure, scope: Scope) -> None:
             await tx.session.execute(text(statement), named)
 
 
-async def finish(tx: Transaction, erasure_id: uuid.UUID) -> Certificate:
+async def finish(tx: Transaction, erasure_id: uuid.UUID) -> ErasureCertificate:
     """Close the erasure with its certificate. It is never changed from then on."""
     row = await tx.session.get_one(Erasure, erasure_id, with_for_update=True)
     if row.finished_at is None:
@@ -311,10 +311,10 @@ async def finish(tx: Transaction, erasure_id: uuid.UUID) -> Certificate:
     return certificate_of(row)
 
 
-def certificate_of(row: Erasure) -> Certificate:
+def certificate_of(row: Erasure) -> ErasureCertificate:
     """The certificate of an erasure that has finished."""
     assert row.finished_at is not None
-    return Certificate(
+    return ErasureCertificate(
         id=row.id,
         kind=ErasureKind(row.kind),
         user_id=row.user_id,

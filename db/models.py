@@ -428,6 +428,29 @@ class Erasure(Base):
     )
 
 
+class Certificate(Base):
+    """What was done with a founder's data: archived. Holds ids, counts and hashes; only ever inserted."""
+
+    __tablename__ = "certificates"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    user_id: Mapped[str] = mapped_column(comment="whose data; no reference: it outlives them")
+    project_id: Mapped[uuid.UUID | None] = mapped_column(comment="no reference: it outlives the project")
+    build_id: Mapped[uuid.UUID | None] = mapped_column(comment="no reference: it outlives the build")
+    rule: Mapped[str] = mapped_column(comment="the setting with its value, or who asked for it")
+    counts: Mapped[dict[str, Any]] = mapped_column(comment="what there was, by kind; bytes")
+    file_sha256: Mapped[str]
+    manifest_sha256: Mapped[str]
+    issued_at: Mapped[datetime]
+    sha256: Mapped[str] = mapped_column(comment="of the certificate")
+
+    __table_args__ = (
+        Index("ix_certificates_user", "user_id", "issued_at"),
+        Index("ix_certificates_project", "project_id", "issued_at"),
+    )
+
+
 class Project(Base):
     """One product of an organisation. `user_id` created it."""
 

@@ -1,6 +1,5 @@
 """The certificate of an erasure: what it says, and its hash."""
 
-import json
 import re
 import uuid
 from collections.abc import Mapping
@@ -8,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
+
+from domain.certificates import certificate_text
 
 
 class ErasureKind(StrEnum):
@@ -35,7 +36,7 @@ def why_suspended(user_id: str, *, is_being_erased: bool) -> str | None:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class ErasureCertificate:
     """What was erased, when, and by whom. Holds ids and counts, and nothing that someone has written.
 
     `counts`: by kind of thing, how many there were.
@@ -52,27 +53,21 @@ class Certificate:
 
     @property
     def text(self) -> str:
-        """The certificate as JSON, the same on every machine: sorted keys, no spaces, times in UTC."""
-        return json.dumps(
+        """The certificate as JSON, the same on every machine."""
+        return certificate_text(
             {
                 "counts": dict(self.counts),
-                "finished_at": _utc(self.finished_at),
-                "id": str(self.id),
+                "finished_at": self.finished_at,
+                "id": self.id,
                 "kind": str(self.kind),
-                "project_id": None if self.project_id is None else str(self.project_id),
-                "requested_at": _utc(self.requested_at),
+                "project_id": self.project_id,
+                "requested_at": self.requested_at,
                 "requested_by": self.requested_by,
                 "user_id": self.user_id,
-            },
-            sort_keys=True,
-            separators=(",", ":"),
+            }
         )
 
     @property
     def sha256(self) -> str:
         """The hash of `text`, in hex."""
         return sha256(self.text.encode()).hexdigest()
-
-
-def _utc(time: datetime) -> str:
-    return f"{time:%Y-%m-%dT%H:%M:%S.%fZ}"

@@ -54,8 +54,12 @@ async def due_builds(sessions: Sessions, days: int, limit: int) -> list[uuid.UUI
     return [build_id for build_id, _ in due]
 
 
-async def archive_build(sessions: Sessions, store: ObjectStore, build_id: uuid.UUID) -> bool:
-    """Archive a closed build's conversation and feed, and delete their rows. A repeat writes the object again.
+async def archive_build(sessions: Sessions, store: ObjectStore, build_id: uuid.UUID, days: int) -> bool:
+    """Archive a closed build's conversation and feed, and delete their rows, with a certificate. A repeat writes the
+    object again.
+
+    Args:
+        days: the setting CONVERSATION_DAYS, by which the rows may go.
 
     Returns:
         False if a row came or went meanwhile; then nothing was deleted.
@@ -75,9 +79,18 @@ async def archive_build(sessions: Sessions, store: ObjectStore, build_id: uuid.U
     if read.hexdigest() != stored.sha256:
         log.error("an archive is not in the store as it was written", build_id=str(build_id))
         return False
-    manifest = {"build_id": str(build_id), "bytes": stored.bytes, "sha256": stored.sha256, "rows": rows}
-    await store.put(f"{ARCHIVES_PREFIX}{build_id}/manifest.json", json.dumps(manifest).encode(), "application/json")
-    archive = StoredArchive(build_id, key, stored.bytes, stored.sha256, rows, sorted(images))
+    manifest = json.dumps({"build_id": str(build_id), "bytes": stored.bytes, "sha256": stored.sha256, "rows": rows})
+    await store.put(f"{ARCHIVES_PREFIX}{build_id}/manifest.json", manifest.encode(), "application/json")
+    archive = StoredArchive(
+        build_id,
+        key,
+        stored.bytes,
+        stored.sha256,
+        rows,
+        sorted(images),
+        manifest_sha256=hashlib.sha256(manifest.encode()).hexdigest(),
+        rule=f"CONVERSATION_DAYS={days}",
+    )
     async with transaction(sessions) as tx:
         return await replace_rows(tx, archive)
 

@@ -18,6 +18,7 @@ from db.models import (
     Artifact,
     Base,
     Build,
+    Certificate,
     Erasure,
     Event,
     FounderMessage,
@@ -58,6 +59,13 @@ _OF_BUILDS: Mapping[str, type[Base]] = {
 }
 """By name of the file, the table whose rows it has, in the order of their keys."""
 
+_OF_PROJECTS: Mapping[str, type[Base]] = {
+    "briefs": Artifact,
+    "interviews": UnderstandingSession,
+    "certificates": Certificate,
+}
+"""By name of the file, the table whose rows of a project it has."""
+
 _OF_USERS: Mapping[str, type[Base]] = {
     "identities": UserIdentity,
     "organisations": Membership,
@@ -66,6 +74,7 @@ _OF_USERS: Mapping[str, type[Base]] = {
     "projects": Project,
     "model_calls": LedgerEntry,
     "erasures": Erasure,
+    "certificates": Certificate,
 }
 """By name of the file, the table whose rows of a user it has."""
 
@@ -204,8 +213,7 @@ async def _write_account(sessions: Sessions, user: User) -> AsyncGenerator[bytes
 async def _write(sessions: Sessions, store: ArchiveSource, project: Project) -> AsyncGenerator[bytes, None]:
     out = _Zip()
     yield out.add("project.json", _document(project))
-    documents: Mapping[str, type[Base]] = {"briefs": Artifact, "interviews": UnderstandingSession}
-    for name, model in documents.items():
+    for name, model in _OF_PROJECTS.items():
         async with aclosing(_rows(sessions, out, f"{name}.jsonl", model, project_id=project.id)) as pieces:
             async for piece in pieces:
                 yield piece

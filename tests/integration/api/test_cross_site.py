@@ -18,7 +18,7 @@ from tests.harness.api_server import TOKEN, RunningApi, new_database, running_ap
 from tests.harness.wait import DEADLINE
 
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
-NOT_BY_COOKIE = {"GET /healthz", "GET /readyz", "GET /v1/certificates/{erasure_id}"}
+NOT_BY_COOKIE = {"GET /healthz", "GET /readyz", "GET /v1/certificates/{certificate_id}"}
 """Operations that answer anyone."""
 
 BODIES = {"POST /v1/sign-ins": {"code": "a" * 43}}

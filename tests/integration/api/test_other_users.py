@@ -22,6 +22,7 @@ from db.models import (
     Base,
     Build,
     BulkRun,
+    Certificate,
     Erasure,
     PreviewLink,
     Project,
@@ -76,7 +77,7 @@ async def ada(api: RunningApi) -> Owner:
     answer = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": MARK}, headers=as_user("ada"))
     assert answer.status_code == 201, answer.text
     build = uuid.UUID(answer.json()["id"])
-    sign_in, link, question, webhook, delivery, run, erasure = (uuid.uuid4() for _ in range(7))
+    sign_in, link, question, webhook, delivery, run, erasure, certificate = (uuid.uuid4() for _ in range(8))
     async with transaction(api.sessions) as tx:
         await tx.session.execute(update(Build).where(Build.id == build).values(status="ready", closed_at=func.now()))
         org_id = (await tx.session.get_one(Project, uuid.UUID(project))).org_id
@@ -124,6 +125,18 @@ async def ada(api: RunningApi) -> Owner:
                     state="stopped",
                     total=1,
                 ),
+                Certificate(
+                    id=certificate,
+                    kind="archive",
+                    user_id="ada",
+                    project_id=uuid.UUID(project),
+                    rule=MARK,
+                    counts={},
+                    file_sha256="a",
+                    manifest_sha256="b",
+                    issued_at=func.now(),
+                    sha256="c",
+                ),
                 Erasure(id=erasure, kind="project", user_id="ada", project_id=uuid.uuid4(), requested_by="ada"),
                 Question(id=question, build_id=build, problem=MARK, tried=[], options=[MARK], closed_at=func.now()),
                 Snapshot(
@@ -159,6 +172,7 @@ async def ada(api: RunningApi) -> Owner:
             "delivery_id": str(delivery),
             "run_id": str(run),
             "erasure_id": str(erasure),
+            "certificate_id": str(certificate),
             "tool_use_id": "toolu_of_ada",
             "sha256": _IMAGE,
         }

@@ -1,6 +1,7 @@
 """Conversations of builds that have long ended go into the store, and only what is there leaves the database."""
 
 import gzip
+import hashlib
 import io
 import json
 import uuid
@@ -15,8 +16,8 @@ from sqlalchemy.exc import DBAPIError
 
 from activities.reaped_store import StoreReaper
 from clients.object_store import ObjectStore, store_config
-from db.build_archives import ARCHIVED, count_rows, find_archive, replace_rows
-from db.models import Build, BuildArchive, Deployment, DoomedObject, Message
+from db.build_archives import ARCHIVED, ARCHIVES_PREFIX, count_rows, find_archive, replace_rows
+from db.models import Build, BuildArchive, Certificate, Deployment, DoomedObject, Message
 from db.reaper import read_cursor
 from db.session import Sessions, open_sessions
 from db.tombstones import doom
@@ -30,7 +31,7 @@ from services.reap.look import Budget
 from tests.harness.api_server import RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.founder_texts import image_of, plant_rows
 
-ADA = "ada"
+ADA, BOB = "ada", "bob"
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,18 @@ async def test_old_conversations_move_into_the_store_and_are_exported(api: Runni
     assert archive is not None
     assert (archive.rows, archive.images) == (before, [image_of(word)])
 
+    [listed] = (await api.http.get(f"/v1/projects/{project}/certificates", headers=as_user(ADA))).json()["certificates"]
+    assert (listed["kind"], listed["build_id"], listed["rule"]) == ("archive", str(build), "CONVERSATION_DAYS=90")
+    assert listed["counts"] == {**before, "bytes": archive.bytes}
+    manifest = await store.get(f"{ARCHIVES_PREFIX}{build}/manifest.json", 10_000)
+    assert listed["manifest_sha256"] == hashlib.sha256(manifest).hexdigest()
+    assert listed["file_sha256"] == archive.sha256
+    said = {**listed, "issued_at": listed["issued_at"].replace("Z", "000Z")[:26] + "Z"}
+    del said["sha256"]
+    assert (
+        listed["sha256"] == hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    )
+
     answer = await api.http.get(f"/v1/projects/{project}/export", headers=as_user(ADA))
     exported = zipfile.ZipFile(io.BytesIO(answer.content))
     lines = gzip.decompress(exported.read(f"builds/{build}/archive.jsonl.gz")).splitlines()
@@ -90,6 +103,27 @@ async def test_old_conversations_move_into_the_store_and_are_exported(api: Runni
     assert {name: sum(each["table"] == name for each in read) for name in ARCHIVED} == before
     [message] = [each["row"] for each in read if each["table"] == "messages"]
     assert json.loads(message["content"]) == [{"type": "text", "text": word}]
+
+
+async def test_a_certificate_is_for_its_founder_and_never_changed(api: RunningApi, store: ObjectStore) -> None:
+    project, build = await _planted(api, a_word(), days=91)
+    assert await archive_build(api.sessions, store, build, 90)
+    async with transaction(api.sessions) as tx:
+        row = await tx.session.scalar(select(Certificate).where(Certificate.build_id == build))
+    assert row is not None
+    path = f"/v1/certificates/{row.id}"
+    await api.http.get("/v1/projects", headers=as_user(BOB))
+    assert (await api.http.get(path, headers=as_user(ADA))).json()["project_id"] == str(project)
+    assert (await api.http.get(path, headers=as_user(BOB))).status_code == 404
+    assert (await api.http.get(path, headers={"Authorization": ""})).status_code == 404
+
+    async def change(statement: Any) -> None:
+        async with transaction(api.sessions) as tx:
+            await tx.session.execute(statement)
+
+    for statement in (update(Certificate).values(rule="none"), delete(Certificate)):
+        with pytest.raises(DBAPIError, match="a certificate is never changed"):
+            await change(statement)
 
 
 async def test_rows_that_are_not_in_the_archive_stay(
@@ -103,7 +137,7 @@ async def test_rows_that_are_not_in_the_archive_stay(
         return await replace_rows(tx, archive)
 
     monkeypatch.setattr("services.build_archives.replace_rows", add_first)
-    assert not await archive_build(api.sessions, store, build)
+    assert not await archive_build(api.sessions, store, build, 90)
     assert (await _rows(api, build))["messages"] == 2
     async with transaction(api.sessions) as tx:
         assert await find_archive(tx, build) is None

@@ -7,6 +7,7 @@ from db.models import Base
 
 KEPT = {
     "bulk_runs": "what operators did, with their filters",
+    "certificates": "ids, counts and hashes of what was archived",
     "dependencies": "whether servers answer",
     "deployment": "the namespace",
     "erasures": "the certificates",

@@ -11,12 +11,20 @@ import style from "./Account.module.css";
 
 const LOOK_AGAIN_MS = 3_000;
 
+async function erasureOf(id: string) {
+  const read = await dataOf(
+    api.GET("/v1/certificates/{certificate_id}", { params: { path: { certificate_id: id } } }),
+  );
+  if (!("requested_at" in read)) throw new Error(accountWords.noErasure);
+  return read;
+}
+
 /** How far the deletion of an account is, and then its certificate. For someone who can't sign in any more. */
 export default function Deleted({ id }: { id: string }) {
   usePageTitle(accountWords.deletedTitle);
   const erasure = useQuery({
     queryKey: ["certificate", id],
-    queryFn: () => dataOf(api.GET("/v1/certificates/{erasure_id}", { params: { path: { erasure_id: id } } })),
+    queryFn: () => erasureOf(id),
     refetchInterval: (query) => (query.state.data?.finished_at ? false : LOOK_AGAIN_MS),
   });
   return (

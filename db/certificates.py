@@ -1,0 +1,66 @@
+"""Certificates of archives: rows that are only ever added."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from db import access, models
+from db.transaction import Transaction
+from domain.certificates import Certificate, CertificateKind
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a certificate is to say. The fields are those of `domain.certificates.Certificate`."""
+
+    kind: CertificateKind
+    user_id: str
+    project_id: uuid.UUID | None
+    build_id: uuid.UUID | None
+    rule: str
+    counts: Mapping[str, int]
+    file_sha256: str
+    manifest_sha256: str
+
+
+async def issue(tx: Transaction, certificate_id: uuid.UUID, statement: Statement) -> Certificate:
+    """Insert the certificate, in the transaction of what it is about. It is never changed."""
+    certificate = Certificate(
+        id=certificate_id,
+        kind=statement.kind,
+        user_id=statement.user_id,
+        project_id=statement.project_id,
+        build_id=statement.build_id,
+        rule=statement.rule,
+        counts=statement.counts,
+        file_sha256=statement.file_sha256,
+        manifest_sha256=statement.manifest_sha256,
+        issued_at=(await tx.session.execute(select(func.clock_timestamp()))).scalar_one(),
+    )
+    row = models.Certificate(**vars(certificate) | {"counts": dict(certificate.counts)}, sha256=certificate.sha256)
+    tx.session.add(row)
+    await tx.session.flush()
+    return certificate
+
+
+async def find_certificate(
+    tx: Transaction, certificate_id: uuid.UUID, user_id: str | None
+) -> models.Certificate | None:
+    """Return a certificate that the user may see, or anyone's if `user_id` is None."""
+    query = select(models.Certificate).where(models.Certificate.id == certificate_id)
+    if user_id is not None:
+        query = query.where(access.owned(models.Certificate, user_id))
+    return (await tx.session.scalars(query)).one_or_none()
+
+
+async def certificates_of_project(tx: Transaction, project_id: uuid.UUID, limit: int) -> list[models.Certificate]:
+    """Return up to `limit` certificates about a project, the newest first."""
+    query = (
+        select(models.Certificate)
+        .where(models.Certificate.project_id == project_id)
+        .order_by(models.Certificate.issued_at.desc(), models.Certificate.id)
+        .limit(limit)
+    )
+    return list(await tx.session.scalars(query))
