@@ -46,6 +46,7 @@ from settings import Settings, load_settings
 from workflows.build import BuildWorkflow
 from workflows.bulk import BulkWorkflow
 from workflows.erasure import ErasureWorkflow
+from workflows.export import ExportWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
@@ -61,6 +62,7 @@ WORKFLOWS: list[type] = [
     WebhookWorkflow,
     BulkWorkflow,
     ErasureWorkflow,
+    ExportWorkflow,
 ]
 
 WORKFLOW_TASKS = 20

@@ -11,17 +11,20 @@ from activities.runtime.heartbeat import heartbeating
 from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, ObjectVersion, image_key
 from clients.sandbox import Role, Sandboxes
-from db import builds, erasures
+from db import builds, erasures, stored_exports
 from db.build_archives import ARCHIVES_PREFIX
 from db.models import Erasure
 from db.phase_diffs import DIFFS_PREFIX
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
+from db.stored_exports import EXPORTS_PREFIX
 from db.transaction import transaction
 from domain.errors import NotFound, TemporalUnavailable
-from domain.names import build_workflow_id, delivery_workflow_id, preview_workflow_id
+from domain.names import build_workflow_id, delivery_workflow_id, export_workflow_id, preview_workflow_id
 from domain.payloads import ErasureRef, ErasureStep
 from services.builds import signal_cancel
+
+_OF_BUILDS = (SNAPSHOTS_PREFIX, DIFFS_PREFIX, ARCHIVES_PREFIX)
 
 
 class ErasureActivities:
@@ -37,10 +40,12 @@ class ErasureActivities:
     @activity.defn
     @application_errors
     async def stop_builds(self, request: ErasureRef) -> ErasureStep:
-        """Cancel open builds and previews. They clean up first, so some may be left for a while."""
+        """Cancel open builds, previews and exports. They clean up first, so some may be left for a while."""
         async with heartbeating():
             erasure, scope = await self._read(request)
             async with transaction(self._sessions) as tx:
+                await stored_exports.fail_exports(tx, scope.exports, "What it was to have is being deleted.")
+                unwritten = await stored_exports.unwritten_exports(tx, scope.exports)
                 opened = await erasures.open_builds(tx, erasure, scope)
                 previews = await erasures.open_previews(tx, scope.builds)
                 for build in opened:
@@ -54,6 +59,12 @@ class ErasureActivities:
                     left += 1
                 except NotFound:
                     continue  # its workflow has ended, so nothing keeps the product running
+            for export_id in unwritten:
+                try:
+                    await self._workflows.cancel_export(export_id)
+                    left += 1
+                except NotFound:
+                    continue  # its workflow has ended, so nothing writes a file of it
             return ErasureStep(left=left)
 
     @activity.defn
@@ -83,36 +94,34 @@ class ErasureActivities:
         build has seen."""
         async with heartbeating():
             _, scope = await self._read(request)
-            uploads = await self._uploads(scope.builds)
-            found = await self._objects(scope.builds)
+            uploads = await self._uploads(scope)
+            found = await self._objects(scope)
             await self._note(request, objects=len(found), uploads=len(uploads))
-            for build_id in scope.builds:
-                for prefix in _prefixes(build_id):
-                    await self._store.abort_uploads(prefix)
+            for prefix in _prefixes(scope):
+                await self._store.abort_uploads(prefix)
             await self._store.delete_versions(found)
             return ErasureStep()
 
-    async def _objects(self, of_builds: Sequence[uuid.UUID]) -> list[ObjectVersion]:
+    async def _objects(self, scope: erasures.Scope) -> list[ObjectVersion]:
         async with transaction(self._sessions) as tx:
-            images = await erasures.images_of(tx, of_builds)
-        prefixes = [prefix for build_id in of_builds for prefix in _prefixes(build_id)]
-        prefixes += [image_key(image) for image in sorted(images)]
+            images = await erasures.images_of(tx, scope.builds)
+        prefixes = [*_prefixes(scope), *(image_key(image) for image in sorted(images))]
         return [version for prefix in prefixes for version in await self._store.versions(prefix)]
 
-    async def _uploads(self, of_builds: Sequence[uuid.UUID]) -> list[str]:
-        prefixes = [prefix for build_id in of_builds for prefix in _prefixes(build_id)]
-        return [key for prefix in prefixes for key in await self._store.unfinished_uploads(prefix)]
+    async def _uploads(self, scope: erasures.Scope) -> list[str]:
+        return [key for prefix in _prefixes(scope) for key in await self._store.unfinished_uploads(prefix)]
 
     @activity.defn
     @application_errors
     async def erase_executions(self, request: ErasureRef) -> ErasureStep:
-        """Have Temporal delete the histories of builds, previews and deliveries. It does so soon after."""
+        """Have Temporal delete the histories of builds, previews, deliveries and exports. It does so soon after."""
         async with heartbeating():
             _, scope = await self._read(request)
             async with transaction(self._sessions) as tx:
                 deliveries = await erasures.deliveries_of(tx, scope.builds)
             ids = [delivery_workflow_id(each) for each in deliveries]
             ids += [name(each) for each in scope.builds for name in (build_workflow_id, preview_workflow_id)]
+            ids += [export_workflow_id(each) for each in scope.exports]
             try:
                 runs = [(each, run) for each in ids for run in await self._workflows.executions_of(each)]
                 await self._note(request, executions=len(runs))
@@ -134,16 +143,18 @@ class ErasureActivities:
             if erasure.finished_at is not None:
                 return ErasureStep()
             # A store may keep the last marker of a bucket whose versions are suspended; it has no content.
-            contents = [each for each in await self._objects(scope.builds) if not each.is_marker]
-            uploads = await self._uploads(scope.builds)
+            contents = [each for each in await self._objects(scope) if not each.is_marker]
+            uploads = await self._uploads(scope)
             left = len(contents) + len(uploads) + len(await self._find_sandboxes(scope.builds))
             if left:
                 return ErasureStep(left=left)
             async with transaction(self._sessions) as tx:
                 await erasures.archive_all(tx, scope.projects)  # and lock them
-                if opened := await erasures.open_builds(tx, erasure, await erasures.read_scope(tx, erasure)):
-                    return ErasureStep(left=len(opened))
-                await erasures.erase_rows(tx, erasure, await erasures.read_scope(tx, erasure))
+                now = await erasures.read_scope(tx, erasure)
+                opened = await erasures.open_builds(tx, erasure, now)
+                if further := len(opened) + len(set(now.exports) - set(scope.exports)):
+                    return ErasureStep(left=further)
+                await erasures.erase_rows(tx, erasure, now)
                 await erasures.finish(tx, erasure.id)
             return ErasureStep()
 
@@ -159,5 +170,6 @@ class ErasureActivities:
             await erasures.note_counts(tx, uuid.UUID(request.erasure_id), counts)
 
 
-def _prefixes(build_id: uuid.UUID) -> Sequence[str]:
-    return [f"{prefix}{build_id}/" for prefix in (SNAPSHOTS_PREFIX, DIFFS_PREFIX, ARCHIVES_PREFIX)]
+def _prefixes(scope: erasures.Scope) -> Sequence[str]:
+    of_builds = [f"{prefix}{each}/" for each in scope.builds for prefix in _OF_BUILDS]
+    return [*of_builds, *(f"{EXPORTS_PREFIX}{each}/" for each in scope.exports)]

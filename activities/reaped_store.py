@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from activities.sandbox.phase_diffs import sweep_diffs
 from activities.sandbox.snapshot_store import sweep_snapshots
 from clients.object_store import ObjectStore
-from db import money, reaper
+from db import money, reaper, stored_exports
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
+from db.stored_exports import EXPORTS_PREFIX
 from db.tombstones import lock_due, spare
 from db.transaction import transaction
+from domain.exports import KEPT
 from domain.payloads import ReapResult
 from domain.verdicts import may_delete_object
 from services.build_archives import archive_build, due_builds
@@ -57,7 +59,9 @@ class StoreReaper:
         uploads = await self._store.abort_uploads(SNAPSHOTS_PREFIX, before=datetime.now(UTC) - _ABANDONED)
         for step, delay in _SWEEPS:
             await self._sweep_ended(step, delay, budget, is_trusted=is_trusted)
+        await self._store.abort_uploads(EXPORTS_PREFIX, before=datetime.now(UTC) - _OLD)
         if is_trusted:
+            await self._delete_exports(budget)
             await self._archive_old(budget)  # before what the store may refuse for good, by a lock of its objects
         objects = await self._delete_due(budget, is_trusted=is_trusted)
         return ReapResult(uploads=uploads, objects=objects)
@@ -84,6 +88,24 @@ class StoreReaper:
                 return
             archived = archive_build(self._sessions, self._store, build_id, self._conversation_days)
             await attempt("archive a conversation", build_id, archived)
+
+    async def _delete_exports(self, budget: Budget) -> None:
+        """Delete the files of exports that have expired, and what attempts that lost their claim have left of them."""
+        now = datetime.now(UTC)
+        async with transaction(self._sessions) as tx:
+            expired = await stored_exports.expired_exports(tx, now, _BATCH)
+        for export_id in expired:
+            if budget.is_spent:
+                return
+            await attempt("delete an export", export_id, self._delete_export(export_id))
+        listed = await self._store.objects(EXPORTS_PREFIX)
+        await self._store.delete_for_good([each.key for each in listed if each.written_at < now - KEPT - _OLD])
+
+    async def _delete_export(self, export_id: uuid.UUID) -> bool:
+        await self._store.delete_for_good(await self._store.keys(f"{EXPORTS_PREFIX}{export_id}/"))
+        async with transaction(self._sessions) as tx:
+            await stored_exports.mark_deleted(tx, export_id)
+        return True
 
     async def _sweep_ended(self, step: str, delay: timedelta, budget: Budget, *, is_trusted: bool) -> None:
         """Write tombstones for what killed attempts of builds that ended `delay` ago have left, once for each build."""

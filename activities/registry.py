@@ -10,6 +10,7 @@ from activities.compact import CompactActivities
 from activities.context import ContextActivities
 from activities.dispatch import DispatchActivities
 from activities.erasure import ErasureActivities
+from activities.export import ExportActivities
 from activities.gate import GateActivities, GatePolicy
 from activities.judge import Judge
 from activities.lifecycle import LifecycleActivities
@@ -201,6 +202,7 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
     sender = WebhookSender(settings.webhook_private_hosts or ())
     webhooks = WebhookActivities(sessions, cipher_of(settings), sender, settings.public_url)
     erasing = ErasureActivities(sessions, clients.workflows, clients.sandboxes, clients.store)
+    exporting = ExportActivities(sessions, clients.store)
     prober = ProberActivities(sessions, clients.workflows, probes)
     return [
         *(reaper.reap, reaper.reap_builds, reaper.reap_sandboxes, reaper.sweep_store, reaper.repeat_nudges),
@@ -208,5 +210,5 @@ def _reaper_activities(settings: Settings, sessions: Sessions, clients: WorkerCl
         webhooks.deliver_webhook,
         BulkActivities(sessions, clients.workflows).carry_out_batch,
         *(erasing.stop_builds, erasing.end_sandboxes, erasing.erase_objects, erasing.erase_executions),
-        erasing.erase_rows,
+        *(erasing.erase_rows, exporting.write_export, exporting.fail_export),
     ]

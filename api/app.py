@@ -15,6 +15,7 @@ from api import (
     codec_schemas,
     conversation_schemas,
     erasure_schemas,
+    export_schemas,
     file_schemas,
     identity_schemas,
     ops_schemas,
@@ -43,6 +44,7 @@ from api.routes import (
     docs,
     erasures,
     events,
+    exports,
     files,
     health,
     interview_questions,
@@ -80,7 +82,7 @@ _MODELS = {
     for module in (
         *(schemas, identity_schemas, conversation_schemas, file_schemas, change_schemas, project_schemas),
         *(ops_schemas, bulk_schemas, reaper_schemas, switch_schemas, webhook_schemas, codec_schemas, erasure_schemas),
-        certificate_schemas,
+        *(certificate_schemas, export_schemas),
     )
     for name, model in vars(module).items()
 }
@@ -194,7 +196,7 @@ def create_app(open_resources: AbstractAsyncContextManager[Resources]) -> FastAP
         phases,
         pushes,
     )
-    of_users = (usage, account, organisations, me, keys, sign_ins, webhooks, erasures, certificates)
+    of_users = (usage, account, organisations, me, keys, sign_ins, webhooks, erasures, certificates, exports)
     for module in (*building, *of_users):
         v1.include_router(module.router)
     app.include_router(v1)

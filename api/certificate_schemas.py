@@ -25,7 +25,7 @@ _CERTIFICATE: dict[str, Any] = {
 
 
 class CertificateOut(BaseModel):
-    """The certificate of an archive: a conversation and a feed left the database for the object store."""
+    """The certificate of an archive, which left the database for the object store, or of an export."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_CERTIFICATE]})
 
@@ -34,7 +34,7 @@ class CertificateOut(BaseModel):
     user_id: str = Field(description="Whose data it is.")
     project_id: uuid.UUID | None = Field(description="null: it is not about a project.")
     build_id: uuid.UUID | None = Field(description="null: it is not about one build.")
-    rule: str = Field(description="Why: the setting with its value.")
+    rule: str = Field(description="Why: the setting with its value, or `requested by` and a user's id or `operator`.")
     counts: dict[str, int] = Field(description="What there was, by kind. `bytes`: the size of the file.")
     file_sha256: str = Field(description="Of the file that was written.")
     manifest_sha256: str = Field(description="Of `manifest.json`, which says what the file has.")

@@ -180,8 +180,17 @@ class _Needs:
     scope: Scope
 
     def __call__(self, identity: CurrentIdentity) -> None:
-        if not identity.may(self.scope):
-            raise Problem(INSUFFICIENT_SCOPE, _without(self.scope), more={"scope": self.scope})
+        require_scope(identity, self.scope)
+
+
+def require_scope(identity: Identity, scope: Scope) -> None:
+    """Refuse an identity without the scope.
+
+    Raises:
+        Problem: it does not have it.
+    """
+    if not identity.may(scope):
+        raise Problem(INSUFFICIENT_SCOPE, _without(scope), more={"scope": scope})
 
 
 def limited_as(identity: Identity) -> str:

@@ -246,6 +246,19 @@ class ApiClient:
         """Have the user's account deleted for good. `user_id`: the user's id, as a confirmation."""
         return await self._json("DELETE", "/v1/account", json_body={"user_id": user_id})
 
+    async def create_export(self, project_id: str | None) -> Json:
+        """Have a project exported in the background, or without one the account."""
+        path = "/v1/account/exports" if project_id is None else f"/v1/projects/{project_id}/exports"
+        return await self._json("POST", path, headers={"Idempotency-Key": uuid.uuid4().hex})
+
+    async def list_exports(self) -> Json:
+        """List the exports that the user has asked for in the background."""
+        return await self._json("GET", "/v1/exports")
+
+    async def read_export(self, export_id: str) -> Json:
+        """Read an export that is written in the background."""
+        return await self._json("GET", f"/v1/exports/{export_id}")
+
     async def list_certificates(self, project_id: str) -> Json:
         """List the certificates of a project."""
         return await self._json("GET", f"/v1/projects/{project_id}/certificates")

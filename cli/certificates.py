@@ -1,9 +1,9 @@
-"""Certificates of archives as people read them."""
+"""Certificates of archives and exports as people read them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_KINDS = {"archive": "archived the conversation and the feed"}
+_KINDS = {"archive": "archived the conversation and the feed", "export": "exported all that there was"}
 
 
 def sentence_of(certificate: Mapping[str, Any]) -> str:

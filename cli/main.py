@@ -21,6 +21,7 @@ from cli.commands import (
     download,
     erasures,
     export,
+    exports,
     files,
     finish,
     keys,
@@ -65,7 +66,7 @@ from local.cli import local_app
 from local.errors import StackError
 
 # In the order of the help. `account`, `projects`, `orgs`, `keys`, `sign-ins`, `webhooks`, `users`, `ops`, `secrets`,
-# `switch`, `limits`, `ledger`, `deploy`, `payload-keys`, `erasures`, `certificates` and `local` are groups.
+# `switch`, `limits`, `ledger`, `deploy`, `payload-keys`, `erasures`, `certificates`, `exports` and `local` are groups.
 _COMMANDS = (
     *(up, demo, doctor),
     *(build, watch, list_builds, show, logs),
@@ -123,6 +124,7 @@ app.add_typer(deploy.app, name="deploy")
 app.add_typer(payload_keys.app, name="payload-keys")
 app.add_typer(erasures.app, name="erasures")
 app.add_typer(certificates.app, name="certificates")
+app.add_typer(exports.app, name="exports")
 app.add_typer(local_app, name="local")
 
 

@@ -45,6 +45,7 @@ from domain.names import (
     BUILD_WORKFLOW,
     BULK_WORKFLOW,
     ERASURE_WORKFLOW,
+    EXPORT_WORKFLOW,
     EXTEND,
     FINISH,
     FINISH_ACTIVITY,
@@ -65,6 +66,7 @@ from domain.names import (
     bulk_workflow_id,
     delivery_workflow_id,
     erasure_workflow_id,
+    export_workflow_id,
     preview_workflow_id,
 )
 from domain.payload_keys import PayloadKeys
@@ -73,6 +75,7 @@ from domain.payloads import (
     BulkRef,
     DeliveryRef,
     ErasureRef,
+    ExportRef,
     FinishBuild,
     PreviewInput,
 )
@@ -243,6 +246,31 @@ class BuildWorkflows:
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 rpc_timeout=_RPC_TIMEOUT,
             )
+
+    async def start_export(self, export_id: uuid.UUID) -> None:
+        """Start the workflow of an export, unless it runs already.
+
+        Raises:
+            RPCError: Temporal did not start it.
+        """
+        with suppress(WorkflowAlreadyStartedError):
+            await self._client.start_workflow(
+                EXPORT_WORKFLOW,
+                ExportRef(export_id=str(export_id)),
+                id=export_workflow_id(export_id),
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                rpc_timeout=_RPC_TIMEOUT,
+            )
+
+    async def cancel_export(self, export_id: uuid.UUID) -> None:
+        """Ask an export to stop.
+
+        Raises:
+            NotFound: its workflow is closed, or was never started.
+        """
+        with _running(export_workflow_id(export_id)):
+            await self._client.get_workflow_handle(export_workflow_id(export_id)).cancel(rpc_timeout=_RPC_TIMEOUT)
 
     async def cancel_preview(self, build_id: uuid.UUID) -> None:
         """Ask the build's preview to close.

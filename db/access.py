@@ -7,7 +7,18 @@ import uuid
 
 from sqlalchemy import ColumnElement, or_, select
 
-from db.models import ApiKey, Build, Certificate, Erasure, LedgerEntry, Membership, Organisation, Project, SignIn
+from db.models import (
+    ApiKey,
+    Build,
+    Certificate,
+    Erasure,
+    LedgerEntry,
+    Membership,
+    Organisation,
+    Project,
+    SignIn,
+    StoredExport,
+)
 from db.transaction import Transaction
 from domain.identity import Role
 
@@ -20,6 +31,7 @@ OwnedRows = (
     | type[SignIn]
     | type[Erasure]
     | type[Certificate]
+    | type[StoredExport]
 )
 
 
@@ -27,7 +39,8 @@ def owned(rows: OwnedRows, user_id: str) -> ColumnElement[bool]:
     """The condition on rows that the user may see.
 
     Projects, and with them builds, belong to organisations, and each of their members sees them. Ledger entries, keys,
-    sign-ins and erasures belong to one user. A certificate belongs to one, and to the members of its project.
+    sign-ins and erasures belong to one user. A certificate belongs to one, and to the members of its project. An
+    export belongs to one user, as long as they are a member of its project.
     """
     if rows is Organisation:
         return Organisation.id.in_(select(Membership.org_id).where(Membership.user_id == user_id))
@@ -38,6 +51,9 @@ def owned(rows: OwnedRows, user_id: str) -> ColumnElement[bool]:
     if rows is Certificate:
         of_projects = Certificate.project_id.in_(select(Project.id).where(owned(Project, user_id)))
         return or_(Certificate.user_id == user_id, of_projects)
+    if rows is StoredExport:
+        of_projects = StoredExport.project_id.in_(select(Project.id).where(owned(Project, user_id)))
+        return (StoredExport.user_id == user_id) & (StoredExport.project_id.is_(None) | of_projects)
     assert rows is LedgerEntry or rows is ApiKey or rows is SignIn or rows is Erasure
     return rows.user_id == user_id
 

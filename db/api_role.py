@@ -39,6 +39,7 @@ PRIVILEGES: Mapping[str, Sequence[str]] = {
     "request_buckets": _ALL,
     "erasures": _CHANGE,
     "certificates": _READ,
+    "exports": _CHANGE,
     "projects": _CHANGE,
     "artifacts": _CHANGE,
     "project_secrets": _ALL,

@@ -1,4 +1,4 @@
-"""Certificates of archives: rows that are only ever added."""
+"""Certificates of archives and exports: rows that are only ever added."""
 
 import uuid
 from collections.abc import Mapping

@@ -26,6 +26,7 @@ from db.models import (
     ToolCall,
     WebhookDelivery,
 )
+from db.stored_exports import exports_of
 from db.transaction import Transaction
 from domain.conversation import IMAGE_MARK
 from domain.erasure import ErasureCertificate, ErasureKind, new_stand_in
@@ -118,10 +119,11 @@ async def organisations_left_ownerless(tx: Transaction, user_id: str) -> list[st
 
 @dataclass(frozen=True)
 class Scope:
-    """The projects and builds that an erasure is about, and further builds that only have to end."""
+    """The projects, builds and exports that an erasure is about."""
 
     projects: Sequence[uuid.UUID]
     builds: Sequence[uuid.UUID]
+    exports: Sequence[uuid.UUID] = ()
 
 
 async def read_scope(tx: Transaction, erasure: Erasure) -> Scope:
@@ -138,7 +140,9 @@ async def read_scope(tx: Transaction, erasure: Erasure) -> Scope:
         query = select(Project.id).where(Project.org_id.in_(alone) | Project.org_id.in_(own)).order_by(Project.id)
         projects = list(await tx.session.scalars(query))
     builds = await tx.session.scalars(select(Build.id).where(Build.project_id.in_(projects)).order_by(Build.id))
-    return Scope(projects, builds.all())
+    of_user = erasure.user_id if erasure.kind == ErasureKind.USER else None
+    exports = await exports_of(tx, projects, of_user)
+    return Scope(projects, builds.all(), [each.id for each in exports])
 
 
 async def open_builds(tx: Transaction, erasure: Erasure, scope: Scope) -> list[Build]:
@@ -228,6 +232,7 @@ _BEFORE_BUILDS = (
     "update builds set start_build_id = null, start_snapshot = null where id = any(:builds)",
     "delete from business_events where project_id = any(:projects)",
     "delete from snapshots where project_id = any(:projects)",
+    "delete from exports where project_id = any(:projects)",
 )
 
 _BUILD_ROWS = (
@@ -254,6 +259,7 @@ _USER_ROWS = (
     "update project_secrets set set_by = :stand_in where set_by = :user",
     "update webhooks set created_by = :stand_in where created_by = :user",
     "update preview_links set created_by = :stand_in where created_by = :user",
+    "delete from exports where user_id = :user",
     "delete from preview_visits where user_id = :user",
     "delete from sign_ins where user_id = :user",
     "delete from sign_in_codes where user_id = :user",
@@ -274,7 +280,7 @@ async def erase_rows(tx: Transaction, erasure: Erasure, scope: Scope) -> None:
     """Delete the rows of the projects, and of the user if the user is erased, and note how many there were."""
     await tx.session.execute(text("select set_config('cofounder.erasure', :id, true)"), {"id": str(erasure.id)})
     projects = {"projects": list(scope.projects), "builds": list(scope.builds)}
-    counts = {"projects": len(scope.projects), "builds": len(scope.builds)}
+    counts = {"projects": len(scope.projects), "builds": len(scope.builds), "exports": len(scope.exports)}
     for table in _COUNTED:
         found = await tx.session.scalar(
             text(f"select count(*) from {table} where build_id = any(:builds)"),

@@ -429,7 +429,7 @@ class Erasure(Base):
 
 
 class Certificate(Base):
-    """What was done with a founder's data: archived. Holds ids, counts and hashes; only ever inserted."""
+    """What was done with a founder's data: archived or exported. Holds ids, counts and hashes; only ever inserted."""
 
     __tablename__ = "certificates"
 
@@ -448,6 +448,55 @@ class Certificate(Base):
     __table_args__ = (
         Index("ix_certificates_user", "user_id", "issued_at"),
         Index("ix_certificates_project", "project_id", "issued_at"),
+    )
+
+
+class StoredExport(Base):
+    """An export that a workflow writes into the object store. Its certificate has the same id and outlives it."""
+
+    __tablename__ = "exports"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), comment="who may download it")
+    project_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), index=True, comment="null: the user's account"
+    )
+    requested_by: Mapped[str] = mapped_column(comment="a user's id, or `operator`")
+    requested_at: Mapped[datetime] = _now()
+    idempotency_key: Mapped[str | None]
+    started_at: Mapped[datetime | None] = mapped_column(comment="its workflow is known to have been started")
+    claim: Mapped[uuid.UUID | None] = mapped_column(comment="of the attempt that writes the file")
+    stored_at: Mapped[datetime | None]
+    object_key: Mapped[str | None]
+    bytes: Mapped[int | None]
+    sha256: Mapped[str | None] = mapped_column(comment="of the file")
+    expires_at: Mapped[datetime | None] = mapped_column(comment="when the file is to be deleted")
+    deleted_at: Mapped[datetime | None] = mapped_column(comment="when the file was deleted")
+    failed_at: Mapped[datetime | None]
+    problem: Mapped[str | None] = mapped_column(comment="why it failed, for the user")
+
+    __table_args__ = (
+        UniqueConstraint("user_id", "idempotency_key"),
+        CheckConstraint(
+            "(stored_at is null) = (object_key is null or bytes is null or sha256 is null or expires_at is null)",
+            name="stored",
+        ),
+        CheckConstraint("stored_at is null or failed_at is null", name="ended"),
+        CheckConstraint("(failed_at is null) = (problem is null)", name="failed"),
+        Index(
+            "uq_exports_open_project",
+            "user_id",
+            "project_id",
+            unique=True,
+            postgresql_where=text("stored_at is null and failed_at is null and project_id is not null"),
+        ),
+        Index(
+            "uq_exports_open_account",
+            "user_id",
+            unique=True,
+            postgresql_where=text("stored_at is null and failed_at is null and project_id is null"),
+        ),
+        Index("ix_exports_expires", "expires_at", postgresql_where=text("deleted_at is null")),
     )
 
 

@@ -26,6 +26,8 @@ class Action(StrEnum):
     BUILD_SETTINGS = "build.settings"
     DEPLOYMENT_CHANGE = "deployment.change"
     """Another version of the workers gets the builds, or a part of them."""
+    EXPORT_CREATE = "export.create"
+    """All that a project has, or what is known of a user, is written into a file."""
     FLEET_READ = "fleet.read"
     """An operator has looked at the builds of all users. Noted once an hour, as pages ask every few seconds."""
     IDENTITY_LINK = "identity.link"

@@ -1,4 +1,4 @@
-"""The certificate of an archive: what it says, and its hash. That of an erasure is in `domain/erasure.py`."""
+"""The certificate of an archive or an export: what it says, and its hash. Erasures have their own."""
 
 import json
 import uuid
@@ -14,6 +14,8 @@ class CertificateKind(StrEnum):
 
     ARCHIVE = "archive"
     """A build's conversation and feed left the database for the object store."""
+    EXPORT = "export"
+    """All that a project has, or what is known of a user, was written into a file for them."""
 
 
 @dataclass(frozen=True)

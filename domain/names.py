@@ -88,6 +88,9 @@ GO_ON = "go_on"
 ERASURE_WORKFLOW = "ErasureWorkflow"
 """Workflow type of an erasure; takes `domain.payloads.ErasureRef`."""
 
+EXPORT_WORKFLOW = "ExportWorkflow"
+"""Workflow type of an export; takes `domain.payloads.ExportRef`."""
+
 PROBER_WORKFLOW = "ProberWorkflow"
 
 PROBER_ID = "cofounder-prober"
@@ -107,6 +110,11 @@ def preview_workflow_id(build_id: uuid.UUID | str) -> str:
 def erasure_workflow_id(erasure_id: uuid.UUID | str) -> str:
     """Return the id of the workflow of an erasure."""
     return f"erase-{erasure_id}"
+
+
+def export_workflow_id(export_id: uuid.UUID | str) -> str:
+    """Return the id of the workflow of an export."""
+    return f"export-{export_id}"
 
 
 def delivery_workflow_id(delivery_id: uuid.UUID | str) -> str:

@@ -441,6 +441,19 @@ class ErasureStep(Payload):
     left: int = 0
 
 
+class ExportRef(Payload):
+    """An export that is written into the object store."""
+
+    export_id: str
+
+
+class ExportFailure(Payload):
+    """Why an export was given up, for the user."""
+
+    export_id: str
+    problem: str
+
+
 class OpenWorkspace(Payload):
     """Open a build's sandbox: adopt an existing one, or create one and restore the project's last snapshot."""
 

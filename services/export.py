@@ -7,7 +7,7 @@ import uuid
 import zipfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ from db.models import (
     Restore,
     SignIn,
     Snapshot,
+    StoredExport,
     ToolCall,
     Turn,
     UnderstandingSession,
@@ -75,13 +76,24 @@ _OF_USERS: Mapping[str, type[Base]] = {
     "model_calls": LedgerEntry,
     "erasures": Erasure,
     "certificates": Certificate,
+    "exports": StoredExport,
 }
 """By name of the file, the table whose rows of a user it has."""
 
 _HIDDEN = frozenset(
     {
         *("claim", "run_id", "judge_claim", "judge_run_id", "counters", "nudged_at", "idempotency_key", "body_hash"),
-        *("sandbox_id", "boot", "archive_key", "manifest_key", "request_id", "kept_at", "cost", "settings"),
+        *(
+            "object_key",
+            "sandbox_id",
+            "boot",
+            "archive_key",
+            "manifest_key",
+            "request_id",
+            "kept_at",
+            "cost",
+            "settings",
+        ),
         *("known_secrets", "user_id", "secret_hash", "token_hash"),
     }
 )
@@ -91,15 +103,32 @@ _JSON_TEXTS = frozenset({("messages", "content"), ("tool_calls", "result")})
 """Columns whose text is JSON: exported as that."""
 
 
+@dataclass
+class Summary:
+    """What is in an export, complete once its content was read.
+
+    - `counts`: builds, files, and rows by the name of their table.
+    - `manifest_sha256`: of `manifest.json`.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    manifest_sha256: str = ""
+
+    def add(self, name: str, count: int) -> None:
+        """Count further things of a kind."""
+        self.counts[name] = self.counts.get(name, 0) + count
+
+
 @dataclass(frozen=True)
-class Export:
-    """An export that is about to be sent: a name for its file, and its bytes."""
+class ExportFile:
+    """An export that is about to be written: a name for its file, its bytes, and what is in it."""
 
     file_name: str
     content: AsyncGenerator[bytes, None]
+    summary: Summary
 
 
-async def export_project(sessions: Sessions, store: ArchiveSource, user_id: str, project_id: uuid.UUID) -> Export:
+async def export_project(sessions: Sessions, store: ArchiveSource, user_id: str, project_id: uuid.UUID) -> ExportFile:
     """Begin the export of a project: its documents, and each build with its conversation, feed and last workspace.
 
     Raises:
@@ -110,10 +139,11 @@ async def export_project(sessions: Sessions, store: ArchiveSource, user_id: str,
         if project is None:
             raise NotFound(f"There is no project {project_id}.")
     name = f"project-{project_id}-{datetime.now(UTC):%Y%m%d}.zip"
-    return Export(name, _write(sessions, store, project))
+    out = _Zip()
+    return ExportFile(name, _write(sessions, store, project, out), out.summary)
 
 
-async def export_account(sessions: Sessions, user_id: str) -> Export:
+async def export_account(sessions: Sessions, user_id: str) -> ExportFile:
     """Begin the export of an account: what is known of its user, and the tokens of all calls that they paid for.
 
     Raises:
@@ -121,7 +151,9 @@ async def export_account(sessions: Sessions, user_id: str) -> Export:
     """
     async with request_transaction(sessions) as tx:
         user = await require_user(tx, user_id)
-    return Export(f"account-{datetime.now(UTC):%Y%m%d}.zip", _write_account(sessions, user))
+    out = _Zip()
+    name = f"account-{datetime.now(UTC):%Y%m%d}.zip"
+    return ExportFile(name, _write_account(sessions, user, out), out.summary)
 
 
 class _Zip:
@@ -131,6 +163,7 @@ class _Zip:
         self._buffer = _Drain()
         self._zip = zipfile.ZipFile(self._buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=3)
         self.hashes: dict[str, str] = {}
+        self.summary = Summary()
 
     def add(self, name: str, content: bytes) -> bytes:
         """Write a file that is whole in memory, and return what the zip has become longer by."""
@@ -142,7 +175,10 @@ class _Zip:
         """Write the list of the files with their hashes, and whose they are."""
         files = [{"path": path, "sha256": sha256} for path, sha256 in sorted(self.hashes.items())]
         manifest = {**of, "exported_at": datetime.now(UTC).isoformat(), "files": files}
-        return self.add("manifest.json", json.dumps(manifest, indent=1).encode())
+        self.summary.add("files", len(files))
+        content = json.dumps(manifest, indent=1).encode()
+        self.summary.manifest_sha256 = hashlib.sha256(content).hexdigest()
+        return self.add("manifest.json", content)
 
     def open(self, name: str, *, is_compressed: bool = False) -> "_File":
         """Begin a file. One at a time."""
@@ -199,8 +235,7 @@ class _Drain(io.RawIOBase):
         return drained
 
 
-async def _write_account(sessions: Sessions, user: User) -> AsyncGenerator[bytes, None]:
-    out = _Zip()
+async def _write_account(sessions: Sessions, user: User, out: _Zip) -> AsyncGenerator[bytes, None]:
     yield out.add("account.json", _document(user))
     for name, model in _OF_USERS.items():
         async with aclosing(_rows(sessions, out, f"{name}.jsonl", model, user_id=user.id)) as pieces:
@@ -210,8 +245,7 @@ async def _write_account(sessions: Sessions, user: User) -> AsyncGenerator[bytes
     yield out.close()
 
 
-async def _write(sessions: Sessions, store: ArchiveSource, project: Project) -> AsyncGenerator[bytes, None]:
-    out = _Zip()
+async def _write(sessions: Sessions, store: ArchiveSource, project: Project, out: _Zip) -> AsyncGenerator[bytes, None]:
     yield out.add("project.json", _document(project))
     for name, model in _OF_PROJECTS.items():
         async with aclosing(_rows(sessions, out, f"{name}.jsonl", model, project_id=project.id)) as pieces:
@@ -219,6 +253,7 @@ async def _write(sessions: Sessions, store: ArchiveSource, project: Project) -> 
                 yield piece
     async with request_transaction(sessions) as tx:
         builds = await builds_of_project(tx, project.id)
+    out.summary.add("builds", len(builds))
     for build in builds:
         folder = f"builds/{build.id}"
         yield out.add(f"{folder}/build.json", _document(build))
@@ -242,6 +277,7 @@ async def _rows(
         while True:
             async with request_transaction(sessions) as tx:
                 rows = await read_page(tx, model, of, last)
+            out.summary.add(model.__tablename__, len(rows))
             yield file.write(b"".join(_document(row) + b"\n" for row in rows))
             if len(rows) < PAGE:
                 break

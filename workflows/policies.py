@@ -52,6 +52,15 @@ ERASURE: Options = {
 }
 """A step of an erasure. Retried for ever: what was asked for is done once the server that is away is back."""
 
+EXPORT: Options = {
+    "start_to_close_timeout": timedelta(hours=6),
+    "heartbeat_timeout": _HEARTBEAT,
+    "retry_policy": RetryPolicy(maximum_interval=timedelta(minutes=1)),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+}
+"""The file of an export. Retried until a server that is away is back. A cancelled one has ended when the workflow has,
+so that an erasure finds all that it has written."""
+
 THINK: Options = {
     "start_to_close_timeout": timedelta(minutes=75),
     "heartbeat_timeout": _HEARTBEAT,

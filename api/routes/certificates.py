@@ -1,4 +1,4 @@
-"""Certificates of what was done with a founder's data: archived or erased."""
+"""Certificates of what was done with a founder's data: archived, exported or erased."""
 
 import uuid
 
@@ -33,7 +33,8 @@ _MOST = 200
     responses=problems(404, 422),
 )
 async def list_of_project(project_id: uuid.UUID, user_id: CurrentUserId, tx: TransactionDep) -> CertificateList:
-    """What left the database for the object store, by which rule and when, the newest first, at most 200."""
+    """What left the database for the object store or was exported, by which rule or for whom, and when; the newest
+    first, at most 200."""
     if await find_project(tx, user_id, project_id) is None:
         raise NotFound(f"There is no project {project_id}.")
     listed = await certificates_of_project(tx, project_id, _MOST)

@@ -1,4 +1,4 @@
-"""`cofounder certificates …`: what was archived or erased, with counts and hashes."""
+"""`cofounder certificates …`: what was archived, exported or erased, with counts and hashes."""
 
 import uuid
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cli.api_client import ApiClient
     from cli.output import Output
 
-app = typer.Typer(no_args_is_help=True, help="Show certificates of what was archived or erased.")
+app = typer.Typer(no_args_is_help=True, help="Show certificates of what was archived, exported or erased.")
 
 
 @app.command(name="list", epilog="Example: cofounder certificates list 9b2f0c1e-6a54-4a0b-9d5e-2f1f8f0f6c11")
@@ -31,7 +31,9 @@ def list_(
         rows = [(each["id"], sentence_of(each)) for each in listed["certificates"]]
         output.print_result(
             listed,
-            lambda console: print_rows(console, rows) if rows else console.print("Nothing of it was archived."),
+            lambda console: (
+                print_rows(console, rows) if rows else console.print("Nothing of it was archived or exported.")
+            ),
         )
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -8,6 +8,7 @@ import typer
 
 from cli.connection import with_api
 from cli.parameters import ApiUrl, AsJson, User
+from domain.errors import InvalidInput
 
 if TYPE_CHECKING:
     from cli.api_client import ApiClient
@@ -25,6 +26,10 @@ def export(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to save it: a file or a directory.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    in_background: Annotated[
+        bool,
+        typer.Option("--in-background", help="Have a worker write it. Download it later: cofounder exports download."),
+    ] = False,
     as_json: AsJson = False,
     api_url: ApiUrl = None,
     user: User = None,
@@ -33,6 +38,12 @@ def export(
 
     Without a project: what is known of you, and the tokens of the model calls that you paid for.
     """
+
+    async def request(api: "ApiClient", output: "Output") -> None:
+        asked = await api.create_export(str(project) if project else None)
+        output.print_result(
+            asked, f"Export {asked['id']} is being written. To download it: cofounder exports download {asked['id']}"
+        )
 
     async def run(api: "ApiClient", output: "Output") -> None:
         from cli.downloads import choose_target, save
@@ -44,4 +55,6 @@ def export(
         document = {"project_id": str(project) if project else None, "path": str(target), **file_info}
         output.print_result(document, f"{target} ({file_info['bytes']:,} bytes)")
 
-    with_api(run, as_json=as_json, api_url=api_url, user=user)
+    if in_background and (output_path is not None or force):
+        raise InvalidInput("--in-background saves no file here. Leave out --output and --force.")
+    with_api(request if in_background else run, as_json=as_json, api_url=api_url, user=user)

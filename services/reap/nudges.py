@@ -19,10 +19,11 @@ from domain.errors import NotFound
 from domain.payloads import PendingInput, ReapResult
 from services.builds import start_workflow
 from services.bulk import start_run
-from services.erasure import start_unstarted
+from services.erasure import start_unstarted as start_unstarted_erasures
 from services.notifications import repeat_budget_notification, repeat_input_notification
 from services.reap.look import Budget, PlannedAct, attempt, log
 from services.slots import nudge_queued_builds
+from services.stored_exports import start_unstarted as start_unstarted_exports
 
 _YOUNG = timedelta(seconds=15)
 """Leave younger rows alone: the API sends the signal right after it has committed the row."""
@@ -46,7 +47,8 @@ class Nudges:
         return ReapResult(
             started=await self._start_unstarted(budget)
             + await self._start_bulk_runs(budget)
-            + await self._start_erasures(),
+            + await self._start_erasures()
+            + await self._start_exports(),
             cancelled=await self._repeat_cancels(budget),
             admitted=await self._nudge_queues(budget),
             nudged=await self._repeat_budget_notifications(budget) + await self._repeat_input_notifications(budget),
@@ -104,9 +106,17 @@ class Nudges:
     async def _start_erasures(self) -> int:
         """Start erasures whose row was committed and whose workflow was not started."""
         try:
-            return await start_unstarted(self._sessions, self._workflows)
+            return await start_unstarted_erasures(self._sessions, self._workflows)
         except (RPCError, RuntimeError) as error:
             log.warning("erasures were not started", error=str(error))
+            return 0
+
+    async def _start_exports(self) -> int:
+        """Start exports whose row was committed and whose workflow was not started."""
+        try:
+            return await start_unstarted_exports(self._sessions, self._workflows)
+        except (RPCError, RuntimeError) as error:
+            log.warning("exports were not started", error=str(error))
             return 0
 
     async def _repeat_cancels(self, budget: Budget) -> int:

@@ -22,6 +22,7 @@ from tests.workflows.encrypted_scenarios import PAYLOAD_KEY, WORDS
 from workflows.build import BuildWorkflow
 from workflows.bulk import BulkWorkflow
 from workflows.erasure import ErasureWorkflow
+from workflows.export import ExportWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
@@ -134,6 +135,7 @@ async def test_every_command_is_covered_by_replay_alone() -> None:
             ProberWorkflow,
             WebhookWorkflow,
             ErasureWorkflow,
+            ExportWorkflow,
             BulkWorkflow,
         ],
         data_converter=data_converter(parse_payload_keys(PAYLOAD_KEY)),
