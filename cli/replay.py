@@ -12,6 +12,7 @@ from domain.names import build_workflow_id
 from workflows.build import BuildWorkflow
 from workflows.bulk import BulkWorkflow
 from workflows.erasure import ErasureWorkflow
+from workflows.export import ExportWorkflow
 from workflows.preview import PreviewWorkflow
 from workflows.prober import ProberWorkflow
 from workflows.reaper import ReaperWorkflow
@@ -62,6 +63,7 @@ async def replay_history(history: WorkflowHistory) -> ReplayResult:
             ProberWorkflow,
             WebhookWorkflow,
             ErasureWorkflow,
+            ExportWorkflow,
             BulkWorkflow,
         ],
         data_converter=data_converter(payload_keys()),

@@ -99,7 +99,7 @@ async def _erase(stack: LocalStack, apart: LocalStack, rig: Path, figure: Callab
             await harness.until_event(running, "tool_started", count=2)
         builds = (planted, ended, running)
         assert await columns_without(sessions, word) == set()
-        assert len(await objects_with(store, word)) >= 8
+        assert len(await objects_with(store, word)) >= 9
         expected, money = await _counts(sessions, builds), await _money(sessions)
         begun = time.monotonic()
         erasure = (await erase_user(sessions, harness.builds, ada, "operator", confirmed=ada)).id
@@ -112,7 +112,7 @@ async def _erase(stack: LocalStack, apart: LocalStack, rig: Path, figure: Callab
         counted = {name: row.counts[name] for name in expected}
         assert counted == expected, "the certificate counts what there was"
         assert row.counts["executions"] == 4, "two builds, a preview, and a delivery to a webhook"
-        assert (row.counts["uploads"], row.counts["objects"] >= 8 + 4) == (1, True)
+        assert (row.counts["uploads"], row.counts["objects"] >= 9 + 4) == (1, True)
         assert row.counts["sandboxes"] >= len(Role)
 
         assert await tables_with(sessions, word) == set()
@@ -127,7 +127,7 @@ async def _erase(stack: LocalStack, apart: LocalStack, rig: Path, figure: Callab
         assert await _money(sessions) == money, "what calls have cost stays"
 
         assert await columns_without(sessions, others) == set()
-        assert len(await objects_with(store, others)) == 7
+        assert len(await objects_with(store, others)) == 8
         assert await store.unfinished_uploads(f"snapshots/{kept}/") == [f"snapshots/{kept}/2.tar.gz"]
         assert await store.get_image(image_of("shared")) == b"shared", "another founder's build has seen it too"
         assert len(await sandboxes.find(str(kept), Role.WORKSPACE)) == 1

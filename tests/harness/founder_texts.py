@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 import uuid
+import zipfile
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +24,7 @@ from db.models import Base
 from db.phase_diffs import DIFFS_PREFIX
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
+from db.stored_exports import EXPORTS_PREFIX
 from db.transaction import transaction
 from domain.conversation import image_mark
 
@@ -47,12 +49,13 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "snapshots": ("commit",),
     "phase_diffs": ("commit",),
     "doomed_objects": ("why",),
+    "exports": ("idempotency_key",),
 }
 """By table, the columns that get a founder's words. With the objects, the histories and the sandbox: forty places."""
 
 OBJECTS = (
     *("an archive", "a manifest", "an earlier version of it", "a diff", "an image", "an unfinished upload"),
-    *("an archived conversation", "a deleted object"),
+    *("an archived conversation", "a deleted object", "an export"),
 )
 ELSEWHERE = ("a command in a sandbox", "a history")
 
@@ -137,6 +140,19 @@ async def plant_rows(sessions: Sessions, user_id: str, word: str) -> tuple[uuid.
             phase=1, commit=word, files=1, additions=1, deletions=0, object_key=f"{DIFFS_PREFIX}{build}/1", **of
         ),
         models.DoomedObject(key=f"{SNAPSHOTS_PREFIX}{build}/0", due_at=func.now() + timedelta(days=1), why=word, **of),
+        models.StoredExport(
+            id=export_of(build),
+            user_id=user_id,
+            requested_by=user_id,
+            idempotency_key=word,
+            started_at=func.now(),
+            stored_at=func.now(),
+            object_key=f"{EXPORTS_PREFIX}{export_of(build)}/1.zip",
+            bytes=1,
+            sha256="a",
+            expires_at=func.now() + timedelta(days=7),
+            **of_project,
+        ),
         models.LedgerEntry(
             id=uuid.uuid4(),
             user_id=user_id,
@@ -187,6 +203,11 @@ def image_of(word: str) -> str:
     return hashlib.sha256(word.encode()).hexdigest()
 
 
+def export_of(build: uuid.UUID) -> uuid.UUID:
+    """The id of the export of the build's project."""
+    return uuid.uuid5(build, "export")
+
+
 async def plant_objects(store: ObjectStore, build: uuid.UUID, word: str) -> None:
     """Store the objects of a build, each with the word."""
     content, archive = word.encode(), io.BytesIO()
@@ -202,6 +223,10 @@ async def plant_objects(store: ObjectStore, build: uuid.UUID, word: str) -> None
     await store.put(f"{ARCHIVES_PREFIX}{build}/conversation.jsonl.gz", gzip.compress(content))
     await store.put(f"{SNAPSHOTS_PREFIX}{build}/0.tar.gz", content)
     await store.delete([f"{SNAPSHOTS_PREFIX}{build}/0.tar.gz"])  # in a bucket with versions, it is there still
+    exported = io.BytesIO()
+    with zipfile.ZipFile(exported, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("project.json", content)
+    await store.put(f"{EXPORTS_PREFIX}{export_of(build)}/1.zip", exported.getvalue())
     upload = await store._begin(f"{SNAPSHOTS_PREFIX}{build}/2.tar.gz")
     await store._add(upload, content)
 
@@ -255,6 +280,9 @@ async def objects_with(store: ObjectStore, word: str) -> list[str]:
         if content[:2] == b"\x1f\x8b":
             with suppress(zlib.error):  # other tests leave broken archives in the bucket, and cut ones
                 content = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content)
+        if content[:4] == b"PK\x03\x04":
+            with suppress(zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(content)) as file:
+                content = b"".join(map(file.read, file.namelist()))
         if word.encode() in content:
             found.append(version.key)
     return found

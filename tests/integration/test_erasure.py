@@ -163,7 +163,7 @@ async def test_a_project_is_erased_from_every_place(
         await harness.until_event(running, "tool_started", count=2)
         assert place_count() >= 40
         assert await columns_without(api.sessions, word) == set()
-        assert len(await objects_with(store, word)) == 7, "also an earlier version, and one that was deleted"
+        assert len(await objects_with(store, word)) == 8, "also an earlier version, and one that was deleted"
         before = await money(api)
         erasures = []
         for each, name in ((project, word), (live, live_name)):
@@ -188,9 +188,10 @@ async def test_a_project_is_erased_from_every_place(
 
     assert await money(api) == before
     planted, ran = certificates
-    assert (planted["counts"]["builds"], planted["counts"]["messages"]) == (1, 1)
+    counted = [planted["counts"][name] for name in ("builds", "messages", "exports")]
+    assert counted == [1, 1, 1]
     assert (planted["counts"]["ledger_entries_kept"], planted["requested_by"]) == (1, ADA)
-    assert (planted["counts"]["objects"], planted["counts"]["uploads"]) == (8, 1), "seven versions and a marker"
+    assert (planted["counts"]["objects"], planted["counts"]["uploads"]) == (9, 1), "eight versions and a marker"
     assert (planted["counts"]["sandboxes"], ran["counts"]["executions"] >= 1) == (1, True)
     async with transaction(api.sessions) as tx:
         row = await tx.session.get_one(Erasure, uuid.UUID(erasures[0]))

@@ -19,6 +19,7 @@ from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.bulk_scenarios import BULK_SCENARIOS
 from tests.workflows.encrypted_scenarios import ENCRYPTED_SCENARIOS
 from tests.workflows.erasure_scenarios import ERASURE_SCENARIOS
+from tests.workflows.export_scenarios import EXPORT_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
@@ -48,6 +49,7 @@ EVERY_SCENARIO = [
     *BULK_SCENARIOS,
     *ENCRYPTED_SCENARIOS,
     *ERASURE_SCENARIOS,
+    *EXPORT_SCENARIOS,
 ]
 
 _EARLIER_RUNS: dict[WorkflowExecutionStatus | None, str] = {

@@ -51,6 +51,8 @@ REQUIRED = {
     "switched_off_midway",
     "encrypted",
     "erased",
+    "exported",
+    "export_refused",
 }
 
 COMMANDS = {

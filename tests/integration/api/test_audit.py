@@ -75,6 +75,8 @@ AUDITED: Mapping[str, Action] = {
     "DELETE /v1/projects/{project_id}": Action.PROJECT_ERASE,
     "DELETE /v1/account": Action.USER_ERASE,
     "POST /v1/ops/users/{user}/erase": Action.USER_ERASE,
+    "POST /v1/projects/{project_id}/exports": Action.EXPORT_CREATE,
+    "POST /v1/account/exports": Action.EXPORT_CREATE,
     "PUT /v1/projects/{project_id}/organisation": Action.PROJECT_MOVE,
     "POST /v1/webhooks": Action.WEBHOOK_CREATE,
     "PATCH /v1/webhooks/{webhook_id}": Action.WEBHOOK_CHANGE,
@@ -340,6 +342,10 @@ async def _rename_project(api: RunningApi) -> Request:
     return f"/v1/projects/{await _project(api)}", {"name": f"{PLANTED} again", "archived": True}
 
 
+async def _export_account(_: RunningApi) -> Request:
+    return "/v1/account/exports", None
+
+
 async def _bulk(_: RunningApi) -> Request:
     return "/v1/ops/bulk", {"act": "wake", "where": f"user={ADA} and open=true", "reason": PLANTED}
 
@@ -408,6 +414,8 @@ CASES: Mapping[str, Callable[[RunningApi], Awaitable[Request]]] = {
     "PATCH /v1/organisations/{organisation_id}": _rename_organisation,
     "POST /v1/organisations": _new_organisation,
     "PUT /v1/organisations/{organisation_id}/members/{user}": _set_member,
+    "POST /v1/projects/{project_id}/exports": _on_project("exports", None),
+    "POST /v1/account/exports": _export_account,
     "PATCH /v1/projects/{project_id}": _rename_project,
     "PUT /v1/projects/{project_id}/organisation": _move_project,
     "POST /v1/webhooks": _new_webhook,

@@ -30,6 +30,7 @@ from db.models import (
     Question,
     SignIn,
     Snapshot,
+    StoredExport,
     ToolCall,
     Webhook,
     WebhookDelivery,
@@ -77,7 +78,7 @@ async def ada(api: RunningApi) -> Owner:
     answer = await api.http.post(f"/v1/projects/{project}/builds", json={"goal": MARK}, headers=as_user("ada"))
     assert answer.status_code == 201, answer.text
     build = uuid.UUID(answer.json()["id"])
-    sign_in, link, question, webhook, delivery, run, erasure, certificate = (uuid.uuid4() for _ in range(8))
+    sign_in, link, question, webhook, delivery, run, erasure, certificate, export = (uuid.uuid4() for _ in range(9))
     async with transaction(api.sessions) as tx:
         await tx.session.execute(update(Build).where(Build.id == build).values(status="ready", closed_at=func.now()))
         org_id = (await tx.session.get_one(Project, uuid.UUID(project))).org_id
@@ -137,6 +138,18 @@ async def ada(api: RunningApi) -> Owner:
                     issued_at=func.now(),
                     sha256="c",
                 ),
+                StoredExport(
+                    id=export,
+                    user_id="ada",
+                    project_id=uuid.UUID(project),
+                    requested_by="ada",
+                    idempotency_key=MARK,
+                    stored_at=func.now(),
+                    object_key=MARK,
+                    bytes=1,
+                    sha256="a",
+                    expires_at=lasts,
+                ),
                 Erasure(id=erasure, kind="project", user_id="ada", project_id=uuid.uuid4(), requested_by="ada"),
                 Question(id=question, build_id=build, problem=MARK, tried=[], options=[MARK], closed_at=func.now()),
                 Snapshot(
@@ -173,6 +186,7 @@ async def ada(api: RunningApi) -> Owner:
             "run_id": str(run),
             "erasure_id": str(erasure),
             "certificate_id": str(certificate),
+            "export_id": str(export),
             "tool_use_id": "toolu_of_ada",
             "sha256": _IMAGE,
         }
