@@ -40,6 +40,6 @@ async def export_refused(harness: WorkerHarness) -> list[EndedWorkflow]:
 
 
 EXPORT_SCENARIOS = [
-    Scenario(exported.__name__, "a project is exported in the background", exported, {}, own_database=True),
-    Scenario(export_refused.__name__, "an export whose user left the project", export_refused, {}, own_database=True),
+    Scenario(exported.__name__, "a project is exported in the background", exported, {}),
+    Scenario(export_refused.__name__, "an export whose user left the project", export_refused, {}),
 ]

@@ -12,6 +12,7 @@ from tests.replay.record import HISTORIES
 from tests.workflows.admission_scenarios import ADMISSION_SCENARIOS
 from tests.workflows.encrypted_scenarios import ENCRYPTED_SCENARIOS
 from tests.workflows.erasure_scenarios import ERASURE_SCENARIOS
+from tests.workflows.export_scenarios import EXPORT_SCENARIOS
 from tests.workflows.money_scenarios import MONEY_SCENARIOS
 from tests.workflows.outage_scenarios import OUTAGE_SCENARIOS
 from tests.workflows.permit_scenarios import PERMIT_SCENARIOS
@@ -37,6 +38,7 @@ ALL = [
     *SCENARIOS,
     *ENCRYPTED_SCENARIOS,
     *ERASURE_SCENARIOS,
+    *EXPORT_SCENARIOS,
 ]
 
 _THOROUGH = frozenset(
@@ -49,7 +51,7 @@ _THOROUGH = frozenset(
         *("woken_after_an_hour", "admitted", "switched_off_live", "told_to_stop", "woken_while_falling_asleep"),
         *("slept_woken_by_timer", "preview_not_opened", "fruitless", "asked_about_circle", "sandbox_lost_in_thought"),
         *("cancelled_while_away", "cancelled_without_store", "cancelled_without_database", "finished_early"),
-        *("finished_in_vain", "encrypted", "erased", "separate_roles"),
+        *("finished_in_vain", "encrypted", "erased", "exported", "export_refused", "separate_roles"),
         # A service counts as away only after a minute of attempts to resume.
         "woken_while_away",
         # Two versions of the workers; the drills of upgrades have the same.
