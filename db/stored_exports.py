@@ -71,16 +71,18 @@ async def list_exports(tx: Transaction, user_id: str, limit: int) -> list[Stored
     return list(await tx.session.scalars(newest))
 
 
-async def unstarted_exports(tx: Transaction, before: datetime) -> list[uuid.UUID]:
-    """Return exports that were requested before this time and whose workflow is not known to have been started."""
-    query = select(StoredExport.id).where(*_OPEN, StoredExport.started_at.is_(None), StoredExport.requested_at < before)
+async def exports_to_start(tx: Transaction, requested_before: datetime, started_before: datetime) -> list[uuid.UUID]:
+    """Return exports without a file whose workflow is not known to have been started since they were requested; and
+    those whose workflow was started so long ago that it may be gone."""
+    is_new = StoredExport.started_at.is_(None) & (StoredExport.requested_at < requested_before)
+    query = select(StoredExport.id).where(*_OPEN, is_new | (StoredExport.started_at < started_before))
     return list(await tx.session.scalars(query))
 
 
 async def mark_started(tx: Transaction, export_id: uuid.UUID) -> None:
-    """Note that the export's workflow was started."""
-    unmarked = update(StoredExport).where(StoredExport.id == export_id, StoredExport.started_at.is_(None))
-    await tx.session.execute(unmarked.values(started_at=func.now()))
+    """Note that the export's workflow was started, or runs."""
+    started = update(StoredExport).where(StoredExport.id == export_id)
+    await tx.session.execute(started.values(started_at=func.now()))
 
 
 # ---- writing the file

@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 _YOUNG = timedelta(seconds=15)
 """Leave younger rows alone: the request that made them starts the workflow itself."""
 
+_PERHAPS_GONE = timedelta(hours=1)
+"""Start the workflow of an export again after this time. One that still runs is left alone."""
+
 
 async def request_export(
     sessions: Sessions, workflows: BuildWorkflows, user_id: str, project_id: uuid.UUID | None, key: str | None
@@ -112,9 +115,11 @@ def export_state(export: StoredExport) -> ExportState:
 
 
 async def start_unstarted(sessions: Sessions, workflows: BuildWorkflows) -> int:
-    """Start the workflows of exports that a crash has left without one. Returns how many."""
+    """Start the workflows of exports that have none, because of a crash or a loss of Temporal's namespace. Returns how
+    many exports it looked at."""
+    now = datetime.now(UTC)
     async with transaction(sessions) as tx:
-        unstarted = await stored_exports.unstarted_exports(tx, datetime.now(UTC) - _YOUNG)
+        unstarted = await stored_exports.exports_to_start(tx, now - _YOUNG, now - _PERHAPS_GONE)
     for export_id in unstarted:
         await _start(sessions, workflows, export_id)
     return len(unstarted)
