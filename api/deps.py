@@ -274,6 +274,8 @@ recorded = Depends(_record_reading)
 async def known_identity(request: Request) -> tuple[Identity, Resources] | None:
     """Who makes a request that needs no credentials, with the resources that are theirs; None if no one known does."""
     process, named_user = _process_resources(request), request.headers.get("X-Cofounder-User")
+    if named_user is not None and not user_id.is_user_id(named_user):
+        return None
     try:
         identity = await _identity(request, process, await _bearer(request), named_user)
     except (Problem, CredentialRefused):
