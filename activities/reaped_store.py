@@ -61,8 +61,8 @@ class StoreReaper:
             await self._sweep_ended(step, delay, budget, is_trusted=is_trusted)
         await self._store.abort_uploads(EXPORTS_PREFIX, before=datetime.now(UTC) - _OLD)
         if is_trusted:
-            await self._delete_exports(budget)
             await self._archive_old(budget)  # before what the store may refuse for good, by a lock of its objects
+            await self._delete_exports(budget)
         objects = await self._delete_due(budget, is_trusted=is_trusted)
         return ReapResult(uploads=uploads, objects=objects)
 
@@ -99,7 +99,8 @@ class StoreReaper:
                 return
             await attempt("delete an export", export_id, self._delete_export(export_id))
         listed = await self._store.objects(EXPORTS_PREFIX)
-        await self._store.delete_for_good([each.key for each in listed if each.written_at < now - KEPT - _OLD])
+        if old := [each.key for each in listed if each.written_at < now - KEPT - _OLD]:
+            await self._store.delete_for_good(old)
 
     async def _delete_export(self, export_id: uuid.UUID) -> bool:
         await self._store.delete_for_good(await self._store.keys(f"{EXPORTS_PREFIX}{export_id}/"))

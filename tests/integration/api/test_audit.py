@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
 from cli.main import app as command_line
-from db.models import AuditEntry, Base, Build, Question, Snapshot, WebhookDelivery
+from db.models import AuditEntry, Base, Build, Question, Snapshot, StoredExport, WebhookDelivery
 from db.transaction import transaction
 from domain.audit import HARMLESS, Action
 from local.stack import LocalStack
@@ -342,7 +342,10 @@ async def _rename_project(api: RunningApi) -> Request:
     return f"/v1/projects/{await _project(api)}", {"name": f"{PLANTED} again", "archived": True}
 
 
-async def _export_account(_: RunningApi) -> Request:
+async def _export_account(api: RunningApi) -> Request:
+    async with transaction(api.sessions) as tx:  # of one that is under way there is no second
+        ended = update(StoredExport).values(failed_at=func.now(), problem="ended")
+        await tx.session.execute(ended.where(StoredExport.failed_at.is_(None)))
     return "/v1/account/exports", None
 
 
