@@ -17,36 +17,48 @@ from tests.harness.promql import FILES, load_yaml, rules
 ROOT = Path(__file__).parents[3]
 RUNBOOK = ROOT / "docs" / "runbook.md"
 
-_NO_PROMTOOL = "promtool is not on PATH, so no rule was tested: apt-get install --no-install-recommends prometheus"
+_PACKAGES = {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}
+"""Programs that check the files, and the packages of Debian that have them."""
 
 
 def _alerts() -> set[str]:
     return {rule["alert"] for rule in rules() if "alert" in rule}
 
 
-def _promtool(*arguments: str) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        assert not os.environ.get("CI"), _NO_PROMTOOL
-        pytest.skip(_NO_PROMTOOL)
-    done = subprocess.run([promtool, *arguments], cwd=FILES, capture_output=True, text=True, check=False)
+def _check(program: str, *arguments: str) -> None:
+    """Run a program that checks files. Without it the test fails on CI and is skipped elsewhere."""
+    path = shutil.which(program)
+    if path is None:
+        install = f"{program} is not on PATH: apt-get install --no-install-recommends {_PACKAGES[program]}"
+        assert not os.environ.get("CI"), install
+        pytest.skip(install)
+    done = subprocess.run([path, *arguments], cwd=FILES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_each_rule_fires_for_its_cause_and_is_silent_otherwise() -> None:
-    _promtool("test", "rules", "rules/tests/alerts.yml")
+    _check("promtool", "test", "rules", "rules/tests/alerts.yml")
 
 
 def test_prometheus_reads_its_configuration() -> None:
-    _promtool("check", "config", "prometheus.yml")
+    _check("promtool", "check", "config", "prometheus.yml")
 
 
 def test_alertmanager_reads_its_configuration() -> None:
-    amtool = shutil.which("amtool")
-    if amtool is None:
-        pytest.skip("amtool is not on PATH: apt-get install --no-install-recommends prometheus-alertmanager")
-    done = subprocess.run([amtool, "check-config", "alertmanager.yml"], cwd=FILES, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    _check("amtool", "check-config", "alertmanager.yml")
+
+
+def test_machines_that_run_the_tests_have_the_programs_that_check() -> None:
+    machines = {".ci/run": (ROOT / ".ci" / "run").read_text()}
+    for path in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
+        for name, job in load_yaml(path)["jobs"].items():
+            steps = "\n".join(step.get("run", "") for step in job["steps"])
+            if re.search(r"\bmake (test|drills)\b", steps):
+                machines[f"{path.name}: {name}"] = steps
+    assert {".ci/run", "ci.yml: debian", "ci.yml: ubuntu", "nightly.yml: drills"} <= set(machines)
+    for machine, commands in machines.items():
+        for package in _PACKAGES.values():
+            assert re.search(rf"(?<![\w-]){package}(?![\w-])", commands), f"{machine} does not install {package}"
 
 
 def test_the_collector_uses_what_it_has() -> None:
