@@ -46,7 +46,10 @@ ADA, BOB = "ada", "bob"
 
 @pytest.fixture(scope="module")
 async def harness(stack: LocalStack, browser: Browser) -> AsyncIterator[WorkerHarness]:
-    own = {"database_url": await new_database(stack), "project_snapshot_bucket": await new_versioned_bucket(stack)}
+    own: dict[str, Any] = {
+        "database_url": await new_database(stack),
+        "project_snapshot_bucket": await new_versioned_bucket(stack),
+    }
     async with worker_harness(stack, browser, **own) as running:
         yield running
 
