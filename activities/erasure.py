@@ -60,11 +60,7 @@ class ErasureActivities:
                 except NotFound:
                     continue  # its workflow has ended, so nothing keeps the product running
             for export_id in unwritten:
-                try:
-                    await self._workflows.cancel_export(export_id)
-                    left += 1
-                except NotFound:
-                    continue  # its workflow has ended, so nothing writes a file of it
+                left += await self._workflows.stop_export(export_id)
             return ErasureStep(left=left)
 
     @activity.defn

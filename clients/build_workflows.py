@@ -263,14 +263,16 @@ class BuildWorkflows:
                 rpc_timeout=_RPC_TIMEOUT,
             )
 
-    async def cancel_export(self, export_id: uuid.UUID) -> None:
-        """Ask an export to stop.
-
-        Raises:
-            NotFound: its workflow is closed, or was never started.
-        """
-        with _running(export_workflow_id(export_id)):
-            await self._client.get_workflow_handle(export_workflow_id(export_id)).cancel(rpc_timeout=_RPC_TIMEOUT)
+    async def stop_export(self, export_id: uuid.UUID) -> bool:
+        """Ask an export to stop. Returns whether its workflow still runs."""
+        handle = self._client.get_workflow_handle(export_workflow_id(export_id))
+        # Temporal accepts a second cancel even of a workflow that is closed, so that says nothing.
+        with suppress(NotFound), _running(export_workflow_id(export_id)):
+            if (await handle.describe(rpc_timeout=_RPC_TIMEOUT)).status is not WorkflowExecutionStatus.RUNNING:
+                return False
+            await handle.cancel(rpc_timeout=_RPC_TIMEOUT)
+            return True
+        return False
 
     async def cancel_preview(self, build_id: uuid.UUID) -> None:
         """Ask the build's preview to close.

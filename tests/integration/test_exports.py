@@ -232,8 +232,8 @@ async def test_commands(api: RunningApi, monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert result.exit_code == 0, result.output
         return result
 
-    of_project = json.loads((await run("export", project, "--in-background", "--json")).output)["id"]
-    of_account = json.loads((await run("export", "--in-background", "--json")).output)["id"]
+    of_project = _id_in((await run("export", project, "--in-background", "--json")).stdout)
+    of_account = _id_in((await run("export", "--in-background", "--json")).stdout)
     for each in (of_project, of_account):
         await ended(api, each)
         saved = tmp_path / f"{each}.zip"
@@ -243,3 +243,9 @@ async def test_commands(api: RunningApi, monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert "exported all that there was" in (await run("certificates", "show", each)).output
     assert f"project {project}: ready" in (await run("exports", "list")).output.replace("\n", " ")
     assert of_project in (await run("certificates", "list", project)).output
+
+
+def _id_in(output: str) -> str:
+    """The id in a document, around which the API may have logged something."""
+    [document] = [line for line in output.splitlines() if line.startswith("{")]
+    return str(json.loads(document)["id"])
