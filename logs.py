@@ -5,6 +5,8 @@ import sys
 
 import structlog
 
+from observing.log_content import print_traceback, traceback_of, without_content
+
 
 def configure_logs(log_format: str, log_level: str) -> None:
     """Send structlog's and the standard library's records to standard error.
@@ -20,13 +22,12 @@ def configure_logs(log_format: str, log_level: str) -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_colors,
+        without_content,
     ]
-    # Without local variables: their values include keys and founders' texts.
-    without_locals = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     rendered: list[structlog.types.Processor] = (
-        [structlog.processors.ExceptionRenderer(without_locals), structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(traceback_of), structlog.processors.JSONRenderer()]
         if log_format == "json"
-        else [structlog.dev.ConsoleRenderer(sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        else [structlog.dev.ConsoleRenderer(sys.stderr.isatty(), exception_formatter=print_traceback)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -37,6 +37,7 @@ from observing.activity_traces import ActivityTraces
 from observing.fleet import FleetGauges
 from observing.health import health_port
 from observing.model_calls import observed
+from observing.pool import show_pool
 from observing.sdk_metrics import SdkMetrics
 from services.deployment import check_deployment
 from services.plans import check_plans
@@ -215,6 +216,7 @@ async def _health_port(
 
     async def prepare() -> bytes:
         await gauges.refresh()
+        show_pool(sessions)
         return b"" if sdk_metrics is None else await sdk_metrics.read()
 
     def ready() -> str | None:

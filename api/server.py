@@ -21,6 +21,7 @@ from clients.cancellation import cancel_and_wait
 from db.session import API_POOL, pool_of
 from domain.errors import WrongVersion
 from observing.health import health_port
+from observing.pool import show_pool
 from services.presence import Presence
 
 _GRACE_SECONDS = 5
@@ -56,7 +57,12 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             resources = self._app.state.resources
-            await self._closing.enter_async_context(health_port(resources.settings.metrics_address))
+
+            async def prepare() -> bytes:
+                show_pool(resources.sessions)
+                return b""
+
+            await self._closing.enter_async_context(health_port(resources.settings.metrics_address, prepare=prepare))
             pool = pool_of(resources.settings.database_connections, API_POOL)
             presence = Presence(resources.sessions, "api", 2 * pool)
             self._keeping = asyncio.create_task(presence.keep(self._stop))

@@ -68,11 +68,11 @@ class Presence:
                         await formats.announce(tx, self._process)
                     has_warned = False
                 except WrongVersion as problem:
-                    log.error("this program can't read what is stored", reason=str(problem))
+                    log.error("this program can't read what is stored", reason=problem)
                     return stop(problem)
                 except (Misconfigured, OSError, SQLAlchemyError) as error:
                     if not has_warned:
-                        log.warning("the process could not be announced", error=str(error).splitlines()[0])
+                        log.warning("the process could not be announced", error=error)
                     has_warned = True
                 await asyncio.sleep(BEAT_SECONDS)
         finally:
