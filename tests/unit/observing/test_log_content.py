@@ -38,8 +38,8 @@ class Brief(BaseModel):
 
 
 @pytest.fixture(params=["json", "console"])
-def log_format(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Logs as a program writes them; the test session's own come back afterwards."""
+def log_format(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Iterator[str]:
+    """Logs as a program writes them, to `capsys`; the test session's own come back afterwards."""
     root, configured = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers, root.level
     configure_logs(request.param, "INFO")
