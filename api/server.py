@@ -20,9 +20,9 @@ from api.protocol import Protocol
 from clients.cancellation import cancel_and_wait
 from db.session import API_POOL, pool_of
 from domain.errors import WrongVersion
-from observing.health import health_port
+from observing.health import SignOfLife, health_port
 from observing.pool import show_pool
-from services.presence import Presence
+from services.presence import SILENT_SECONDS, Presence
 
 _GRACE_SECONDS = 5
 """Seconds that a stopping server gives its requests to end."""
@@ -62,10 +62,13 @@ class Server(uvicorn.Server):
                 show_pool(resources.sessions)
                 return b""
 
-            await self._closing.enter_async_context(health_port(resources.settings.metrics_address, prepare=prepare))
+            sign_of_life = SignOfLife("announced itself", SILENT_SECONDS)
+            await self._closing.enter_async_context(
+                health_port(resources.settings.metrics_address, live=sign_of_life.problem, prepare=prepare)
+            )
             pool = pool_of(resources.settings.database_connections, API_POOL)
             presence = Presence(resources.sessions, "api", 2 * pool)
-            self._keeping = asyncio.create_task(presence.keep(self._stop))
+            self._keeping = asyncio.create_task(presence.keep(self._stop, sign_of_life.note))
 
     async def _admit(self, scope: Scope) -> tuple[Proxy, Route, Lost]:
         previews: Previews = self._app.state.resources.previews

@@ -19,6 +19,9 @@ from domain.worker_roles import WorkerRole
 BEAT_SECONDS = 30.0
 """Seconds between two announcements of a process."""
 
+SILENT_SECONDS = 300.0
+"""A process that has not even tried to announce itself for this long hangs. A database that is away fails a try sooner."""
+
 _FORGET_SECONDS = 2.0
 """A process that ends waits at most this long for its row to go."""
 
@@ -57,11 +60,16 @@ class Presence:
         version = importlib.metadata.version("cofounder")
         self._process = formats.ThisProcess(uuid.uuid4(), role, version, pool + LISTENERS, roles)
 
-    async def keep(self, stop: Callable[[WrongVersion], None]) -> None:
-        """Announce the process until this is cancelled, or until it can't read what is stored; then call `stop`."""
+    async def keep(self, stop: Callable[[WrongVersion], None], note: Callable[[], None] = lambda: None) -> None:
+        """Announce the process until this is cancelled, or until it can't read what is stored; then call `stop`.
+
+        Args:
+            note: called before each announcement, also while the database is away.
+        """
         has_warned = False
         try:
             while True:
+                note()
                 try:
                     await check_formats(self._sessions)
                     async with transaction(self._sessions) as tx:
