@@ -20,7 +20,7 @@ BEAT_SECONDS = 30.0
 """Seconds between two announcements of a process."""
 
 SILENT_SECONDS = 300.0
-"""A process that has not even tried to announce itself for this long hangs. A database that is away fails a try sooner."""
+"""A process that has not tried to announce itself for this long hangs. If the database is away, a try fails sooner."""
 
 _FORGET_SECONDS = 2.0
 """A process that ends waits at most this long for its row to go."""
