@@ -17,6 +17,7 @@ from typing import Self, TypedDict
 import structlog
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig, WorkflowRunner
 
 from activities.registry import all_activities
@@ -38,7 +39,7 @@ from observing.fleet import FleetGauges
 from observing.health import SignOfLife, health_port
 from observing.model_calls import observed
 from observing.pool import show_pool
-from observing.sdk_metrics import SdkMetrics
+from observing.sdk_metrics import SdkMetrics, forwarded_logs
 from services.deployment import check_deployment
 from services.plans import check_plans
 from services.presence import SILENT_SECONDS, Presence, check_formats
@@ -266,7 +267,8 @@ async def main() -> None:
     stopping = _listen_for_signals(shutdown)
     sdk_metrics = None if settings.metrics_address is None else SdkMetrics.open()
     sign_of_life = SignOfLife("announced itself", SILENT_SECONDS)
-    client = await connect_temporal(runtime=None if sdk_metrics is None else sdk_metrics.runtime)
+    runtime = sdk_metrics.runtime if sdk_metrics else Runtime(telemetry=TelemetryConfig(logging=forwarded_logs()))
+    client = await connect_temporal(runtime=runtime)
     async with (
         traces.exported_traces("cofounder-worker"),
         wired_worker(settings, client, shutdown=shutdown, sdk_metrics=sdk_metrics, sign_of_life=sign_of_life) as worker,

@@ -42,6 +42,9 @@ SHOWN_WHOLE = (
 )
 """Errors whose text is shown. No founder, agent or model has a part in it."""
 
+_CORE_FIELDS = frozenset({"error", "attempt", "namespace", "run_id", "task_queue", "workflow_id"})
+"""What is shown of a line of the core of Temporal's SDK. Its errors are those of connections and of the server."""
+
 _LONGEST_CHAIN = 8
 """Errors of a chain of causes that are shown, and levels of groups."""
 
@@ -62,6 +65,8 @@ def without_content(_logger: object, _method: str, event: EventDict) -> EventDic
     for name, value in event.items():
         if name != "exc_info" and isinstance(value, BaseException):
             event[name] = description_of(value)
+    if (core := event.pop("temporal_log", None)) is not None:
+        event |= {name: value for name, value in core.fields.items() if name in _CORE_FIELDS}
     if event.get("logger") == "asyncio":  # its further lines show tasks with the errors that ended them
         event["event"] = str(event["event"]).partition("\n")[0]
     return event

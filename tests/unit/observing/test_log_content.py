@@ -6,8 +6,10 @@ import gc
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from activities.runtime.errors import application_errors, to_application_error
 from domain.errors import InvalidInput, Misconfigured, SandboxUnavailable, SnapshotFailed, StoreUnavailable
 from logs import configure_logs
 from observing.log_content import description_of, hash_of_user
+from observing.sdk_metrics import forwarded_logs
 
 ROOT = Path(__file__).parents[3]
 
@@ -136,6 +139,21 @@ async def test_a_task_that_no_one_awaits_keeps_its_words(log_format: str, capsys
     written = capsys.readouterr().err
     assert "Task exception was never retrieved" in written
     assert PLANTED not in written
+
+
+def test_the_core_of_the_sdk_writes_lines_like_all_others(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    forwarding = forwarded_logs().forwarding
+    assert forwarding is not None
+    fields = {"run_id": "0191-run", "failure": f"Failure {{ message: {PLANTED} }}"}
+    line = SimpleNamespace(
+        level=logging.WARNING, target="worker", message="Failing workflow task", fields=fields, time=time.time()
+    )
+    forwarding._on_logs([line])  # type: ignore[list-item]
+    written = capsys.readouterr().err
+    assert "Failing workflow task" in written
+    assert "0191-run" in written
+    assert PLANTED not in written
+    assert log_format != "json" or json.loads(written)["logger"] == "temporalio.core"
 
 
 def test_a_user_is_a_hash(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
