@@ -66,7 +66,7 @@ def without_content(_logger: object, _method: str, event: EventDict) -> EventDic
         if name != "exc_info" and isinstance(value, BaseException):
             event[name] = description_of(value)
     if (core := event.pop("temporal_log", None)) is not None:
-        event |= {name: value for name, value in core.fields.items() if name in _CORE_FIELDS}
+        event.update({name: value for name, value in core.fields.items() if name in _CORE_FIELDS})
     if event.get("logger") == "asyncio":  # its further lines show tasks with the errors that ended them
         event["event"] = str(event["event"]).partition("\n")[0]
     return event

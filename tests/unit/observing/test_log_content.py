@@ -148,7 +148,7 @@ def test_the_core_of_the_sdk_writes_lines_like_all_others(log_format: str, capsy
     line = SimpleNamespace(
         level=logging.WARNING, target="worker", message="Failing workflow task", fields=fields, time=time.time()
     )
-    forwarding._on_logs([line])  # type: ignore[list-item]
+    forwarding._on_logs([line])
     written = capsys.readouterr().err
     assert "Failing workflow task" in written
     assert "0191-run" in written
