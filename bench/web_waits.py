@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from urllib.parse import urlsplit
 
@@ -95,10 +96,8 @@ async def _in_tabs(api: RunningApi, browser: Browser) -> dict[str, float]:
         for build, number in zip(builds, last, strict=True):
             tab = await console.context.new_page()
             tabs.append(tab)
-            opened = await _timed(
-                lambda tab=tab, build=build: tab.goto(f"{api.url}/builds/{build}"),
-                lambda tab=tab, number=number: _has(tab, number),
-            )
+            address, sign = f"{api.url}/builds/{build}", partial(_has, tab, number)
+            opened = await _timed(partial(tab.goto, address), sign)
         answers = await asyncio.gather(*(tab.evaluate(_ASK) for tab in tabs))
         # The browser's first tab is told how the builds stand, for all.
         streams = _account_streams(console)
