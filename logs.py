@@ -1,11 +1,20 @@
 """Configures structured logs on standard error: one JSON object per line, or text for people. Entry points call it."""
 
+import contextlib
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
 from observing.log_content import print_traceback, traceback_of, without_content
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    def handleError(self, _record: logging.LogRecord) -> None:
+        """Say that a line is lost, without what it says: that is all that the standard library would print."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"A log line could not be written: {type(sys.exception()).__name__}\n")
 
 
 def configure_logs(log_format: str, log_level: str) -> None:
@@ -34,7 +43,7 @@ def configure_logs(log_format: str, log_level: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

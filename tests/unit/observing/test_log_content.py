@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import gc
+import io
 import json
 import logging
 import re
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import structlog
@@ -40,13 +41,29 @@ class Brief(BaseModel):
     weeks: int
 
 
+class Written(NamedTuple):
+    """What a program has logged."""
+
+    log_format: str
+    stream: io.StringIO
+
+    @property
+    def text(self) -> str:
+        """All lines."""
+        return self.stream.getvalue()
+
+
 @pytest.fixture(params=["json", "console"])
-def log_format(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Iterator[str]:
-    """Logs as a program writes them, to `capsys`; the test session's own come back afterwards."""
+def written(request: pytest.FixtureRequest) -> Iterator[Written]:
+    """Logs as a program writes them; the test session's own come back afterwards."""
     root, configured = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers, root.level
     configure_logs(request.param, "INFO")
-    yield request.param
+    [handler] = root.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    stream = io.StringIO()
+    handler.setStream(stream)
+    yield Written(request.param, stream)
     structlog.configure(**configured)
     root.handlers = handlers
     root.setLevel(level)
@@ -87,9 +104,7 @@ def _group() -> None:
         (_group, {"ExceptionGroup", "ValueError", "Misconfigured"}),
     ],
 )
-def test_an_error_is_logged_by_type_and_place(
-    log_format: str, capsys: pytest.CaptureFixture[str], fail: Any, types: set[str]
-) -> None:
+def test_an_error_is_logged_by_type_and_place(written: Written, fail: Any, types: set[str]) -> None:
     try:
         fail()
     except Exception as error:
@@ -98,13 +113,13 @@ def test_an_error_is_logged_by_type_and_place(
         _log.exception("a defect in an activity")
         _log.warning("a step failed", error=error, build_id="9b2f0c1e")
         logging.getLogger("a.module").warning("a step failed", extra={"error": error})
-    written = capsys.readouterr().err
-    assert PLANTED not in written
-    assert all(written.count(name) >= 2 for name in types - {"ValueError", "Misconfigured"})
-    assert {name for name in types if name in written} == types
-    assert written.count(fail.__name__) >= 2
-    if log_format == "json":
-        lines = [json.loads(line) for line in written.splitlines()]
+    text = written.text
+    assert PLANTED not in text
+    assert all(text.count(name) >= 2 for name in types - {"ValueError", "Misconfigured"})
+    assert {name for name in types if name in text} == types
+    assert text.count(fail.__name__) >= 2
+    if written.log_format == "json":
+        lines = [json.loads(line) for line in text.splitlines()]
         assert [line["event"] for line in lines] == [
             "Completing activity as failed",
             "a defect in an activity",
@@ -114,7 +129,7 @@ def test_an_error_is_logged_by_type_and_place(
         assert lines[0]["exception"][0]["frames"][-1]["lineno"] > 0
 
 
-async def test_a_defect_in_an_activity_keeps_its_words(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_defect_in_an_activity_keeps_its_words(written: Written) -> None:
     @activity.defn
     @application_errors
     async def fails() -> None:
@@ -122,13 +137,13 @@ async def test_a_defect_in_an_activity_keeps_its_words(log_format: str, capsys: 
 
     with pytest.raises(ApplicationError, match="A defect: ValidationError"):
         await ActivityEnvironment().run(fails)
-    written = capsys.readouterr().err
-    assert PLANTED not in written
-    assert "Brief has int_parsing" in written
-    assert "_invalid_value" in written
+    text = written.text
+    assert PLANTED not in text
+    assert "Brief has int_parsing" in text
+    assert "_invalid_value" in text
 
 
-async def test_a_task_that_no_one_awaits_keeps_its_words(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_task_that_no_one_awaits_keeps_its_words(written: Written) -> None:
     async def fails() -> None:
         _defect()
 
@@ -136,12 +151,12 @@ async def test_a_task_that_no_one_awaits_keeps_its_words(log_format: str, capsys
     await asyncio.wait({task})
     del task
     gc.collect()
-    written = capsys.readouterr().err
-    assert "Task exception was never retrieved" in written
-    assert PLANTED not in written
+    text = written.text
+    assert "Task exception was never retrieved" in text
+    assert PLANTED not in text
 
 
-def test_the_core_of_the_sdk_writes_lines_like_all_others(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_core_of_the_sdk_writes_lines_like_all_others(written: Written) -> None:
     forwarding = forwarded_logs().forwarding
     assert forwarding is not None
     fields = {"run_id": "0191-run", "failure": f"Failure {{ message: {PLANTED} }}"}
@@ -149,18 +164,31 @@ def test_the_core_of_the_sdk_writes_lines_like_all_others(log_format: str, capsy
         level=logging.WARNING, target="worker", message="Failing workflow task", fields=fields, time=time.time()
     )
     forwarding._on_logs([line])
-    written = capsys.readouterr().err
-    assert "Failing workflow task" in written
-    assert "0191-run" in written
-    assert PLANTED not in written
-    assert log_format != "json" or json.loads(written)["logger"] == "temporalio.core"
+    text = written.text
+    assert "Failing workflow task" in text
+    assert "0191-run" in text
+    assert PLANTED not in text
+    assert written.log_format != "json" or json.loads(text)["logger"] == "temporalio.core"
 
 
-def test_a_user_is_a_hash(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_that_cannot_be_written_is_not_shown_either(
+    written: Written, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written.stream.close()
+    try:
+        _defect()
+    except RuntimeError:
+        _log.exception(PLANTED)
+    shown = capsys.readouterr().err
+    assert "A log line could not be written: ValueError" in shown
+    assert PLANTED not in shown
+
+
+def test_a_user_is_a_hash(written: Written) -> None:
     _log.warning("a step failed", user_id="ada@example.com")
-    written = capsys.readouterr().err
-    assert hash_of_user("ada@example.com") in written
-    assert "ada" not in written
+    text = written.text
+    assert hash_of_user("ada@example.com") in text
+    assert "ada" not in text
 
 
 def test_a_line_says_what_the_program_alone_has_written() -> None:
