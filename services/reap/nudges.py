@@ -108,7 +108,7 @@ class Nudges:
         try:
             return await start_unstarted_erasures(self._sessions, self._workflows)
         except (RPCError, RuntimeError) as error:
-            log.warning("erasures were not started", error=str(error))
+            log.warning("erasures were not started", error=error)
             return 0
 
     async def _start_exports(self) -> int:
