@@ -129,7 +129,7 @@ async def _start_or_leave_to_reaper(sessions: Sessions, workflows: BuildWorkflow
     try:
         await _start(sessions, workflows, export_id)
     except (RPCError, RuntimeError) as error:
-        log.warning("the reaper will start the export", export_id=str(export_id), error=str(error))
+        log.warning("the reaper will start the export", export_id=str(export_id), error=error)
 
 
 async def _start(sessions: Sessions, workflows: BuildWorkflows, export_id: uuid.UUID) -> None:

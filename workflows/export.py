@@ -25,6 +25,6 @@ class ExportWorkflow:
             await workflow.execute_activity_method(ExportActivities.write_export, request, **policies.EXPORT)
         except ActivityError as error:
             problem = _CANCELLED if is_cancelled_exception(error) else _GIVEN_UP
-            workflow.logger.warning("an export was given up: %s", error.cause)
+            workflow.logger.warning("an export was given up", extra={"error": error.cause})
             failure = ExportFailure(export_id=request.export_id, problem=problem)
             await workflow.execute_activity_method(ExportActivities.fail_export, failure, **policies.DATABASE)

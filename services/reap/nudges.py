@@ -116,7 +116,7 @@ class Nudges:
         try:
             return await start_unstarted_exports(self._sessions, self._workflows)
         except (RPCError, RuntimeError) as error:
-            log.warning("exports were not started", error=str(error))
+            log.warning("exports were not started", error=error)
             return 0
 
     async def _repeat_cancels(self, budget: Budget) -> int:
