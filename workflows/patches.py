@@ -223,7 +223,7 @@ WAITS_ON = Patch(
 BEGINS = Patch(
     "begins",
     since=date(2026, 11, 30),
-    commit="",
+    commit="bf9612c",
     gates="Begin a build with four activities: the slot and the workspace record the status that comes with them, and "
     "context, model and budget are one step. Before, these were seven.",
     deprecate_when="no build run that began without it is open",
