@@ -135,7 +135,8 @@ export const account = {
   keepAccount: "Keep it",
   deletedTitle: "Your account is deleted",
   certificate: "Certificate",
-  noErasure: "This is the certificate of something else than the deletion of an account. See cofounder certificates show.",
+  noErasure:
+    "This is the certificate of something else than the deletion of an account. See cofounder certificates show.",
   certificateHelp:
     "Keep the address of this page: it is the only way to the certificate. It has ids and counts, and nothing that you wrote.",
   deleted: "Everything listed here is gone. What your calls cost stays in the books, without your name.",

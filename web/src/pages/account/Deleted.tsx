@@ -12,9 +12,7 @@ import style from "./Account.module.css";
 const LOOK_AGAIN_MS = 3_000;
 
 async function erasureOf(id: string) {
-  const read = await dataOf(
-    api.GET("/v1/certificates/{certificate_id}", { params: { path: { certificate_id: id } } }),
-  );
+  const read = await dataOf(api.GET("/v1/certificates/{certificate_id}", { params: { path: { certificate_id: id } } }));
   if (!("requested_at" in read)) throw new Error(accountWords.noErasure);
   return read;
 }
