@@ -25,10 +25,11 @@ from db.users import UserChange, change_user
 from domain import prompt
 from domain.errors import CofounderError
 from domain.guards import SILENT
-from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
+from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, build_workflow_id, preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
 from services.build_settings import change_settings, notify_of_settings
+from settings import Settings
 from tests.harness.api_server import new_database
 from tests.harness.reaper import reap, reap_until
 from tests.harness.scripts import HOLD_FILE, PRODUCT, SMALL, bash, hold, steps
@@ -86,7 +87,12 @@ def _scenario(
 
 async def release_command(harness: WorkerHarness, build_id: uuid.UUID, role: Role = Role.WORKSPACE) -> None:
     """Wait until a command waits at `HOLD` in the build's newest sandbox of the role, and release it."""
-    sandboxes = Sandboxes(sandbox_config(harness.settings))
+    await release_held(harness.settings, build_id, role)
+
+
+async def release_held(settings: Settings, build_id: uuid.UUID, role: Role = Role.WORKSPACE) -> None:
+    """Do the same by the settings of a program."""
+    sandboxes = Sandboxes(sandbox_config(settings))
     [newest, *_] = await wait_until(lambda: sandboxes.find(str(build_id), role))
     sandbox = await sandboxes.connect(newest)
     command = f"until [ -e {HOLD_FILE} ]; do sleep 0.05; done; rm {HOLD_FILE}"
@@ -232,6 +238,20 @@ async def failed_no_brief(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert row.status == Status.FAILED
     assert "no idea brief" in (row.reason or "")
     return [EndedWorkflow(f"build-{build_id}", "failed")]
+
+
+@_scenario("begins with four activities before its first turn, then cancelled")
+async def begun(harness: WorkerHarness) -> list[EndedWorkflow]:
+    build_id = await harness.start(script=steps([hold()]))
+    await harness.until_event(build_id, "tool_started")
+    await harness.builds.cancel(build_id)
+    assert (await harness.finished(build_id)).status == Status.CANCELLED
+    history = await harness.client.get_workflow_handle(build_workflow_id(build_id)).fetch_history()
+    scheduled = [event.activity_task_scheduled_event_attributes.activity_type.name for event in history.events]
+    activities = [name for name in scheduled if name]
+    assert activities[:5] == ["load_state", "claim_place", "prepare_build", "open_workspace", "think"]
+    assert await harness.statuses(build_id) == ["starting", "scaffold", "cancelled"]
+    return [EndedWorkflow(f"build-{build_id}", "cancelled")]
 
 
 @_scenario("cancelled while a tool runs")
