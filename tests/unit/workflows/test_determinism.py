@@ -4,118 +4,16 @@ The sandbox, with which the tests run workflows, finds such calls only on the pa
 """
 
 import ast
-from collections.abc import Iterator
+import importlib
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.unit.workflows.determinism import CACHES_ALLOWED, ROOT, imports_of, modules, name_of, violations
 
-FORBIDDEN = {
-    *(
-        "datetime.now",
-        "datetime.utcnow",
-        "datetime.today",
-        "date.today",
-        "datetime.datetime.now",
-        "datetime.date.today",
-    ),
-    *("time.time", "time.monotonic", "time.perf_counter", "time.sleep", "monotonic", "perf_counter"),
-    *(
-        "asyncio.sleep",
-        "asyncio.wait_for",
-        "asyncio.timeout",
-        "asyncio.to_thread",
-        "asyncio.as_completed",
-        "asyncio.wait",
-    ),
-    *("uuid4", "uuid1", "uuid.uuid4", "uuid.uuid1", "os.urandom", "os.getenv", "os.getpid", "id", "hash"),
-    *("open", "input", "print"),
-}
-"""Calls whose result differs from one replay to the next, or that Temporal does not see."""
+MODULES = modules()
 
-FORBIDDEN_MODULES = (
-    "random.",
-    "secrets.",
-    "os.environ",
-    "threading.",
-    "subprocess.",
-    "socket.",
-    "Path.cwd",
-    "time.time",
-)
-"""Names from these are not used at all."""
-
-MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
-MUTABLE_CALLS = {
-    "list",
-    "dict",
-    "set",
-    "defaultdict",
-    "deque",
-    "Counter",
-    "OrderedDict",
-    "bytearray",
-    "count",
-    "itertools.count",
-}
-
-READ_ONLY = {"Mapping", "Sequence", "Set", "Collection", "frozenset", "Options"}
-"""A constant with such a type is not changed: mypy sees to it. `Options` are spread into a call, never kept."""
-
-
-def _modules() -> list[Path]:
-    """The modules of `workflows/`, and those of `domain/` that they import, directly or not."""
-    found, waiting = set(), sorted((ROOT / "workflows").glob("*.py"))
-    while waiting:
-        path = waiting.pop()
-        if path in found or not path.exists():
-            continue
-        found.add(path)
-        for node in ast.walk(ast.parse(path.read_text())):
-            if (
-                isinstance(node, ast.ImportFrom)
-                and node.module
-                and node.module.split(".")[0] in ("domain", "workflows")
-            ):
-                base = ROOT.joinpath(*node.module.split("."))
-                waiting += [base.with_suffix(".py"), *(base / f"{alias.name}.py" for alias in node.names)]
-    return sorted(found)
-
-
-MODULES = _modules()
-
-
-def violations(source: str) -> Iterator[str]:
-    """What in a module is not deterministic, or is state."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
-            if name in FORBIDDEN:
-                yield f"{node.lineno}: calls {name}"
-        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith(FORBIDDEN_MODULES):
-            yield f"{node.lineno}: uses {ast.unparse(node)}"
-        if isinstance(node, ast.Global):
-            yield f"{node.lineno}: changes {', '.join(node.names)} of its module"
-    for statement in tree.body:
-        yield from _state(statement)
-        if isinstance(statement, ast.ClassDef):
-            for inner in statement.body:
-                yield from _state(inner)
-
-
-def _state(statement: ast.stmt) -> Iterator[str]:
-    if isinstance(statement, ast.Assign):
-        names, value, kind = [ast.unparse(each) for each in statement.targets], statement.value, ""
-    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        names, value, kind = [ast.unparse(statement.target)], statement.value, ast.unparse(statement.annotation)
-    else:
-        return
-    is_call = isinstance(value, ast.Call) and ast.unparse(value.func) in MUTABLE_CALLS
-    is_read_only = kind.split("[")[0] in READ_ONLY or names == ["__all__"] or names == ["model_config"]
-    if (isinstance(value, MUTABLE) or is_call) and not is_read_only:
-        yield f"{statement.lineno}: {names[0]} can be changed; type it as Mapping, Sequence or frozenset"
+_IMPORTS = "from datetime import UTC, datetime\n"
 
 
 def test_what_workflows_import_is_read() -> None:
@@ -125,30 +23,81 @@ def test_what_workflows_import_is_read() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_is_deterministic_and_keeps_no_state(path: Path) -> None:
-    assert not list(violations(path.read_text()))
+    assert violations(path.read_text(), name_of(path)) == []
+
+
+@pytest.mark.parametrize("name", CACHES_ALLOWED)
+def test_a_cache_that_is_allowed_exists(name: str) -> None:
+    module, _, function = name.rpartition(".")
+    assert hasattr(getattr(importlib.import_module(module), function), "cache_info")
 
 
 @pytest.mark.parametrize(
     "source",
     [
-        "now = datetime.now(UTC)",
-        "def f():\n    return uuid4()",
-        "def f():\n    return random.random()",
-        "def f():\n    return os.environ['X']",
-        "async def f():\n    await asyncio.sleep(1)",
-        "SEEN = {}",
-        "SEEN: dict[str, int] = {}",
-        "class A:\n    seen = []",
-        "COUNT = 0\ndef f():\n    global COUNT",
+        *("now = datetime.now(UTC)", "from datetime import datetime as d\nclock = d.now", "import uuid\nuuid.uuid4()"),
+        *("import datetime as dt\ndef f():\n    return dt.datetime.now()", "from uuid import uuid4"),
+        *("from random import choice", "import random as r", "def f():\n    import random", "from os import environ"),
+        *("from time import time", "from time import monotonic as m", "import os.path", "import importlib"),
+        *("from pathlib import Path", "import structlog", "from temporalio.client import Client"),
+        *("from asyncio import sleep", "import asyncio as a\nasync def f():\n    await a.sleep(1)"),
+        *("from asyncio import *", "def f(x):\n    return hash(x)", "def f(x):\n    return id(x)"),
+        "import sys\ndef f():\n    return sys.argv",
     ],
 )
-def test_what_it_finds(source: str) -> None:
-    assert list(violations(source))
+def test_finds_what_is_not_deterministic(source: str) -> None:
+    assert violations(_IMPORTS + source)
 
 
 @pytest.mark.parametrize(
     "source",
-    ["NAMES: Mapping[str, int] = {'a': 1}", "A = frozenset({1})", "def f():\n    return workflow.now()", "X = (1, 2)"],
+    [
+        *("SEEN = {}", "SEEN: dict[str, int] = {}", "class A:\n    seen = []", "COUNT = 0\ndef f():\n    global COUNT"),
+        *("class Thing: ...\nCACHE = Thing()", "from domain.payloads import LoopState\nCACHE = LoopState()"),
+        *("if True:\n    SEEN = {}", "try:\n    pass\nexcept ValueError:\n    SEEN = []", "with x:\n    SEEN = set()"),
+        "class A:\n    if True:\n        seen = {}",
+        "for x in y:\n    SEEN = list()",
+        "match x:\n  case 1:\n    A = []",
+        *("import itertools\nNEXT = itertools.count()", "NEXT = (n for n in x)", "A = B = ({},)"),
+        "A = x or []",
+        "import functools\n@functools.cache\ndef f(x): ...",
+        "from functools import lru_cache as c\n@c(9)\ndef f(x): ...",
+        *("from functools import cache\nf = cache(g)", "def f(seen={}): ...", "f = lambda *, seen=[]: seen"),
+        "class A: ...\ndef f():\n    A.seen = 1",
+        "def f():\n    f.count += 1",
+        "import json\ndef f():\n    json.x = 1",
+        *("class A:\n    @classmethod\n    def f(cls):\n        cls.seen = 1", "def f():\n    setattr(f, 'a', 1)"),
+        "from domain.payloads import BuildInput\nX = BuildInput(build_id='1', state=[])",
+    ],
 )
-def test_what_it_lets_pass(source: str) -> None:
-    assert not list(violations(source))
+def test_finds_state(source: str) -> None:
+    assert violations(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "NAMES: Mapping[str, int] = {'a': 1}",
+        "A = frozenset({1})",
+        "def f():\n    return workflow.now()",
+        "X = (1, 2)",
+        *("import re\nA = re.compile('a')", "from datetime import timedelta as t\nA = t(1)", "A = ', '.join(x)"),
+        *("from domain.payloads import BuildInput\nX = BuildInput(build_id='1')", "def f():\n    seen = {}"),
+        *("class A:\n    def f(self):\n        self.seen = {}", "import uuid\nA = uuid.uuid5", "def f(id): ..."),
+        *("X = (1, 2)", "def f(state):\n    setattr(state, 'a', 1)"),
+    ],
+)
+def test_lets_the_rest_pass(source: str) -> None:
+    assert violations(source) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        *(("import domain.budget", ""), ("import domain.budget as b", ""), ("from domain import budget", "")),
+        *(("from domain.budget import x", ""), ("from .budget import x", "domain.payloads")),
+        *(("from . import budget", "domain.payloads"), ("from ..domain import budget", "workflows.build")),
+    ],
+)
+def test_follows_imports_however_they_are_written(source: str, module: str) -> None:
+    assert any(name.startswith("domain.budget") for name in imports_of(ast.parse(source), module))
