@@ -93,6 +93,8 @@ async def test_schemathesis_finds_nothing(stack: LocalStack, tmp_path: Path, pha
         project, build = await _project_with_a_ready_build(api)
         config = tmp_path / "schemathesis.toml"
         config.write_text(_CONFIG.format(token=TOKEN, project=project, build=build, examples=examples))
+        # Made once; it waits ten seconds for this, which a busy machine may need.
+        (await api.http.get("/openapi.json")).raise_for_status()
         program = Path(sys.executable).with_name("schemathesis")
         options = ("--no-color", "--phases", phases)
         process = await asyncio.create_subprocess_exec(
