@@ -1,11 +1,9 @@
-"""How long people wait for pages of the web console: after a sleep, with many tabs open, in the fleet."""
+"""How long people wait for pages of the web console: after a sleep, and in the operators' list of builds."""
 
-import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
 
 from playwright.async_api import Browser, Page
@@ -18,18 +16,9 @@ from tests.harness.fleet import fill_fleet
 FLEET = 2_000
 """Open builds in the operators' list."""
 
-TABS = 8
-"""Tabs of one browser, each with a build of its own. A browser opens six connections to a server over HTTP/1.1."""
-
 _SET_HIDDEN = """hidden => {
     Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
     document.dispatchEvent(new Event("visibilitychange"));
-}"""
-
-_ASK = """async () => {
-    const began = performance.now();
-    await (await fetch("/v1/account")).text();
-    return performance.now() - began;
 }"""
 
 
@@ -51,7 +40,7 @@ async def measure_waits(api: RunningApi, browser: Browser, times: int) -> list[W
     await fill_fleet(api.sessions, FLEET)
     taken: dict[str, list[float]] = {what: [] for what in _MOST}
     for _ in range(times):
-        for measured in (_after_a_sleep, _in_tabs, _in_the_fleet):
+        for measured in (_after_a_sleep, _in_the_fleet):
             for what, seconds in (await measured(api, browser)).items():
                 taken[what].append(seconds)
     return [Wait(what, median(taken[what]), most) for what, most in _MOST.items()]
@@ -59,8 +48,6 @@ async def measure_waits(api: RunningApi, browser: Browser, times: int) -> list[W
 
 _MOST: Mapping[str, float] = {
     "a feed is live again after the computer slept": 1.0,
-    f"a build's page in tab {TABS}": 1.0,
-    f"the longest answer of the API with {TABS} tabs open": 1.0,
     f"the first rows of {FLEET:,} builds": 1.0,
     "a changed filter": 0.3,
 }
@@ -83,25 +70,6 @@ async def _after_a_sleep(api: RunningApi, browser: Browser) -> dict[str, float]:
     return {"a feed is live again after the computer slept": seconds}
 
 
-async def _in_tabs(api: RunningApi, browser: Browser) -> dict[str, float]:
-    user = f"collector-{uuid.uuid4()}"
-    builds = [await build_row(api.sessions, user) for _ in range(TABS)]
-    last = [await write_feed(api.sessions, build, feed_lines(100)) for build in builds]
-    async with console_of(browser, api, user, **DESKTOP) as console:
-        tabs: list[Page] = []
-        opened = 0.0
-        for build, number in zip(builds, last, strict=True):
-            tab = await console.context.new_page()
-            tabs.append(tab)
-            address, sign = f"{api.url}/builds/{build}", partial(_has, tab, number)
-            opened = await _timed(partial(tab.goto, address), sign)
-        answers = await asyncio.gather(*(tab.evaluate(_ASK) for tab in tabs))
-    return {
-        f"a build's page in tab {TABS}": opened,
-        f"the longest answer of the API with {TABS} tabs open": max(answers) / 1000,
-    }
-
-
 async def _in_the_fleet(api: RunningApi, browser: Browser) -> dict[str, float]:
     async with console_of(browser, api, api.settings.api_user, is_operator=True, **DESKTOP) as console:
         page = console.page
@@ -116,7 +84,7 @@ async def _in_the_fleet(api: RunningApi, browser: Browser) -> dict[str, float]:
 
 
 async def _has(page: Page, last: int) -> None:
-    """Wait until the page has the event with this id. Not each of many tabs stays connected."""
+    """Wait until the page has the event with this id."""
     await page.locator(f'[data-last="{last}"]').wait_for()
 
 
