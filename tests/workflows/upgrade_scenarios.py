@@ -88,7 +88,7 @@ async def versions_of_runs(harness: WorkerHarness, build_id: uuid.UUID) -> list[
     return found
 
 
-async def _versions_if_all_are_visible(harness: WorkerHarness, build_id: uuid.UUID) -> list[str] | None:
+async def versions_if_all_are_visible(harness: WorkerHarness, build_id: uuid.UUID) -> list[str] | None:
     versions = await versions_of_runs(harness, build_id)
     return versions if len(versions) > 1 else None
 
@@ -107,13 +107,13 @@ async def activities_of(harness: WorkerHarness, workflow_id: str) -> list[str]:
     ]
 
 
-async def _until_moved(harness: WorkerHarness, build_id: uuid.UUID) -> None:
+async def until_moved(harness: WorkerHarness, build_id: uuid.UUID) -> None:
     """Ask the build to move, and wait until it rests in a run of the second version."""
-    await _ask_until_moved(harness, build_workflow_id(build_id))
+    await ask_until_moved(harness, build_workflow_id(build_id))
     await harness.until_idle(build_id)
 
 
-async def _ask_until_moved(harness: WorkerHarness, workflow_id: str) -> None:
+async def ask_until_moved(harness: WorkerHarness, workflow_id: str) -> None:
     """Ask a workflow to move until it has, as `cofounder deploy settle` does: one that is asked before its shard of the
     server knows of the new version goes on waiting."""
     handle = harness.client.get_workflow_handle(workflow_id)
@@ -127,7 +127,7 @@ async def _ask_until_moved(harness: WorkerHarness, workflow_id: str) -> None:
     await wait_until(has_moved, look_seconds=1.0)
 
 
-async def _assert_rests(harness: WorkerHarness, before: Build, activities: tuple[str, ...] = ()) -> None:
+async def assert_rests(harness: WorkerHarness, before: Build, activities: tuple[str, ...] = ()) -> None:
     """The build waits as before in a run of the second version, which has used nothing but these activities."""
     row = await harness.row(before.id)
     assert (row.status, row.status_seq, row.reason) == (before.status, before.status_seq, before.reason)
@@ -158,8 +158,8 @@ async def moved(harness: WorkerHarness) -> list[EndedWorkflow]:
         await harness.until_idle(each.id)
     async with second_version(harness):
         for each in resting:
-            await _until_moved(harness, each.id)
-            await _assert_rests(harness, each, ("claim_place",) if each.id == queued else ())
+            await until_moved(harness, each.id)
+            await assert_rests(harness, each, ("claim_place",) if each.id == queued else ())
         ended = []
         for build_id in (busy, ahead):
             await release_command(harness, build_id)
@@ -169,7 +169,7 @@ async def moved(harness: WorkerHarness) -> list[EndedWorkflow]:
         await harness.builds.signal_budget_changed(sleeper)
         for build_id in (busy, ahead, queued, asker, sleeper):
             ended += await ready_build(harness, build_id)
-            assert await wait_until(partial(_versions_if_all_are_visible, harness, build_id)) == ["one", "two"]
+            assert await wait_until(partial(versions_if_all_are_visible, harness, build_id)) == ["one", "two"]
         statuses = await harness.statuses(sleeper)
         assert statuses.count("sleeping") == 1, "the wait was announced twice"
     return ended
@@ -187,7 +187,7 @@ async def moved_while_away(harness: WorkerHarness) -> list[EndedWorkflow]:
         away.take(Dependency.SANDBOX)
         before = await until_row(harness, build_id, lambda row: row.status == Status.WAITING)
         async with second_version(harness):
-            await _until_moved(harness, build_id)
+            await until_moved(harness, build_id)
             after = await harness.row(build_id)
             assert (after.status, after.status_seq) == (before.status, before.status_seq)
             away.give_back(Dependency.SANDBOX)
@@ -207,7 +207,7 @@ async def moved_preview(harness: WorkerHarness) -> list[EndedWorkflow]:
     handle = harness.client.get_workflow_handle(preview_workflow_id(build_id))
     before, announced = await _preview_row(harness, build_id), len(await harness.events(build_id, "preview"))
     async with second_version(harness):
-        await _ask_until_moved(harness, handle.id)
+        await ask_until_moved(harness, handle.id)
         after = await _preview_row(harness, build_id)
         assert (after.state, after.sandbox_id, after.expires_at) == ("open", before.sandbox_id, before.expires_at)
         assert len(await harness.events(build_id, "preview")) == announced, "it was announced again"
