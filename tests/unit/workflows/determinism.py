@@ -47,7 +47,7 @@ CACHES_ALLOWED: Mapping[str, str] = {
     "domain.payloads._defaults_of": "It depends on a class alone, and a class does not change.",
     "domain.tools._sent_schema": "It depends on a class alone, and a class does not change.",
 }
-"""Functions that may keep results, with why that is no state."""
+"""Functions that may keep results, with the reason for each."""
 
 IMMUTABLE = {
     *("frozenset", "tuple", "str", "bytes", "int", "float", "bool", "len", "max", "min", "sum", "object", "range"),
@@ -157,7 +157,7 @@ class _Module:
         elif self._is_change_of_shared(node):
             yield f"{ast.unparse(node)} changes what all workflows share"
         if isinstance(node, ast.Name | ast.Attribute) and self._full_name(node) in CACHES and node not in self._allowed:
-            yield "keeps results; CACHES_ALLOWED names those that are no state"
+            yield "keeps results; CACHES_ALLOWED names those that may"
         if isinstance(node, _FUNCTIONS):
             defaults = [*node.args.defaults, *node.args.kw_defaults]
             if any(default is not None and self._can_change(default) for default in defaults):
