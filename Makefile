@@ -103,7 +103,7 @@ UV := $(or $(wildcard .cofounder/tools/uv/bin/uv),uv)
 APART := UV_PROJECT_ENVIRONMENT=.cofounder/tools/apart UV_PYTHON_DOWNLOADS=never $(UV)
 
 shapes: setup ## validate the manifests for Kubernetes strictly, and the units of systemd
-	@command -v kubectl kustomize >/dev/null || { echo "Install kubectl or kustomize." >&2; exit 1; }
+	@command -v kubectl >/dev/null || command -v kustomize >/dev/null || { echo "Install kubectl or kustomize." >&2; exit 1; }
 	@command -v systemd-analyze >/dev/null || { echo "Install systemd." >&2; exit 1; }
 	@$(APART) sync --quiet --locked --group shapes
 	@$(TIDY) $(CLEAN) .cofounder/tools/apart/bin/python -m pytest -n 0 \

@@ -10,8 +10,24 @@ _AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.mi
 _RUN = """async () => {
     const rules = { "target-size": { enabled: true } };  // WCAG 2.2: 24 pixels, or as much room around it
     const { violations } = await axe.run(document, { resultTypes: ["violations"], rules });
+    const barOf = element => {
+        for (let up = element; up !== null; up = up.parentElement) {
+            if (/sticky|fixed/.test(getComputedStyle(up).position)) return up;
+        }
+        return undefined;
+    };
+    // What has scrolled under a bar gets room when one scrolls on: the bar's buttons are not its neighbours.
+    const isUnderBar = ({ target, any }) => {
+        const near = any.flatMap(({ relatedNodes }) => relatedNodes);
+        const bars = near.map(each => barOf(document.querySelector(each.target[0])));
+        const element = document.querySelector(target[0]);
+        return bars.length > 0 && bars.every(bar => bar && !bar.contains(element));
+    };
     const at = ({ html, failureSummary }) => `${html.slice(0, 200)} ${failureSummary.slice(0, 300)}`;
-    return violations.map(({ id, impact, nodes }) => ({ id, impact, at: nodes.map(at) }));
+    return violations.flatMap(({ id, impact, nodes }) => {
+        const those = id === "target-size" ? nodes.filter(node => !isUnderBar(node)) : nodes;
+        return those.length > 0 ? [{ id, impact, at: those.map(at) }] : [];
+    });
 }"""
 
 _TEXT_SPACING = """

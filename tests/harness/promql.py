@@ -20,6 +20,11 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return document
 
 
+def load_documents(path: Path) -> list[dict[str, Any]]:
+    """Read a YAML file of several documents."""
+    return list(YAML(typ="safe").load_all(path))
+
+
 def rules() -> list[dict[str, Any]]:
     """All alert rules and recording rules."""
     documents = [load_yaml(path) for path in sorted((FILES / "rules").glob("*.yml"))]

@@ -7,46 +7,112 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from local.binaries import of_distribution
 from scripts.dashboards import DASHBOARDS, DIRECTORY, rendered
-from tests.harness.promql import FILES, load_yaml, rules
+from tests.harness.promql import FILES, load_documents, load_yaml, rules
 
 ROOT = Path(__file__).parents[3]
 RUNBOOK = ROOT / "docs" / "runbook.md"
+KUBERNETES = ROOT / "deploy" / "kubernetes"
 
-_NO_PROMTOOL = "promtool is not on PATH, so no rule was tested: apt-get install --no-install-recommends prometheus"
+_PACKAGES = {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}
+"""Programs that check the files, and the packages of Debian that have them."""
 
 
 def _alerts() -> set[str]:
     return {rule["alert"] for rule in rules() if "alert" in rule}
 
 
-def _promtool(*arguments: str) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        assert not os.environ.get("CI"), _NO_PROMTOOL
-        pytest.skip(_NO_PROMTOOL)
-    done = subprocess.run([promtool, *arguments], cwd=FILES, capture_output=True, text=True, check=False)
+def _check(program: str, *arguments: str) -> None:
+    """Run a program that checks files. Without it the test fails on CI and is skipped elsewhere."""
+    path = shutil.which(program)
+    if path is None:
+        install = f"{program} is not on PATH: apt-get install --no-install-recommends {_PACKAGES[program]}"
+        assert not os.environ.get("CI"), install
+        pytest.skip(install)
+    done = subprocess.run([path, *arguments], cwd=FILES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_each_rule_fires_for_its_cause_and_is_silent_otherwise() -> None:
-    _promtool("test", "rules", "rules/tests/alerts.yml")
+    _check("promtool", "test", "rules", "rules/tests/alerts.yml")
 
 
-def test_prometheus_reads_its_configuration() -> None:
-    _promtool("check", "config", "prometheus.yml")
+@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus.kubernetes.yml", "prometheus.systemd.yml"])
+def test_prometheus_reads_its_configuration(name: str, tmp_path: Path) -> None:
+    """Debian builds Prometheus without what finds pods, so this one part is compared with the manifests only."""
+    pods = re.compile(r"kubernetes_sd_configs: &pods\n  - role: pod\n    namespaces:\n      names: \[cofounder\]")
+    text = pods.sub("static_configs: &pods\n  - targets: [pod]", (FILES / name).read_text())
+    (tmp_path / name).write_text(text.replace("kubernetes_sd_configs: *pods", "static_configs: *pods"))
+    (tmp_path / "rules").symlink_to(FILES / "rules")
+    _check("promtool", "check", "config", str(tmp_path / name))
+
+
+def _scrape_configs(name: str) -> dict[str, Any]:
+    return {each["job_name"]: each for each in load_yaml(FILES / name)["scrape_configs"]}
+
+
+def test_every_program_of_compose_is_scraped() -> None:
+    programs: dict[str, set[tuple[str, int]]] = {"cofounder-worker": set(), "cofounder-api": set()}
+    for name, service in load_yaml(ROOT / "docker-compose.temporal.yml")["services"].items():
+        match service.get("command"):
+            case [_, "-m", "worker" | "api" as program, *_]:
+                host = service.get("network_mode", f"service:{name}").removeprefix("service:")
+                port = service["environment"]["METRICS_ADDRESS"].removeprefix("0.0.0.0:")
+                programs[f"cofounder-{program}"].add((host, int(port)))
+    scraped = {
+        job: {(name, each["port"]) for each in config["dns_sd_configs"] for name in each["names"]}
+        for job, config in _scrape_configs("prometheus.yml").items()
+    }
+    assert {("worker", 9464), ("worker-archive", 9464), ("worker-browser", 9464)} <= programs["cofounder-worker"]
+    assert scraped == programs
+
+
+def test_every_unit_of_systemd_is_scraped() -> None:
+    text = (ROOT / "deploy" / "systemd" / "README.md").read_text()
+    addresses = dict(re.findall(r"\| `(cofounder-[\w@]+)` \| `[\w/.-]+` \| `([\d.:]+)` \|", text))
+    assert len(set(addresses.values())) == len(addresses)
+    assert set(re.findall(r"cofounder-(?:api\b|worker@\w+)", text)) == set(addresses)
+    for job, config in _scrape_configs("prometheus.systemd.yml").items():
+        [group] = config["static_configs"]
+        assert set(group["targets"]) == {address for unit, address in addresses.items() if unit.startswith(job)}
+
+
+def test_every_pod_of_kubernetes_is_scraped() -> None:
+    """Kustomize adds to these labels and changes none: workers of all roles are made from one Deployment."""
+    configs = _scrape_configs("prometheus.kubernetes.yml")
+    for path in (KUBERNETES / "base" / "api.yaml", KUBERNETES / "worker" / "worker.yaml"):
+        [deployment] = [each for each in load_documents(path) if each["kind"] == "Deployment"]
+        template = deployment["spec"]["template"]
+        config = configs.pop(deployment["metadata"]["name"])
+        [kept] = config["relabel_configs"]
+        label = template["metadata"]["labels"]["app.kubernetes.io/name"]
+        [port] = [each["name"] for each in template["spec"]["containers"][0]["ports"] if each["containerPort"] == 9464]
+        assert (kept["regex"], kept["action"]) == (f"{label};{port}", "keep")
+        [found] = config["kubernetes_sd_configs"]
+        assert found == {"role": "pod", "namespaces": {"names": ["cofounder"]}}
+    assert not configs
 
 
 def test_alertmanager_reads_its_configuration() -> None:
-    amtool = shutil.which("amtool")
-    if amtool is None:
-        pytest.skip("amtool is not on PATH: apt-get install --no-install-recommends prometheus-alertmanager")
-    done = subprocess.run([amtool, "check-config", "alertmanager.yml"], cwd=FILES, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    _check("amtool", "check-config", "alertmanager.yml")
+
+
+def test_machines_that_run_the_tests_have_the_programs_that_check() -> None:
+    machines = {".ci/run": (ROOT / ".ci" / "run").read_text()}
+    for path in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
+        for name, job in load_yaml(path)["jobs"].items():
+            steps = "\n".join(step.get("run", "") for step in job["steps"])
+            if re.search(r"\bmake (test|drills)\b", steps):
+                machines[f"{path.name}: {name}"] = steps
+    assert {".ci/run", "ci.yml: debian", "ci.yml: ubuntu", "nightly.yml: drills"} <= set(machines)
+    for machine, commands in machines.items():
+        for package in _PACKAGES.values():
+            assert re.search(rf"(?<![\w-]){package}(?![\w-])", commands), f"{machine} does not install {package}"
 
 
 def test_the_collector_uses_what_it_has() -> None:
