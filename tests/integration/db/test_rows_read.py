@@ -39,7 +39,7 @@ async def test_repeated_queries_read_what_is_open(stack: LocalStack) -> None:
         assert readings[name].rows >= OPEN * CLOSED_OF_EACH, "then it belongs to the others"
 
     async with transaction(sessions) as tx:
-        await tx.session.execute(text("drop index ix_previews_open"))
-    without = (await _readings(sessions))["reaper: open previews of a slice"]
+        await tx.session.execute(text("drop index ix_builds_closed"))
+    without = (await _readings(sessions))["reaper: builds closed lately"]
     assert without.rows > OPEN * OF_AN_OPEN_BUILD, "a lost index is noticed"
     await engine.dispose()
