@@ -12,14 +12,14 @@ import pytest
 from sqlalchemy import update
 
 from clients.sandbox import Sandboxes, sandbox_config
-from db.models import Build, DependencyState, LedgerEntry, ModelBucket
+from db.models import Build, LedgerEntry, ModelBucket
 from db.transaction import transaction
 from db.users import UserChange, change_user
 from domain.names import build_workflow_id
 from domain.status import Dependency, Status
 from local.stack import LocalStack
 from tests.harness.api_server import new_database
-from tests.harness.away import Away, away_harness
+from tests.harness.away import away_harness
 from tests.harness.repeats import assert_nothing_was_repeated
 from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
@@ -32,6 +32,7 @@ from tests.workflows.upgrade_scenarios import (
     ask_until_moved,
     give_work_to,
     second_version,
+    until_known_to_be_away,
     versions_if_all_are_visible,
 )
 
@@ -155,39 +156,20 @@ async def test_waiting_for_a_permit(stack: LocalStack) -> None:
                 await end_preview(harness, build_id, "cancelled")
 
 
-async def test_waiting_for_the_store_or_the_model(stack: LocalStack) -> None:
+async def test_waiting_for_the_model(stack: LocalStack) -> None:
     async with _first_version(stack) as first, away_harness(first) as away:
         harness = away.harness
         await give_work_to(harness, "one")
-        without_store = await harness.start(script=steps([hold(PRODUCT)]))
-        await harness.until_event(without_store, "tool_started")
-        away.take(Dependency.STORE)
-        await release_command(harness, without_store)
-        row = await until_row(harness, without_store, lambda row: row.status == Status.WAITING)
-        assert row.dependency == Dependency.STORE
         away.take(Dependency.MODEL)
-        without_model = await harness.start(script=SMALL)
-        row = await until_row(harness, without_model, lambda row: row.status == Status.WAITING)
+        build_id = await harness.start(script=SMALL)
+        row = await until_row(harness, build_id, lambda row: row.status == Status.WAITING)
         assert row.dependency == Dependency.MODEL
-        for dependency in (Dependency.STORE, Dependency.MODEL):
-            await wait_until(partial(_is_known_to_be_away, away, dependency), look_seconds=0.5)
+        await until_known_to_be_away(away, Dependency.MODEL)
         async with second_version(harness):
-            await _assert_moves_at_rest(harness, dict.fromkeys((without_store, without_model), {"read_dependency"}))
-            away.give_back(Dependency.STORE)
+            await _assert_moves_at_rest(harness, {build_id: {"read_dependency"}})
             away.give_back(Dependency.MODEL)
-            for build_id in (without_store, without_model):
-                await recover(away, build_id)
-                await _assert_goes_on(harness, build_id)
-
-
-async def _is_known_to_be_away(away: Away, dependency: Dependency) -> bool:
-    """Probe once more. From then on builds wait without trying, which would change their status for a moment."""
-    async with transaction(away.harness.sessions) as tx:
-        await tx.session.execute(update(DependencyState).values(next_probe_at=datetime.now(UTC)))
-    await away.probe()
-    async with transaction(away.harness.sessions) as tx:
-        row = await tx.session.get(DependencyState, dependency)
-    return row is not None and row.state == "down"
+            await recover(away, build_id)
+            await _assert_goes_on(harness, build_id)
 
 
 async def test_without_the_database_it_moves_after_the_step_that_needs_it(stack: LocalStack) -> None:

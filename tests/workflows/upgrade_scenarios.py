@@ -7,21 +7,23 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from sqlalchemy import update
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from clients.build_workflows import version_of
 from clients.deployments import Deployments
 from db import money
-from db.models import Build, Preview
+from db.models import Build, DependencyState, Preview
 from db.transaction import transaction
 from domain.errors import Refused
 from domain.names import EXTEND, UPGRADE, WAKE, build_workflow_id, preview_workflow_id
 from domain.status import Dependency, Status
-from tests.harness.away import away_harness
+from tests.harness.away import Away, away_harness
 from tests.harness.repeats import assert_nothing_was_repeated
 from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
+from tests.workflows.outage_scenarios import recover
 from tests.workflows.scenarios import (
     Drive,
     EndedWorkflow,
@@ -196,6 +198,46 @@ async def moved_while_away(harness: WorkerHarness) -> list[EndedWorkflow]:
             ended = await ready_build(harness, build_id)
             await assert_nothing_was_repeated(harness, build_id)
     return ended
+
+
+@_scenario("it moves while it waits for the store at the gate: it waits on, without another try or a word in the feed")
+async def moved_at_gate(harness: WorkerHarness) -> list[EndedWorkflow]:
+    async with away_harness(harness) as away:
+        harness = away.harness
+        await give_work_to(harness, "one")
+        build_id = await harness.start(script=steps([hold(PRODUCT)]))
+        await harness.until_event(build_id, "tool_started")
+        away.take(Dependency.STORE)
+        await release_command(harness, build_id)
+        await until_row(harness, build_id, lambda row: row.status == Status.WAITING)
+        await until_known_to_be_away(away, Dependency.STORE)
+        await harness.until_idle(build_id)
+        before = await harness.row(build_id)
+        assert (before.status, before.dependency) == (Status.WAITING, Dependency.STORE)
+        async with second_version(harness):
+            await until_moved(harness, build_id)
+            after = await harness.row(build_id)
+            assert (after.status, after.status_seq) == (before.status, before.status_seq)
+            assert set(await activities_of_last_run(harness, build_id)) <= {"read_dependency"}
+            away.give_back(Dependency.STORE)
+            await recover(away, build_id)
+            ended = await ready_build(harness, build_id)
+            await assert_nothing_was_repeated(harness, build_id)
+    return ended
+
+
+async def until_known_to_be_away(away: Away, dependency: Dependency) -> None:
+    """Probe until builds wait without trying, which would change their status for a moment."""
+
+    async def is_known() -> bool:
+        async with transaction(away.harness.sessions) as tx:
+            await tx.session.execute(update(DependencyState).values(next_probe_at=datetime.now(UTC)))
+        await away.probe()
+        async with transaction(away.harness.sessions) as tx:
+            row = await tx.session.get(DependencyState, dependency)
+        return row is not None and row.state == "down"
+
+    await wait_until(is_known, look_seconds=0.5)
 
 
 @_scenario("an open preview moves to another version: its product runs on, and it closes at the same time")
