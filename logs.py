@@ -1,9 +1,20 @@
 """Configures structured logs on standard error: one JSON object per line, or text for people. Entry points call it."""
 
+import contextlib
 import logging
 import sys
+from typing import TextIO
 
 import structlog
+
+from observing.log_content import print_traceback, traceback_of, without_content
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    def handleError(self, _record: logging.LogRecord) -> None:
+        """Say that a line is lost, without what it says: that is all that the standard library would print."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"A log line could not be written: {type(sys.exception()).__name__}\n")
 
 
 def configure_logs(log_format: str, log_level: str) -> None:
@@ -20,20 +31,19 @@ def configure_logs(log_format: str, log_level: str) -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_colors,
+        without_content,
     ]
-    # Without local variables: their values include keys and founders' texts.
-    without_locals = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     rendered: list[structlog.types.Processor] = (
-        [structlog.processors.ExceptionRenderer(without_locals), structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(traceback_of), structlog.processors.JSONRenderer()]
         if log_format == "json"
-        else [structlog.dev.ConsoleRenderer(sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        else [structlog.dev.ConsoleRenderer(sys.stderr.isatty(), exception_formatter=print_traceback)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

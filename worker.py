@@ -17,6 +17,7 @@ from typing import Self, TypedDict
 import structlog
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig, WorkflowRunner
 
 from activities.registry import all_activities
@@ -35,12 +36,13 @@ from observing import traces
 from observing.activities import ActivityLogs, ActivityMetrics
 from observing.activity_traces import ActivityTraces
 from observing.fleet import FleetGauges
-from observing.health import health_port
+from observing.health import SignOfLife, health_port
 from observing.model_calls import observed
-from observing.sdk_metrics import SdkMetrics
+from observing.pool import show_pool
+from observing.sdk_metrics import SdkMetrics, forwarded_logs
 from services.deployment import check_deployment
 from services.plans import check_plans
-from services.presence import Presence, check_formats
+from services.presence import SILENT_SECONDS, Presence, check_formats
 from services.webhooks import Outbox
 from settings import Settings, load_settings
 from workflows.build import BuildWorkflow
@@ -115,6 +117,7 @@ async def wired_worker(
     runner: WorkflowRunner | None = None,
     shutdown: Shutdown | None = None,
     sdk_metrics: SdkMetrics | None = None,
+    sign_of_life: SignOfLife | None = None,
 ) -> AsyncIterator[RoleWorkers]:
     """Build a worker and check its clients. It does not run yet; the clients are closed at the end of the block.
 
@@ -123,6 +126,7 @@ async def wired_worker(
         runner: runs workflow code; None runs it without the SDK's sandbox (ADR 0005).
         shutdown: of the caller, who can then end a stopping worker at once.
         sdk_metrics: of the client's runtime, shown with the worker's own.
+        sign_of_life: of the caller's task that announces the worker.
 
     Raises:
         Misconfigured: a server is missing or wrong; the message says which one, and what to do.
@@ -157,7 +161,7 @@ async def wired_worker(
                 ]
             )
             try:
-                async with _health_port(settings, sessions, clients, worker, sdk_metrics):
+                async with _health_port(settings, sessions, clients, worker, sdk_metrics, sign_of_life):
                     yield worker
             finally:
                 await cancel_and_wait(outbox)
@@ -206,7 +210,12 @@ def _deployment_of(settings: Settings) -> WorkerDeploymentConfig | None:
 
 @asynccontextmanager
 async def _health_port(
-    settings: Settings, sessions: Sessions, clients: WorkerClients, worker: RoleWorkers, sdk_metrics: SdkMetrics | None
+    settings: Settings,
+    sessions: Sessions,
+    clients: WorkerClients,
+    worker: RoleWorkers,
+    sdk_metrics: SdkMetrics | None,
+    sign_of_life: SignOfLife | None,
 ) -> AsyncIterator[None]:
     """Show how the worker is while the block runs, if METRICS_ADDRESS is set."""
     gauges = FleetGauges(
@@ -215,13 +224,17 @@ async def _health_port(
 
     async def prepare() -> bytes:
         await gauges.refresh()
+        show_pool(sessions)
         return b"" if sdk_metrics is None else await sdk_metrics.read()
 
     def ready() -> str | None:
         return None if worker.is_running else "The worker takes no tasks: it starts or stops."
 
+    def live() -> str | None:
+        return None if sign_of_life is None else sign_of_life.problem()
+
     try:
-        async with health_port(settings.metrics_address, ready=ready, prepare=prepare):
+        async with health_port(settings.metrics_address, live=live, ready=ready, prepare=prepare):
             yield
     finally:
         await gauges.close()
@@ -253,11 +266,13 @@ async def main() -> None:
     shutdown = Shutdown()
     stopping = _listen_for_signals(shutdown)
     sdk_metrics = None if settings.metrics_address is None else SdkMetrics.open()
-    client = await connect_temporal(runtime=None if sdk_metrics is None else sdk_metrics.runtime)
+    sign_of_life = SignOfLife("announced itself", SILENT_SECONDS)
+    runtime = sdk_metrics.runtime if sdk_metrics else Runtime(telemetry=TelemetryConfig(logging=forwarded_logs()))
+    client = await connect_temporal(runtime=runtime)
     async with (
         traces.exported_traces("cofounder-worker"),
-        wired_worker(settings, client, shutdown=shutdown, sdk_metrics=sdk_metrics) as worker,
-        _present(settings, stopping) as problems,
+        wired_worker(settings, client, shutdown=shutdown, sdk_metrics=sdk_metrics, sign_of_life=sign_of_life) as worker,
+        _present(settings, stopping, sign_of_life) as problems,
     ):
         running = asyncio.create_task(worker.run())
         stopped = asyncio.create_task(stopping.wait())
@@ -272,7 +287,9 @@ async def main() -> None:
 
 
 @asynccontextmanager
-async def _present(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[list[WrongVersion]]:
+async def _present(
+    settings: Settings, stopping: asyncio.Event, sign_of_life: SignOfLife
+) -> AsyncIterator[list[WrongVersion]]:
     """Announce this worker. If it can't read what is stored any more, stop it; the problem is then in the list."""
     problems: list[WrongVersion] = []
 
@@ -283,7 +300,7 @@ async def _present(settings: Settings, stopping: asyncio.Event) -> AsyncIterator
     async with open_sessions(settings.database_url, pool_size=1) as sessions:
         pool = 2 * pool_of(settings.database_connections, WORKER_POOL)
         roles = polled_roles(settings.worker_roles, settings.separate_roles)
-        keeping = asyncio.create_task(Presence(sessions, "worker", pool, roles).keep(stop))
+        keeping = asyncio.create_task(Presence(sessions, "worker", pool, roles).keep(stop, sign_of_life.note))
         try:
             yield problems
         finally:

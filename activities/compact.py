@@ -215,7 +215,7 @@ class CompactActivities:
             await (self._settle_usage(call, usage) if usage.has_begun else self._release(call))
             if not isinstance(error, NeedsPerson):
                 raise
-            _log.warning("a conversation could not be summed up", build_id=str(call.build_id), error=str(error))
+            _log.warning("a conversation could not be summed up", build_id=str(call.build_id), error=error)
             # The next turn meets whatever is wrong with the account, too, and asks for help.
             async with transaction(self._sessions) as tx:
                 await self._store_outcome(tx, reserved, _REFUSED)

@@ -171,7 +171,7 @@ class ContextActivities:
                     ).model
                 )
             except UnknownModel as error:
-                _log.error("a build has no usable model", build_id=str(build_id), error=str(error))
+                _log.error("a build has no usable model", build_id=str(build_id), error=error)
                 raise BuildFailed(
                     "This build's model is not available. Your project is kept; the operator has to choose another."
                 ) from error

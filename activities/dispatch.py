@@ -205,7 +205,7 @@ class DispatchActivities:
                 except SandboxGone:
                     pass
                 except CofounderError as error:
-                    _log.warning("could not end a cancelled call", tool_use_id=request.tool_use_id, error=str(error))
+                    _log.warning("could not end a cancelled call", tool_use_id=request.tool_use_id, error=error)
                     still_runs = True
             async with autocommit(self._sessions) as tx:
                 await _write(tx, call, claim, cancelled_call(still_runs=still_runs), started)

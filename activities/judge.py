@@ -217,7 +217,7 @@ class Judge:
         try:
             return choose_model(JUDGE, user.model_overrides, plan.default_models, fallback, prices, "JUDGE_MODEL")
         except UnknownModel as error:
-            _log.error("the judge has no usable model", user_id=user_id, error=str(error))
+            _log.error("the judge has no usable model", user_id=user_id, error=error)
             return None
 
     async def _render(self, tx: Transaction, gate: JudgedGate, evidence: ProductEvidence) -> JudgeRequest | None:
@@ -308,7 +308,7 @@ class Judge:
             await self._release(call)
             raise _Unanswered(_AWAY, error.retry_after_seconds, again=True) from error
         except CofounderError as error:
-            _log.warning("a judge could not be called", build_id=str(call.build_id), error=str(error))
+            _log.warning("a judge could not be called", build_id=str(call.build_id), error=error)
             served = usage.tokens != Tokens()
             await (self._settle_usage(call, usage) if served else self._release(call))
             raise _Unanswered(_REFUSED, served=served) from error

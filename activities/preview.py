@@ -180,7 +180,7 @@ class PreviewActivities:
         try:
             return open_secrets(self._cipher, stored)
         except SecretUnreadable as problem:
-            _log.error("a preview can't read its product's secrets", build_id=str(build_id), reason=str(problem))
+            _log.error("a preview can't read its product's secrets", build_id=str(build_id), reason=problem)
             raise BuildFailed(
                 f"{problem} The product is kept. Ask the operator to put the key back, or set the secret again; then "
                 "open the preview."

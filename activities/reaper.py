@@ -110,7 +110,7 @@ class ReaperActivities:
                 await check_deployment(self._sessions, self._workflows)
                 return await look(Budget())
             except (CofounderError, RPCError) as error:
-                log.error(f"the reaper could not {what}", error=str(error))
+                log.error(f"the reaper could not {what}", error=error)
                 metrics.REAPER_FAILURES.labels(step).inc()
                 return ReapResult()
 

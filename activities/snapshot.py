@@ -202,7 +202,7 @@ class SnapshotActivities:
             await sweep_snapshots(self._sessions, self._store, build_id)
         except (NeedsPerson, NotFound, StoreUnavailable) as error:
             _log.warning(
-                "old snapshots were not deleted; the next one tries again", build_id=str(build_id), error=str(error)
+                "old snapshots were not deleted; the next one tries again", build_id=str(build_id), error=error
             )
 
     async def _upload(self, key: str, sandbox: Sandbox, packed: PackedArchive) -> tuple[StoredObject, list[Entry]]:

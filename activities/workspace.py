@@ -326,14 +326,14 @@ class WorkspaceActivities:
         try:
             await self._sandboxes.pause(sandbox_id)
         except SandboxUnavailable as error:
-            _log.warning("a sandbox to be replaced could not be paused", sandbox_id=sandbox_id, error=str(error))
+            _log.warning("a sandbox to be replaced could not be paused", sandbox_id=sandbox_id, error=error)
 
     async def _kill_replaced(self, sandbox_id: str) -> None:
         """Kill a sandbox that has been replaced. If the service fails, the reaper kills it later."""
         try:
             await self._sandboxes.kill(sandbox_id)
         except SandboxUnavailable as error:
-            _log.warning("a replaced sandbox could not be killed", sandbox_id=sandbox_id, error=str(error))
+            _log.warning("a replaced sandbox could not be killed", sandbox_id=sandbox_id, error=error)
 
     async def _fill_first(self, sandbox: Sandbox, snapshot: Snapshot | None) -> None:
         """Take the lock and fill the workspace; in one request if there is no snapshot."""

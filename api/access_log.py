@@ -1,7 +1,6 @@
 """Logs one line for each request, and counts it. Every log line of a request has its id."""
 
 import time
-from hashlib import sha256
 
 import structlog
 from opentelemetry.trace import Span, SpanKind
@@ -9,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from observing import metrics, traces
+from observing.log_content import hash_of_user
 from observing.trace_ids import request_ids
 
 _UNLOGGED = frozenset({"/healthz", "/readyz"})
@@ -80,10 +80,5 @@ def _note(scope: Scope, status: int, to_response: float, whole: float) -> None:
         status=status,
         ms=round(to_response * 1000, 1),
         whole_ms=round(whole * 1000, 1),
-        user=_hash(scope["state"].get("user_id")),
+        user=None if (user_id := scope["state"].get("user_id")) is None else hash_of_user(user_id),
     )
-
-
-def _hash(user_id: str | None) -> str | None:
-    """A user in the log: the same one each time, and not by name."""
-    return None if user_id is None else sha256(user_id.encode()).hexdigest()[:12]

@@ -134,7 +134,7 @@ class AccountFeeds:
                         await self._end_whose_credentials_ended()
                         checked_at = time.monotonic()
                 except Exception as error:  # a feed that runs can't answer with an error
-                    log.warning("cannot read the builds of accounts", error=repr(error))
+                    log.warning("cannot read the builds of accounts", error=error)
                     heard.miss()
                     await asyncio.sleep(_RETRY_SECONDS)
 
@@ -153,7 +153,7 @@ class AccountFeeds:
             try:
                 encoded = await self._read(user_id, may_see, levels)
             except Exception as error:  # the other users' feeds go on
-                log.warning("cannot read the builds of a user", user_id=user_id, error=repr(error))
+                log.warning("cannot read the builds of a user", user_id=user_id, error=error)
                 for viewer in self._viewers_of(user_id):
                     viewer.reload()
                 continue

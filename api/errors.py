@@ -230,7 +230,6 @@ async def _on_anything_else(request: Request, error: Exception) -> Response:
     log.error(
         "request failed",
         method=request.method,
-        path=request.url.path,
         request_id=request.state.request_id,
         exc_info=error,
     )

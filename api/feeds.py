@@ -291,7 +291,7 @@ class Feeds:
                 return await ask()
             except Exception as error:
                 if not has_warned:
-                    log.warning("cannot read the feed", build_id=str(build_id), error=repr(error))
+                    log.warning("cannot read the feed", build_id=str(build_id), error=error)
                 has_warned = True
             await asyncio.sleep(min(1.0, _POLL_SECONDS))
         return None

@@ -108,7 +108,7 @@ class Limits:
                     self._forget_at = monotonic() + _FORGET_SECONDS
                     await forget_full_buckets(tx)
         except Exception as error:  # a limit that can't be checked must not refuse what the database could still do
-            log.warning("a limit was not checked", kind=kind, error=repr(error))
+            log.warning("a limit was not checked", kind=kind, error=error)
             return None
         return seconds
 

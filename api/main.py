@@ -98,7 +98,7 @@ async def _open_sandboxes(settings: Settings) -> AsyncIterator[Sandboxes | None]
     try:
         sandboxes = Sandboxes(sandbox_config(settings))
     except Misconfigured as error:
-        _log.warning("the API can't push code to git servers", reason=str(error))
+        _log.warning("the API can't push code to git servers", reason=error)
         yield None
         return
     try:
@@ -161,4 +161,4 @@ async def check_servers(settings: Settings, environment: Mapping[str, str] | Non
     except (WrongNamespace, WrongVersion, NoRowSecurity, LostPayloadKey):
         raise
     except (Misconfigured, RPCError, TimeoutError) as error:
-        _log.warning("the API starts without its servers", reason=str(error))
+        _log.warning("the API starts without its servers", reason=error)

@@ -97,7 +97,7 @@ class FeedNudges:
                 has_warned = False
             except Exception as error:  # whatever it was, a new connection is the remedy
                 if not has_warned:
-                    log.warning("not listening to the feeds; readers poll", error=repr(error))
+                    log.warning("not listening to the feeds; readers poll", error=error)
                 has_warned = True
             await asyncio.sleep(_RECONNECT_SECONDS)
 

@@ -20,8 +20,9 @@ from api.protocol import Protocol
 from clients.cancellation import cancel_and_wait
 from db.session import API_POOL, pool_of
 from domain.errors import WrongVersion
-from observing.health import health_port
-from services.presence import Presence
+from observing.health import SignOfLife, health_port
+from observing.pool import show_pool
+from services.presence import SILENT_SECONDS, Presence
 
 _GRACE_SECONDS = 5
 """Seconds that a stopping server gives its requests to end."""
@@ -56,10 +57,18 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             resources = self._app.state.resources
-            await self._closing.enter_async_context(health_port(resources.settings.metrics_address))
+
+            async def prepare() -> bytes:
+                show_pool(resources.sessions)
+                return b""
+
+            sign_of_life = SignOfLife("announced itself", SILENT_SECONDS)
+            await self._closing.enter_async_context(
+                health_port(resources.settings.metrics_address, live=sign_of_life.problem, prepare=prepare)
+            )
             pool = pool_of(resources.settings.database_connections, API_POOL)
             presence = Presence(resources.sessions, "api", 2 * pool)
-            self._keeping = asyncio.create_task(presence.keep(self._stop))
+            self._keeping = asyncio.create_task(presence.keep(self._stop, sign_of_life.note))
 
     async def _admit(self, scope: Scope) -> tuple[Proxy, Route, Lost]:
         previews: Previews = self._app.state.resources.previews

@@ -9,8 +9,9 @@ for how long the page could not react. Sizes are of compressed files, without th
 
 The second table says, for each length of the feed, how long it takes from opening the page until the newest events are
 there, and until all are loaded by scrolling to the beginning; how long a frame takes while the feed is scrolled for
-five seconds; and the page's elements and JavaScript objects after that. With JSON=path in the environment it also
-writes the figures to that file.
+five seconds; and the page's elements and JavaScript objects after that. The third table says how long people wait for
+pages after a sleep of their computer, with many tabs, and in the operators' list of 2,000 builds: medians of as many
+tries. With JSON=path in the environment it also writes the figures to that file.
 """
 
 import argparse
@@ -25,14 +26,16 @@ from statistics import median
 from typing import Any
 
 from playwright.async_api import Browser, Page, expect
+from pydantic import SecretStr
 from rich.box import SIMPLE_HEAD
 from rich.console import Console as Terminal
 from rich.table import Table
 
 from bench.machine import machine
+from bench.web_waits import Wait, measure_waits
 from db.migrate import migrate
 from local.stack import LocalStack
-from tests.harness.api_server import RunningApi, running_api, settings_for
+from tests.harness.api_server import OPERATORS, RunningApi, running_api, settings_for
 from tests.harness.console import DESKTOP, chromium, console_of
 from tests.harness.feeds import build_row, feed_lines, write_feed
 from tests.harness.page_files import page_files
@@ -108,18 +111,20 @@ _READ = """
 """
 
 
-async def measure(counts: Sequence[int], loads: int) -> tuple[list[Load], list[Figures]]:
-    """Measure each page `loads` times, and a build's page for each length of the feed."""
+async def measure(counts: Sequence[int], loads: int) -> tuple[list[Load], list[Figures], list[Wait]]:
+    """Measure each page and each wait `loads` times, and a build's page for each length of the feed."""
     async with LocalStack(temporal_ui=False) as servers:
         environment = servers.environment
         await migrate(environment["DATABASE_URL"])
+        settings = settings_for(environment["DATABASE_URL"], environment, api_operator_token=SecretStr(OPERATORS))
         async with (
-            running_api(settings_for(environment["DATABASE_URL"], environment), environment) as api,
+            running_api(settings, environment) as api,
             chromium() as browser,
         ):
             await _one(api, browser, 100)  # warm up
             pages = await _pages(api, browser, loads)
-            return pages, [await _one(api, browser, count) for count in counts]
+            feeds = [await _one(api, browser, count) for count in counts]
+            return pages, feeds, await measure_waits(api, browser, loads)
 
 
 async def _pages(api: RunningApi, browser: Browser, loads: int) -> list[Load]:
@@ -211,7 +216,7 @@ def main() -> None:
     parser.add_argument("--loads", type=int, default=3, help="how often each page is loaded")
     arguments = parser.parse_args()
     counts = [int(each) for each in arguments.events.split(",") if each]
-    pages, results = asyncio.run(measure(counts, arguments.loads))
+    pages, results, waits = asyncio.run(measure(counts, arguments.loads))
     terminal = Terminal(width=max(Terminal().width, 130), highlight=False)
     table = Table(title="First visits on a slow computer and line", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("page")
@@ -231,13 +236,18 @@ def main() -> None:
             f"{each.events:,}", *(f"{value:.1f}" for value in figures), str(each.nodes), f"{each.heap_mb:.1f}"
         )
     terminal.print(table)
+    table = Table(title="Waits for pages", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("what")
+    table.add_column("s", justify="right")
+    table.add_column("at most, s", justify="right")
+    for wait in waits:
+        table.add_row(wait.what, f"{wait.seconds:.2f}", f"{wait.most:.1f}")
+    terminal.print(table)
     terminal.print(machine())
     if path := os.environ.get("JSON"):
-        Path(path).write_text(
-            json.dumps(
-                {"pages": [asdict(each) for each in pages], "feeds": [asdict(each) for each in results]}, indent=2
-            )
-        )
+        measured: dict[str, Sequence[Load | Figures | Wait]] = {"pages": pages, "feeds": results, "waits": waits}
+        rows = {name: [asdict(each) for each in those] for name, those in measured.items()}
+        Path(path).write_text(json.dumps(rows, indent=2))
 
 
 if __name__ == "__main__":

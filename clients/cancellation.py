@@ -43,7 +43,7 @@ async def run_to_completion(cleanup: Coroutine[Any, Any, None]) -> None:
         except Exception:
             break
     if error := task.exception():
-        _log.warning("cleanup failed", error=str(error), kind=type(error).__name__)
+        _log.warning("cleanup failed", error=error)
 
 
 @contextlib.contextmanager

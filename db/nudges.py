@@ -66,7 +66,7 @@ class NudgeSender:
             try:
                 await self._send(builds)
             except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.warning("readers of feeds are not nudged", builds=len(builds), error=repr(error))
+                log.warning("readers of feeds are not nudged", builds=len(builds), error=error)
 
     async def _send(self, builds: Set[uuid.UUID]) -> None:
         connection = await PooledConnection.open(self._statements)

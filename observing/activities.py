@@ -30,6 +30,11 @@ _REAPER_STEPS = {
     "repeat_nudges": "nudges",
 }
 
+_PROBER = "prober"
+
+STEPS = frozenset({_PROBER, *_REAPER_STEPS.values()})
+"""What runs by a schedule: the values of the label `step` of `SCHEDULE_AT`."""
+
 
 class ActivityLogs(Interceptor):
     """Each log line of an activity has `build_id`, `activity` and `attempt`, and its `turn` and `tool_use_id`."""
@@ -140,7 +145,7 @@ def _count_reaper_step(name: str, result: Any, seconds: float, _: CallTime) -> N
 
 def _count_probe(_: str, result: Any, __: float, ___: CallTime) -> None:
     if result is not None:
-        metrics.SCHEDULE_AT.labels("prober").set_to_current_time()
+        metrics.SCHEDULE_AT.labels(_PROBER).set_to_current_time()
 
 
 COUNTS: dict[str, Callable[[str, Any, float, CallTime], None]] = {

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from clients.cancellation import cancel_and_wait
-from db.drift import find_drift, looks_alone
+from db.drift import Drift, find_drift, looks_alone
 from db.fleet_figures import FleetFigures, read_fleet_figures
 from db.session import Sessions
 from db.transaction import transaction
@@ -82,7 +82,6 @@ class FleetGauges:
             temporal, figures = await asyncio.gather(self._temporal_answers(), self._read())
             metrics.DEPENDENCY_UP.labels("temporal").set(temporal)
             metrics.DEPENDENCY_UP.labels("database").set(figures is not None)
-            self._show_pool()
             if figures is not None:
                 _show(figures)
                 for role in self._roles:
@@ -124,13 +123,11 @@ class FleetGauges:
         metrics.LEDGER_DRIFT.set(amount)
         self._is_drift_known = bool(drifts)
         for each in drifts:
-            _log.error("a total is not the sum of its rows", day=str(each.day), whose=each.whose)
+            _log.error("a total is not the sum of its rows", day=str(each.day), **_owner_of(each))
 
-    def _show_pool(self) -> None:
-        pool = self._sessions.statements.pool
-        for state, name in (("in_use", "checkedout"), ("idle", "checkedin")):
-            if (count := getattr(pool, name, None)) is not None:  # not every kind of pool counts
-                metrics.POOL.labels(state).set(count())
+
+def _owner_of(drift: Drift) -> dict[str, str]:
+    return {"shard": drift.whose} if drift.is_of_fleet else {"user_id": drift.whose}
 
 
 def _show(figures: FleetFigures) -> None:

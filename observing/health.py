@@ -6,6 +6,7 @@ Anyone who reaches the address may read it. It shows counts and times, and nothi
 import asyncio
 import ipaddress
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, nullcontext
 
@@ -29,6 +30,33 @@ Prepare = Callable[[], Awaitable[bytes]]
 """Brings the gauges up to date, and returns further metrics in Prometheus's text format."""
 
 _GRACE_SECONDS = 1
+
+
+class SignOfLife:
+    """When a task was last seen to go round that never ends."""
+
+    def __init__(self, what: str, limit_seconds: float, now: Callable[[], float] = time.monotonic) -> None:
+        """
+        Args:
+            what: the task does, as a sentence says it.
+            limit_seconds: the task hangs or has ended if it was not seen for longer.
+            now: seconds of a clock that never goes back.
+        """
+        self._what = what
+        self._limit_seconds = limit_seconds
+        self._now = now
+        self._seen_at = now()
+
+    def note(self) -> None:
+        """The task goes round."""
+        self._seen_at = self._now()
+
+    def problem(self) -> str | None:
+        """What keeps the process from being live."""
+        silent = self._now() - self._seen_at
+        if silent <= self._limit_seconds:
+            return None
+        return f"The process has not {self._what} for {silent:.0f} s, so a task hangs or has ended. Restart it."
 
 
 def _nothing() -> str | None:

@@ -33,7 +33,7 @@ _STOP_REASONS = frozenset(
     {"end_turn", "tool_use", "max_tokens", "stop_sequence", "pause_turn", "refusal", "model_context_window_exceeded"}
 )
 
-_OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (  # the first that fits
+_ERRORS: tuple[tuple[type[BaseException], str], ...] = (  # the first that fits
     (RateLimited, "rate_limited"),
     (BrokenStream, "broken"),
     (LostCall, "lost"),
@@ -42,6 +42,11 @@ _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (  # the first that fit
     (NeedsPerson, "needs_person"),
     (asyncio.CancelledError, "cancelled"),
 )
+
+_ANSWERED, _ERROR = "answered", "error"
+
+OUTCOMES = frozenset({_ANSWERED, _ERROR, *(name for _, name in _ERRORS)})
+"""How a call can end: the values of the label `outcome`."""
 
 
 def observed(providers: Providers) -> Providers:
@@ -72,7 +77,7 @@ class ObservedProvider:
     ) -> Answer:
         """See `ModelProvider`."""
         call = _Call(request.model)
-        outcome = "error"
+        outcome = _ERROR
 
         def note_limits(limits: Mapping[RateKind, Reading]) -> None:
             call.note_first()
@@ -87,10 +92,10 @@ class ObservedProvider:
             with span(f"{genai.CHAT} {request.model}", SpanKind.CLIENT, _request_attributes(request)) as made:
                 answer = await self._provider.stream(request, on_text, note_usage, note_limits)
                 made.set_attributes(_answer_attributes(answer))
-            outcome, call.tokens = "answered", answer.tokens
+            outcome, call.tokens = _ANSWERED, answer.tokens
             return answer
         except BaseException as error:
-            outcome = next((name for kind, name in _OUTCOMES if isinstance(error, kind)), "error")
+            outcome = next((name for kind, name in _ERRORS if isinstance(error, kind)), _ERROR)
             raise
         finally:
             call.end(outcome)

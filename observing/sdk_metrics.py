@@ -4,16 +4,36 @@ The SDK serves its metrics itself, at a port of loopback; `/metrics` of the proc
 """
 
 import asyncio
+import logging
 import socket
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
-from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    PrometheusConfig,
+    Runtime,
+    TelemetryConfig,
+)
 
 _HOST = "127.0.0.1"
 _ATTEMPTS = 5
 _READ_SECONDS = 3.0
+
+
+def forwarded_logs() -> LoggingConfig:
+    """Let the SDK's core write its warnings as log records. By itself it prints them, with the texts of failures."""
+    return LoggingConfig(
+        filter=LoggingConfig.default.filter,
+        forwarding=LogForwardingConfig(
+            logging.getLogger("temporalio.core"),
+            append_target_to_name=False,
+            prepend_target_on_message=False,
+            append_log_fields_to_message=False,
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -39,7 +59,7 @@ class SdkMetrics:
                 durations_as_seconds=True,
             )
             try:
-                return cls(Runtime(telemetry=TelemetryConfig(metrics=config)), port)
+                return cls(Runtime(telemetry=TelemetryConfig(logging=forwarded_logs(), metrics=config)), port)
             except RuntimeError:
                 if not remaining:
                     raise

@@ -71,7 +71,7 @@ async def notify_of_settings(workflows: BuildWorkflows, changed: Sequence[Build]
             try:
                 await workflows.signal_settings(build.id, build.settings_version)
             except (NotFound, RPCError, RuntimeError) as error:
-                log.info("a build was not told of its settings", build_id=str(build.id), error=str(error))
+                log.info("a build was not told of its settings", build_id=str(build.id), error=error)
                 return False
         return True
 

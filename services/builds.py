@@ -189,7 +189,7 @@ async def _start_or_leave_to_reaper(sessions: Sessions, workflows: BuildWorkflow
     try:
         await start_workflow(sessions, workflows, build, plan)
     except (RPCError, RuntimeError, Misconfigured, DatabaseUnavailable) as error:
-        log.warning("the reaper will start the build", build_id=str(build.id), error=str(error))
+        log.warning("the reaper will start the build", build_id=str(build.id), error=error)
 
 
 # ---- open builds

@@ -289,7 +289,7 @@ async def start_run(
                 return False  # it would take the workflow and not know it
         return await workflows.start_bulk(run_id, is_resumed=is_resumed)
     except (CofounderError, RPCError, RuntimeError) as error:
-        log.warning("the reaper will start the bulk run", run_id=str(run_id), error=str(error))
+        log.warning("the reaper will start the bulk run", run_id=str(run_id), error=error)
         return False
 
 
@@ -363,7 +363,7 @@ class BulkRuns:
             await self._do(acting, run, build_id)
         except (CofounderError, RPCError, RuntimeError, SQLAlchemyError, OSError) as error:
             text = storable(str(error) or type(error).__name__, _WHY_CHARACTERS)
-            log.warning("an act of a bulk run failed", run_id=str(run.id), build_id=str(build_id), error=text)
+            log.warning("an act of a bulk run failed", run_id=str(run.id), build_id=str(build_id), error=error)
             if isinstance(error, SQLAlchemyError | OSError):
                 return error
             async with transaction(self._sessions) as tx:
@@ -437,5 +437,5 @@ class BulkRuns:
                 try:
                     await notify_budget_changed(self._sessions, self._workflows, build.user_id)
                 except (RPCError, RuntimeError) as error:
-                    log.warning("the reaper will notify the builds", user_id=build.user_id, error=str(error))
+                    log.warning("the reaper will notify the builds", user_id=build.user_id, error=error)
                 return True

@@ -134,7 +134,7 @@ async def _start_or_leave_to_reaper(sessions: Sessions, workflows: BuildWorkflow
     try:
         await _start(sessions, workflows, erasure.id)
     except (RPCError, RuntimeError) as error:
-        log.warning("the reaper will start the erasure", erasure_id=str(erasure.id), error=str(error))
+        log.warning("the reaper will start the erasure", erasure_id=str(erasure.id), error=error)
 
 
 async def _start(sessions: Sessions, workflows: BuildWorkflows, erasure_id: uuid.UUID) -> None:

@@ -99,7 +99,7 @@ async def ask_temporal(question: Awaitable[T]) -> T | None:
         async with asyncio.timeout(TEMPORAL_SECONDS):
             return await question
     except (RPCError, RuntimeError, TimeoutError) as error:  # a lazy client raises RuntimeError if it can't connect
-        log.warning("Temporal does not answer operators", error=str(error) or type(error).__name__)
+        log.warning("Temporal does not answer operators", error=error)
         return None
 
 

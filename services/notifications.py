@@ -43,7 +43,7 @@ async def notify_budget_changed(sessions: Sessions, workflows: BuildWorkflows, u
         try:
             await workflows.signal_budget_changed(build_id)
         except NotFound as error:
-            log.info("a build did not receive the change of its budget", build_id=str(build_id), error=str(error))
+            log.info("a build did not receive the change of its budget", build_id=str(build_id), error=error)
         else:
             notified.append(build_id)
 
@@ -87,7 +87,7 @@ async def notify_released(sessions: Sessions, workflows: BuildWorkflows, *, auto
             await repeat_budget_notification(sessions, workflows, each)
             notified.append(each.build_id)
         except (NotFound, RPCError, RuntimeError) as error:
-            log.info("a build did not receive a change", build_id=str(each.build_id), error=str(error))
+            log.info("a build did not receive a change", build_id=str(each.build_id), error=error)
     return notified
 
 
@@ -106,7 +106,7 @@ async def notify_of_input(sessions: Sessions, workflows: BuildWorkflows, build: 
     try:
         await _signal_input(workflows, build.id, pending)
     except (NotFound, RPCError, RuntimeError) as error:
-        log.warning("the reaper will notify the build of its founder's input", build_id=str(build.id), error=str(error))
+        log.warning("the reaper will notify the build of its founder's input", build_id=str(build.id), error=error)
 
 
 async def repeat_input_notification(

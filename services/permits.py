@@ -89,7 +89,7 @@ class Permits:
             yield
         except SandboxRefused as error:
             # Its permit is of no use now, and others may get further with it.
-            log.warning("the sandbox service has no room", build_id=build_id, role=role, error=str(error.__cause__))
+            log.warning("the sandbox service has no room", build_id=build_id, role=role, error=error.__cause__)
             async with transaction(self._sessions) as tx:
                 await permits.note_refusal(tx, uuid.UUID(build_id))
             await self._close_previews()
@@ -196,7 +196,7 @@ class Permits:
         try:
             await self._workflows.reclaim_preview(build_id)
         except (NotFound, RPCError) as error:
-            log.info("a preview could not be told to close", build_id=str(build_id), error=str(error))
+            log.info("a preview could not be told to close", build_id=str(build_id), error=error)
 
     async def _signal(self, workflow_id: str) -> bool:
         if self._workflows is None:
@@ -204,7 +204,7 @@ class Permits:
         try:
             await self._workflows.signal_permit(workflow_id)
         except (NotFound, RPCError) as error:
-            log.info("a free permit could not be announced", workflow=workflow_id, error=str(error))
+            log.info("a free permit could not be announced", workflow=workflow_id, error=error)
             return False
         return True
 

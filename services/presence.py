@@ -19,6 +19,9 @@ from domain.worker_roles import WorkerRole
 BEAT_SECONDS = 30.0
 """Seconds between two announcements of a process."""
 
+SILENT_SECONDS = 300.0
+"""A process that has not tried to announce itself for this long hangs. If the database is away, a try fails sooner."""
+
 _FORGET_SECONDS = 2.0
 """A process that ends waits at most this long for its row to go."""
 
@@ -57,22 +60,27 @@ class Presence:
         version = importlib.metadata.version("cofounder")
         self._process = formats.ThisProcess(uuid.uuid4(), role, version, pool + LISTENERS, roles)
 
-    async def keep(self, stop: Callable[[WrongVersion], None]) -> None:
-        """Announce the process until this is cancelled, or until it can't read what is stored; then call `stop`."""
+    async def keep(self, stop: Callable[[WrongVersion], None], note: Callable[[], None] = lambda: None) -> None:
+        """Announce the process until this is cancelled, or until it can't read what is stored; then call `stop`.
+
+        Args:
+            note: called before each announcement, also while the database is away.
+        """
         has_warned = False
         try:
             while True:
+                note()
                 try:
                     await check_formats(self._sessions)
                     async with transaction(self._sessions) as tx:
                         await formats.announce(tx, self._process)
                     has_warned = False
                 except WrongVersion as problem:
-                    log.error("this program can't read what is stored", reason=str(problem))
+                    log.error("this program can't read what is stored", reason=problem)
                     return stop(problem)
                 except (Misconfigured, OSError, SQLAlchemyError) as error:
                     if not has_warned:
-                        log.warning("the process could not be announced", error=str(error).splitlines()[0])
+                        log.warning("the process could not be announced", error=error)
                     has_warned = True
                 await asyncio.sleep(BEAT_SECONDS)
         finally:

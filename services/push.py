@@ -245,7 +245,7 @@ class Pushes:
                 await run_to_completion(_kill(sandboxes, build_id))
 
     async def _record(self, user_id: str, build_id: uuid.UUID, pushed: Pushed) -> None:
-        log.info("pushed", build_id=str(build_id), commit=pushed.commit, repository=pushed.repository)
+        log.info("pushed", build_id=str(build_id), commit=pushed.commit)
         event = PushedEvent(commit=pushed.commit, branch=pushed.branch, repository=pushed.repository)
         async with request_transaction(self._sessions.acting(Access(user_id))) as tx:
             await append_events(tx, build_id, [event])
@@ -269,13 +269,13 @@ def _errors_for_founders() -> Iterator[None]:
     try:
         yield
     except (SandboxUnavailable, SandboxGone, NoPermit) as error:
-        log.warning("a push has no sandbox", error=str(error))
+        log.warning("a push has no sandbox", error=error)
         raise NoSandboxNow(
             "The sandbox in which the code is prepared is not available, so nothing was pushed. Try again in a minute.",
             _TRY_AGAIN_SECONDS,
         ) from error
     except (NeedsPerson, Misconfigured) as error:
-        log.error("pushes need an operator", error=str(error))
+        log.error("pushes need an operator", error=error)
         raise NoSandboxNow(
             "The sandbox service does not let this API work, so nothing was pushed. Ask the operator to run "
             "`cofounder doctor`."

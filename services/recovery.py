@@ -432,7 +432,7 @@ class _Steps:
                 manifest = (await store.get(manifest_key, _MANIFEST_BYTES)).decode("ascii")
                 files = len(parse_manifest(manifest))
             except ValueError as error:
-                _log.warning("a manifest can't be read, so its snapshot is not imported", key=key, error=str(error))
+                _log.warning("a manifest can't be read, so its snapshot is not imported", key=key, error=error)
                 continue
             hashed, size = hashlib.sha256(), 0
             async for piece in store.stream(key):

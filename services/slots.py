@@ -25,5 +25,5 @@ async def nudge_queued_builds(sessions: Sessions, workflows: BuildWorkflows, use
             await workflows.admit(build_id)
             nudged += 1
         except (NotFound, RPCError) as error:
-            log.info("a queued build could not be nudged to claim its slot", build_id=str(build_id), error=str(error))
+            log.info("a queued build could not be nudged to claim its slot", build_id=str(build_id), error=error)
     return nudged

@@ -117,7 +117,7 @@ async def _describe(workflows: FleetWorkflows, builds: Sequence[BuildFacts]) -> 
             try:
                 return await workflows.describe(build_id)
             except (RPCError, RuntimeError) as error:
-                log.warning("a workflow can't be described", build_id=str(build_id), error=str(error))
+                log.warning("a workflow can't be described", build_id=str(build_id), error=error)
                 return None
 
     ids = [uuid.UUID(build.build_id) for build in builds]
@@ -131,7 +131,7 @@ async def _unused_sandboxes(sessions: Sessions, sandboxes: Sandboxes, now: datet
         async with asyncio.timeout(_SANDBOXES_SECONDS):
             listed = await sandboxes.list_all()
     except (CofounderError, TimeoutError) as error:
-        log.warning("sandboxes can't be listed", error=str(error) or type(error).__name__)
+        log.warning("sandboxes can't be listed", error=error)
         return []
     old = {each: _build_of(each) for each in listed if each.state == "running" and now - each.started_at > LATE}
     async with request_transaction(sessions) as tx:

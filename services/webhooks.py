@@ -334,7 +334,7 @@ class Outbox:
                 has_warned = False
             except Exception as error:  # whatever it is, what is queued waits and must be looked at again
                 if not has_warned:
-                    _log.warning("webhooks wait to be delivered", error=repr(error))
+                    _log.warning("webhooks wait to be delivered", error=error)
                 has_warned = True
             await asyncio.sleep(_LOOK_SECONDS)
 

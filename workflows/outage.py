@@ -205,7 +205,7 @@ class Outage:
                 await self._workspace.snapshot(SnapshotReason.WAIT, policies.SNAPSHOT_IF_POSSIBLE)
             await self._workspace.pause(policies.PAUSE_IF_POSSIBLE)
         except ActivityError as error:
-            workflow.logger.warning("the sandbox was not paused", extra={"error": str(error)})
+            workflow.logger.warning("the sandbox was not paused", extra={"error": error})
 
     def _is_long(self) -> bool:
         """Whether the history is long. The setting that limits turns a run limits waits, too."""

@@ -211,7 +211,7 @@ class PreviewWorkflow:
         except ActivityError as error:
             if outage_of(error) is None or not workflow.patched(patches.OUTAGES.id):
                 raise
-            workflow.logger.warning("the preview was not extended", extra={"error": reason_of(error)})
+            workflow.logger.warning("the preview was not extended", extra={"error": error})
 
     async def _close(self, error: BaseException | None, reason: str | None = None) -> None:
         await workflow.execute_activity_method(

@@ -38,5 +38,5 @@ async def _run(step: MethodAsyncNoParam[ReaperActivities, ReapResult]) -> ReapRe
     try:
         return await workflow.execute_activity_method(step, **policies.REAP_STEP)
     except ActivityError as error:
-        workflow.logger.error("a step of the reaper failed: %s", error.cause)
+        workflow.logger.error("a step of the reaper failed", extra={"error": error})
         return ReapResult()

@@ -545,4 +545,4 @@ def note_failure(error: ActivityError) -> None:
     """
     if is_cancelled_exception(error):
         raise error
-    workflow.logger.warning("a best-effort step failed", extra={"error": reason_of(error)})
+    workflow.logger.warning("a best-effort step failed", extra={"error": error})

@@ -70,9 +70,7 @@ class PhaseDiffs:
                 await self._store.put(key, content, "application/gzip")
                 return PutDiff(diff, key)
         except Exception as error:  # whatever it is: the snapshot is worth more
-            _log.warning(
-                "a phase has no diff", build_id=request.build_id, phase=request.phase, error=str(error) or repr(error)
-            )
+            _log.warning("a phase has no diff", build_id=request.build_id, phase=request.phase, error=error)
             return None
 
 

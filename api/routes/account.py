@@ -127,5 +127,5 @@ async def _notify(resources: Resources, account: Account, now: datetime) -> Acco
     try:
         await notify_budget_changed(resources.sessions, resources.workflows, account.user.id)
     except (RPCError, RuntimeError) as error:
-        log.warning("the reaper will notify the builds of the change", user_id=account.user.id, error=str(error))
+        log.warning("the reaper will notify the builds of the change", user_id=account.user.id, error=error)
     return AccountOut.of(account, now, operator=True)

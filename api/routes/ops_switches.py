@@ -110,4 +110,4 @@ async def _notify(resources: Resources) -> None:
                 resources.sessions, resources.workflows, autonomous_agent=resources.settings.autonomous_agent
             )
     except (RPCError, RuntimeError, OSError) as error:  # a timeout is an OSError
-        log.warning("the reaper will notify the builds of the change", error=str(error))
+        log.warning("the reaper will notify the builds of the change", error=error)

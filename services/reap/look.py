@@ -44,5 +44,5 @@ async def attempt(what: str, build_id: object, step: Awaitable[bool]) -> bool:
     try:
         return await step
     except (CofounderError, RPCError) as error:
-        log.warning(f"the reaper could not {what}", build_id=str(build_id), error=str(error))
+        log.warning(f"the reaper could not {what}", build_id=str(build_id), error=error)
         return False

@@ -106,7 +106,7 @@ class Nudges:
         try:
             return await start_unstarted(self._sessions, self._workflows)
         except (RPCError, RuntimeError) as error:
-            log.warning("erasures were not started", error=str(error))
+            log.warning("erasures were not started", error=error)
             return 0
 
     async def _repeat_cancels(self, budget: Budget) -> int:

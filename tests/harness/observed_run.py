@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,8 +109,17 @@ class ObservedStack:
         ) as http:
             yield http
 
-    async def build(self, brief: dict[str, Any], script: dict[str, Any]) -> dict[str, Any]:
+    async def build(
+        self,
+        brief: dict[str, Any] | None,
+        script: dict[str, Any],
+        meanwhile: Callable[[uuid.UUID], Awaitable[None]] | None = None,
+    ) -> dict[str, Any]:
         """Run a build of a new project to its end, in which the model follows the script.
+
+        Args:
+            brief: None for a project without one, whose builds fail.
+            meanwhile: called when the build has been started.
 
         Returns:
             The build, with the id of the request that started it.
@@ -121,9 +130,11 @@ class ObservedStack:
             rehearsed = await http.post(f"{model}/_rehearsal/scripts", json={"match": goal, "script": script})
             rehearsed.raise_for_status()
         async with self.client() as http:
-            project = (await http.post("/projects", json={"brief": brief})).raise_for_status().json()
+            project = (await http.post("/projects", json={"brief": brief} if brief else {})).raise_for_status().json()
             answer = (await http.post(f"/projects/{project['id']}/builds", json={"goal": goal})).raise_for_status()
             build: dict[str, Any] = answer.json()
+            if meanwhile is not None:
+                await meanwhile(uuid.UUID(build["id"]))
 
             async def has_ended() -> bool:
                 build.update((await http.get(f"/builds/{build['id']}")).raise_for_status().json())

@@ -11,6 +11,8 @@ from scripts.dashboards import DASHBOARDS
 FILES = Path(__file__).parents[2] / "deploy" / "observability"
 
 _METRIC = re.compile(r"(?<![\w:])(?:cofounder|temporal|process)_[a-z0-9_]+(?![\w:])")
+_SELECTOR = re.compile(r"([a-z_:0-9]+)\{([^}]*)\}")
+_MATCHER = re.compile(r"(\w+)(=~|!~|!=|=)\"([^\"]*)\"")
 _LABELS = re.compile(r"\{[^}]*\}|\bby \([^)]*\)|\bon \([^)]*\)")
 
 
@@ -35,6 +37,16 @@ def queries() -> list[str]:
     """The queries of all rules and panels."""
     panels = [panel for dashboard in DASHBOARDS for panel in dashboard.panels]
     return [*(rule["expr"] for rule in rules()), *(query for panel in panels for query, _ in panel.queries)]
+
+
+def matchers() -> set[tuple[str, str, str, str]]:
+    """What they choose by labels: metric, label, operator and value."""
+    return {
+        (metric, *matcher)
+        for query in queries()
+        for metric, matchers in _SELECTOR.findall(query)
+        for matcher in _MATCHER.findall(matchers)
+    }
 
 
 def metric_names() -> set[str]:

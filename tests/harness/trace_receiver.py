@@ -1,10 +1,11 @@
 """A receiver of OpenTelemetry's protocol over HTTP, which keeps the spans that it gets."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.message import Message
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from starlette.applications import Starlette
@@ -26,6 +27,10 @@ class ReceivedSpan:
     parent_id: int
     links: list[tuple[int, int]]
     attributes: dict[str, Any]
+    status: int
+    """A value of OpenTelemetry's `Status.StatusCode`."""
+    texts: list[str]
+    """All texts that it has: names and values, also those of its status, events, links and state."""
 
     @property
     def ids(self) -> tuple[int, int]:
@@ -61,4 +66,16 @@ def _received(service: str, span: Span) -> ReceivedSpan:
         int.from_bytes(span.parent_span_id),
         [(int.from_bytes(link.trace_id), int.from_bytes(link.span_id)) for link in span.links],
         attributes,
+        span.status.code,
+        list(_texts(span)),
     )
+
+
+def _texts(message: Message) -> Iterator[str]:
+    for field, value in message.ListFields():
+        values = value if field.is_repeated else [value]
+        for each in values:
+            if isinstance(each, Message):
+                yield from _texts(each)
+            elif isinstance(each, str):
+                yield each

@@ -92,7 +92,7 @@ async def test_operators_pages_have_nothing_against_them(
     build = await build_row(web_api.sessions, user)
     async with console_of(web_browser, web_api, web_api.settings.api_user, is_operator=True, **size) as operator:
         await operator.page.emulate_media(reduced_motion="reduce")
-        await assert_all_are_usable(operator, [*operators_pages(build, user), *operators_dialogs(user)])
+        await assert_all_are_usable(operator, [*operators_pages(build, user), *operators_dialogs(build, user)])
 
 
 def _is_of_build(url: str) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 import uuid
 from asyncio.subprocess import Process
@@ -11,15 +12,20 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
+from sqlalchemy import select
 
+from db.models import Event
+from db.transaction import transaction
+from domain.events import NarrationEvent
 from local.ports import Ports
 from local.postgres import api_database_url
 from local.stack import LocalStack
 from tests.harness.api_server import TOKEN, RunningApi
 from tests.harness.console import DESKTOP, Console, console_of
 from tests.harness.fault_proxy import FaultProxy
-from tests.harness.feeds import build_row, feed_lines, turn_lines, write_feed
+from tests.harness.feeds import build_row, feed_lines, turn_lines, write_events, write_feed
 from tests.harness.wait import wait_until
+from tests.web.feed_page import FeedOnPage, open_feed
 
 pytestmark = pytest.mark.web
 
@@ -89,8 +95,10 @@ class Way:
         await expect(self.console.page.locator("[data-live=live]")).to_be_visible()
 
     async def is_lost(self) -> None:
-        """Wait until the page says that it is not connected."""
-        await expect(self.console.page.locator("[data-live=reconnecting], [data-live=offline]")).to_be_visible()
+        """Wait until the page says that it is not connected, and since when."""
+        lost = self.console.page.locator("[data-live=reconnecting], [data-live=offline]")
+        await expect(lost).to_contain_text(re.compile(r"(Reconnecting, try \d+|Offline).*, as of \d"))
+        await expect(lost.get_by_role("button", name="Try now")).to_be_visible()
 
 
 @pytest.fixture
@@ -181,20 +189,56 @@ async def test_the_computer_sleeps(way: Way) -> None:
     assert len(streams) >= 1, "nothing was connected again"
 
 
-async def test_a_page_that_nobody_looks_at_lets_its_connection_go(way: Way) -> None:
-    page = way.console.page
+async def test_a_page_that_nobody_looks_at_lets_its_connection_go(console: Console) -> None:
+    page, sessions = console.page, console.api.sessions
+    build = await build_row(sessions, console.user)
+    last = await write_feed(sessions, build, feed_lines(FIRST))
     await page.clock.install()
-    await way.console.open(f"/builds/{way.build}")
-    await way.has_all()
+    feed = await open_feed(console, build, last)
+    await wait_until(lambda: _viewers(console, build) == 1)
     await page.evaluate(SET_HIDDEN, True)
-    async with page.expect_event("requestfailed", predicate=lambda request: request.url.endswith("/events")):
-        await page.clock.fast_forward(61_000)
+    await page.clock.fast_forward(61_000)
     await expect(page.locator("[data-live=paused]")).to_be_visible()
-    await way.write(MORE)
+    await wait_until(lambda: _viewers(console, build) == 0)
+    last = await write_feed(sessions, build, turn_lines(99))
     streams = _streams_of(page)
     await page.evaluate(SET_HIDDEN, False)
-    await way.has_all()
+    await _has_each(feed, last)
+    await wait_until(lambda: _viewers(console, build) == 1)
     assert len(streams) == 1
+
+
+async def test_a_page_that_is_too_slow_is_dropped_and_comes_back(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its script stands still, so the browser takes no more from the connection once its buffers are full."""
+    monkeypatch.setattr("api.feeds._PENDING_EVENTS", 20)
+    monkeypatch.setattr("api.routes.events._SLOW_VIEWER_SECONDS", 1.0)
+    page, sessions = console.page, console.api.sessions
+    build = await build_row(sessions, console.user)
+    last = await write_feed(sessions, build, feed_lines(FIRST))
+    feed = await open_feed(console, build, last)
+    await wait_until(lambda: _viewers(console, build) == 1)
+    devtools = await console.context.new_cdp_session(page)
+    await devtools.send("Debugger.enable")
+    stopped = asyncio.ensure_future(page.evaluate("() => { debugger; }"))
+    streams = _streams_of(page)
+    long = NarrationEvent(text="x" * 100_000, claim="claim")
+
+    async def is_dropped() -> bool:
+        nonlocal last
+        last = await write_events(sessions, build, *[long] * 10, turn=99)
+        return _viewers(console, build) == 0
+
+    await wait_until(is_dropped)
+    await devtools.send("Debugger.resume")
+    await stopped
+    await _has_each(feed, last)
+    await expect(page.locator("[data-live=live]")).to_be_visible()
+    assert len(streams) >= 1, "it comes back by itself"
+    async with transaction(sessions) as tx:
+        ids = list(await tx.session.scalars(select(Event.id).where(Event.build_id == build).order_by(Event.id)))
+    assert ids == list(range(1, last + 1))
 
 
 async def test_eight_tabs_share_the_browsers_six_connections(console: Console) -> None:
@@ -229,3 +273,14 @@ def _streams_of(page: Page) -> list[str]:
         "request", lambda request: urls.append(request.url) if urlsplit(request.url).path.endswith("/events") else None
     )
     return urls
+
+
+def _viewers(console: Console, build: uuid.UUID) -> int:
+    """Connections that the API holds open for the build's feed."""
+    return console.api.resources.feeds.viewers(build)
+
+
+async def _has_each(feed: FeedOnPage, last: int) -> None:
+    """Wait until the page has each event up to this one, once."""
+    await feed.has(last)
+    await expect(feed.scroller).to_have_attribute("data-count", str(last))

@@ -4,6 +4,7 @@ import json
 import re
 import uuid
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,8 +15,16 @@ from clients.object_store import ObjectStore
 from db.models import Build, Event, Message, ToolCall, Turn
 from db.session import Sessions
 from db.transaction import transaction
-from domain.events import EVENTS, MessageEvent, NarrationEvent, StatusEvent, TurnWithdrawnEvent
-from domain.tool_output import ImageRef, render_result
+from domain.events import (
+    EVENTS,
+    MessageEvent,
+    NarrationEvent,
+    StatusEvent,
+    ToolDoneEvent,
+    ToolStartedEvent,
+    TurnWithdrawnEvent,
+)
+from domain.tool_output import ImageRef, bound, render_result
 from tests.golden.states import FEEDS, events_of
 from tests.harness.console import Console
 from tests.harness.feeds import build_row, feed_lines, write_events, write_feed
@@ -226,6 +235,7 @@ CALLS: Sequence[tuple[str, dict[str, Any], Any, bool]] = (
     ("write_file", {"file_path": "a.txt", "content": "one\ntwo"}, "Created a.txt.", False),
     ("edit_file", {"file_path": "a.txt", "old_string": "one\nsame", "new_string": "uno\nsame"}, "Replaced 1.", False),
     ("grep", {"pattern": "def x", "path": None, "glob": None}, "app.py:1: def x", False),
+    ("glob", {"pattern": "**/*.py", "path": "src"}, "src/app.py\nsrc/money.py", False),
     ("take_screenshot", {"path": "/"}, [ImageRef("ab" * 32), "HTTP status 200."], False),
     ("of_tomorrow", {"deep": {"odd": [1]}}, "Done.", False),
 )
@@ -291,9 +301,82 @@ async def test_each_call_shows_what_its_row_holds(console: Console) -> None:
     await close(3)
     await expect(await opened(4)).to_contain_text("app.py:1: def x")
     await close(4)
-    pictured = await opened(5)
-    await expect(pictured.get_by_role("img")).to_have_js_property("naturalWidth", 1)
+    listed = await opened(5)
+    await expect(listed.get_by_role("region", name="Pattern")).to_contain_text("**/*.py")
+    await expect(listed.locator("pre").last).to_have_text("src/app.py\nsrc/money.py")
     await close(5)
-    await expect(await opened(6)).to_contain_text('"odd": [')
+    pictured = await opened(6)
+    await expect(pictured.get_by_role("img")).to_have_js_property("naturalWidth", 1)
+    await close(6)
+    await expect(await opened(7)).to_contain_text('"odd": [')
     requests = [each for each in console.requests if "/tool-calls/" in each.url]
     assert len(requests) == len(CALLS), "what is done is loaded once"
+
+
+async def _start_calls(console: Console, build: uuid.UUID, *commands: str) -> list[dict[str, Any]]:
+    """Write commands that run: their turn, message, rows and events. Returns what their events hold."""
+    ids = [f"toolu_{position}" for position in range(len(commands))]
+    blocks = [
+        {"type": "tool_use", "id": call, "name": "bash", "input": {"command": command}}
+        for call, command in zip(ids, commands, strict=True)
+    ]
+    calls = [
+        {"tool_use_id": call, "name": "bash", "summary": f"bash: {command}"}
+        for call, command in zip(ids, commands, strict=True)
+    ]
+    intent = {"state": "intended", "claim": uuid.uuid4(), "sandbox_id": "sandbox", "intended_at": func.now()}
+    async with transaction(console.api.sessions) as tx:
+        answered = {"outcome": "tool_use", "answered_at": func.now()}
+        tx.session.add(Turn(build_id=build, number=1, run_id="r", claim=uuid.uuid4(), **answered))
+        tx.session.add(Message(build_id=build, turn=1, role="assistant", content=json.dumps(blocks)))
+        for position, call in enumerate(calls):
+            tx.session.add(ToolCall(build_id=build, turn=1, position=position, **call, **intent))
+    await write_events(console.api.sessions, build, *(ToolStartedEvent(**call) for call in calls), turn=1)
+    return calls
+
+
+async def _finish_call(console: Console, build: uuid.UUID, call: dict[str, Any], output: str) -> None:
+    result = render_result(call["tool_use_id"], output, False)
+    async with transaction(console.api.sessions) as tx:
+        row = await tx.session.get_one(ToolCall, (build, call["tool_use_id"]))
+        row.state, row.result, row.is_error, row.done_at = "done", result, False, datetime.now(UTC)
+    await write_events(console.api.sessions, build, ToolDoneEvent(**call, is_error=False, seconds=2.0), turn=1)
+
+
+@pytest.mark.web
+async def test_an_open_call_gets_its_result_and_a_call_without_one_is_lost(console: Console) -> None:
+    sessions = console.api.sessions
+    build = await build_row(sessions, console.user)
+    await write_events(sessions, build, StatusEvent(status="code"))
+    calls = await _start_calls(console, build, "make test", "sleep 9999")
+    feed = await open_feed(console, build, 3)
+    await feed.rows.get_by_role("button", name=re.compile("^Working")).click()
+    details = []
+    for call in calls:
+        row = feed.scroller.locator(f"[data-row=c{call['tool_use_id']}]")
+        await row.get_by_role("button").first.click()
+        details.append(row.locator("[data-call]"))
+    for detail, command in zip(details, ("make test", "sleep 9999"), strict=True):
+        await expect(detail).to_have_attribute("data-state", "running")
+        await expect(detail).to_contain_text(command)
+        await expect(detail).to_contain_text("It runs.")
+
+    # The longest output that is stored.
+    output = bound("\n".join(f"line {number:06}" for number in range(10_000)))
+    await _finish_call(console, build, calls[0], output)
+    finished, lost = details
+    await expect(finished).to_have_attribute("data-state", "done")
+    shown = finished.get_by_role("region", name="Output").locator("pre")
+    await expect(shown).to_contain_text("line 000000")
+    assert len(await shown.inner_text()) < 1000, "the first lines"
+    await finished.get_by_role("button", name=re.compile(r"^Show all [\d,]+ lines$")).click()
+    await expect(shown).to_contain_text("line 009999")
+    assert await shown.evaluate("element => element.textContent") == output
+
+    async with transaction(sessions) as tx:
+        ended = await tx.session.get_one(Build, build)
+        ended.status, ended.closed_at = "failed", datetime.now(UTC)
+    await write_events(sessions, build, StatusEvent(status="failed", reason="The sandbox service is gone."))
+    await expect(lost).to_have_attribute("data-state", "lost")
+    await expect(lost).to_contain_text("It has no result")
+    await expect(finished).to_have_attribute("data-state", "done")

@@ -83,4 +83,4 @@ async def test_operators_pages_scroll_in_one_direction(web_api: RunningApi, web_
     user = f"founder-{uuid.uuid4()}"
     build = await build_row(web_api.sessions, user)
     async with console_of(web_browser, web_api, web_api.settings.api_user, is_operator=True, **DESKTOP) as operator:
-        await _assert_one_direction(operator, [*operators_pages(build, user), *operators_dialogs(user)])
+        await _assert_one_direction(operator, [*operators_pages(build, user), *operators_dialogs(build, user)])

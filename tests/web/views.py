@@ -268,11 +268,17 @@ def operators_pages(build: uuid.UUID, user: str) -> list[View]:
     ]
 
 
-def operators_dialogs(user: str) -> list[View]:
-    """What opens over the operators' pages."""
+def operators_dialogs(build: uuid.UUID, user: str) -> list[View]:
+    """What opens over the operators' pages.
+
+    Args:
+        build: an open one, which can be acted on.
+        user: to whom the build belongs.
+    """
     fleet = View(f"/fleet?user={user}", ("table", "Builds of all users"))
     controls = View("/fleet/controls", ("heading", "Limits"))
     page = View(f"/fleet/users/{user}", ("heading", user))
+    whole = View(f"/fleet/builds/{build}", ("region", "Ledger"))
     return [
         fleet.after(("checkbox", "Select the build of"), ("button", "Wake"), shows=("dialog", "Wake builds")),
         fleet.after(("text", "The same builds in Temporal"), shows=("button", "Copy the query")),
@@ -280,6 +286,9 @@ def operators_dialogs(user: str) -> list[View]:
         controls.after(("button", "What it would do now"), shows=("dialog", "What it would do now")),
         controls.after(("button", "Change"), shows=("dialog", "Money of a day")),
         controls.after(("button", "Read the audit"), shows=("region", "Audit")),
+        whole.after(("button", "Wake"), shows=("dialog", "Wake this build?")),
+        whole.after(("button", "Wrap up"), shows=("dialog", "Wrap this build up?")),
+        whole.after(("button", "Stop"), shows=("dialog", "Stop this build?")),
         page.after(("button", "Top up"), shows=("dialog", "Top up")),
         page.after(("button", "Change the plan"), shows=("dialog", "Change the plan")),
         page.after(("button", "Suspend"), shows=("dialog", "Suspend")),

@@ -29,6 +29,7 @@ from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
 from services.build_settings import change_settings, notify_of_settings
+from settings import Settings
 from tests.harness.api_server import new_database
 from tests.harness.reaper import reap, reap_until
 from tests.harness.scripts import HOLD_FILE, PRODUCT, SMALL, bash, hold, steps
@@ -86,7 +87,12 @@ def _scenario(
 
 async def release_command(harness: WorkerHarness, build_id: uuid.UUID, role: Role = Role.WORKSPACE) -> None:
     """Wait until a command waits at `HOLD` in the build's newest sandbox of the role, and release it."""
-    sandboxes = Sandboxes(sandbox_config(harness.settings))
+    await release_held(harness.settings, build_id, role)
+
+
+async def release_held(settings: Settings, build_id: uuid.UUID, role: Role = Role.WORKSPACE) -> None:
+    """Do the same by the settings of a program."""
+    sandboxes = Sandboxes(sandbox_config(settings))
     [newest, *_] = await wait_until(lambda: sandboxes.find(str(build_id), role))
     sandbox = await sandboxes.connect(newest)
     command = f"until [ -e {HOLD_FILE} ]; do sleep 0.05; done; rm {HOLD_FILE}"

@@ -1,26 +1,43 @@
 """What a build leaves in metrics and logs, with the programs as operators run them."""
 
+import json
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from temporalio.client import ScheduleOverlapPolicy
 
+from clients.temporal import connect_temporal
 from local.stack import LocalStack
 from observing import genai
 from observing.trace_ids import TraceIds, build_ids, request_ids, turn_ids
 from tests.harness.observed_run import ObservedStack, observed_stack
 from tests.harness.promql import metric_names
-from tests.harness.scripts import SMALL
+from tests.harness.scripts import PRODUCT, bash, hold, steps
 from tests.harness.trace_receiver import ReceivedSpan, trace_receiver
-from tests.harness.worker import sample_brief
+from tests.harness.wait import wait_until
+from tests.harness.worker import sample_brief, settings_of
+from tests.workflows.scenarios import release_held
 
-AFTER_A_FAILURE = {"temporal_workflow_task_execution_failed_total"}
-"""Temporal's SDK shows a counter once it has counted. `tests/drills/test_alerts.py` has these."""
+AFTER_A_FAULT = frozenset(
+    {
+        "temporal_workflow_task_execution_failed_total",
+        "cofounder_reaper_failures_total",
+        *("cofounder_wake_to_call_seconds_bucket", "cofounder_wake_to_call_seconds_count"),
+    }
+)
+"""Metrics that nothing sets while all goes well. `tests/drills/test_alerts.py` has their alerts."""
+
+PLANTED = "zinnober-im-april"
+"""A word that a founder or an agent has written, which no log line and no span may have."""
 
 NAMES_IN_SPANS = {
     *(value for name, value in vars(genai).items() if name.isupper() and value.startswith("gen_ai.")),
@@ -35,6 +52,10 @@ class ObservedBuild:
 
     build: dict[str, Any]
     metrics: dict[str, str]
+    meanwhile: dict[str, str]
+    """What they showed while the build was open and watched."""
+    failed: dict[str, Any]
+    """A build that failed."""
     health: dict[str, int]
     lines: dict[str, list[dict[str, Any]]]
     spans: list[ReceivedSpan]
@@ -42,9 +63,18 @@ class ObservedBuild:
     """What the worker shows to Prometheus, which asks for OpenMetrics."""
 
 
-async def _look(running: ObservedStack, spans: list[ReceivedSpan]) -> ObservedBuild:
-    build = await running.build(sample_brief(), SMALL)
+async def _look(running: ObservedStack, stack: LocalStack, spans: list[ReceivedSpan]) -> ObservedBuild:
     programs = {"api": running.api, "worker": running.worker}
+    meanwhile: dict[str, str] = {}
+
+    async def watch(build_id: uuid.UUID) -> None:
+        await _until_a_tool_is_seen(running, build_id)
+        meanwhile.update({name: await program.scrape() for name, program in programs.items()})
+        await release_held(settings_of(stack), build_id)
+
+    await _run_schedules(stack, running.environment["TEMPORAL_TASK_QUEUE"])
+    brief = {**sample_brief(), "problem": f"Our customers say {PLANTED}."}
+    build = await running.build(brief, _SCRIPT, watch)
     metrics = {name: await program.scrape() for name, program in programs.items()}
     async with httpx2.AsyncClient(trust_env=False) as http:
         health = {
@@ -54,10 +84,51 @@ async def _look(running: ObservedStack, spans: list[ReceivedSpan]) -> ObservedBu
         open_metrics = (await http.get(f"{running.worker.metrics_url}/metrics", headers=accept)).text
         # The API shows its metrics at their own port only.
         health["api"] = (await http.get(f"{running.api_url}/metrics")).status_code
+    async with _unknown_model(stack, PLANTED):
+        failed = await running.build(brief, _SCRIPT)
     for program in programs.values():
         assert await program.stop() == 0
     lines = {name: each.lines() for name, each in programs.items()}
-    return ObservedBuild(build, metrics, health, lines, spans, open_metrics)
+    return ObservedBuild(build, metrics, meanwhile, failed, health, lines, spans, open_metrics)
+
+
+_SCRIPT = steps([bash(f"echo {PLANTED} >&2; exit 3")], [hold(PRODUCT)])
+
+
+async def _run_schedules(stack: LocalStack, task_queue: str) -> None:
+    """Let the worker run the reaper and the prober once, whatever an earlier worker of the schedules left open."""
+    client = await connect_temporal(stack.environment)
+    for name, workflow in (("reaper", "ReaperWorkflow"), ("prober", "ProberWorkflow")):
+        schedule = client.get_schedule_handle(f"cofounder-{name}")
+        await schedule.trigger(overlap=ScheduleOverlapPolicy.ALLOW_ALL)
+        query = f"WorkflowType='{workflow}' AND TaskQueue='{task_queue}' AND ExecutionStatus='Completed'"
+
+        async def has_run(query: str = query) -> bool:
+            return (await client.count_workflows(query)).count > 0
+
+        await wait_until(has_run)
+
+
+async def _until_a_tool_is_seen(running: ObservedStack, build_id: uuid.UUID) -> None:
+    """Watch the build until a command of the agent has ended."""
+    async with running.client() as http, http.stream("GET", f"/builds/{build_id}/events", timeout=None) as answer:
+        async for line in answer.raise_for_status().aiter_lines():
+            if line == "event: tool_done":
+                return
+    raise AssertionError("the feed ended before the agent's first command")
+
+
+@asynccontextmanager
+async def _unknown_model(stack: LocalStack, name: str) -> AsyncIterator[None]:
+    """The founder's builds are to use a model that has no price."""
+    connection = await asyncpg.connect(stack.environment["DATABASE_URL"].replace("+asyncpg", ""))
+    change = "update users set model_overrides = $1::text::jsonb where id = 'founder'"
+    try:
+        await connection.execute(change, json.dumps({"coder": name}))
+        yield
+        await connection.execute(change, "{}")
+    finally:
+        await connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +138,7 @@ async def observed(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) 
         trace_receiver() as (endpoint, spans),
         observed_stack(stack, directory, f"test-{uuid.uuid4()}", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as running,
     ):
-        yield await _look(running, spans)
+        yield await _look(running, stack, spans)
 
 
 def _samples(text: str) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
@@ -101,15 +172,33 @@ async def test_a_build_is_counted(observed: ObservedBuild) -> None:
     assert _value(api, "cofounder_api_requests_total", method="POST", route=route, status="201") == 1
 
 
+def _jobs_that_show(metric: str) -> set[str]:
+    """The programs whose figures rules and dashboards ask for."""
+    if metric.startswith(("cofounder_api_", "cofounder_feed_")):
+        return {"api"}
+    return {"api", "worker"} if metric.startswith(("process_", "cofounder_pool_")) else {"worker"}
+
+
+def _names_with_values(text: str) -> set[str]:
+    """The names of all samples. A histogram has values once something was measured: an empty one is printed, too."""
+    names = set[str]()
+    for family in text_string_to_metric_families(text):
+        count = sum(each.value for each in family.samples if each.name == f"{family.name}_count")
+        if family.type != "histogram" or count > 0:
+            names |= {each.name for each in family.samples}
+    return names
+
+
 async def test_every_metric_of_rules_and_dashboards_is_there(observed: ObservedBuild) -> None:
-    shown = set[str]()
-    for text in observed.metrics.values():
-        for family in text_string_to_metric_families(text):
-            suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
-            shown |= {f"{family.name}{suffix}" for suffix in suffixes}
+    shown = {
+        job: _names_with_values(observed.meanwhile[job]) | _names_with_values(text)
+        for job, text in observed.metrics.items()
+    }
     named = metric_names()
     assert len(named) > 30
-    assert named - shown <= AFTER_A_FAILURE
+    assert named > AFTER_A_FAULT
+    missing = {(name, job) for name in named - AFTER_A_FAULT for job in _jobs_that_show(name) if name not in shown[job]}
+    assert not missing
 
 
 async def test_slow_turns_lead_to_their_traces(observed: ObservedBuild) -> None:
@@ -138,7 +227,8 @@ async def test_requests_and_activities_have_their_ids_in_the_log(observed: Obser
     assert started["event"] == "request"
     assert (started["method"], started["status"]) == ("POST", 201)
     assert started["user"] not in (None, "founder")
-    assert not [line for line in observed.lines["worker"] if line["level"] == "error"]
+    errors = [line for line in observed.lines["worker"] if line["level"] == "error"]
+    assert {line["build_id"] for line in errors} == {observed.failed["id"]}
 
 
 async def test_a_turn_is_a_trace_that_leads_back_to_the_request(observed: ObservedBuild) -> None:
@@ -169,12 +259,25 @@ async def test_no_span_is_made_twice(observed: ObservedBuild) -> None:
     assert len({span.ids for span in observed.spans}) == len(observed.spans)
 
 
+async def test_a_failure_is_its_type(observed: ObservedBuild) -> None:
+    assert observed.failed["status"] == "failed"
+    failed = [span for span in observed.spans if span.status == Status.STATUS_CODE_ERROR]
+    assert [(span.name, span.attributes["error.type"]) for span in failed] == [("resolve_model", "ApplicationError")]
+
+
 async def test_spans_have_no_content(observed: ObservedBuild) -> None:
     assert {key for span in observed.spans for key in span.attributes} <= NAMES_IN_SPANS
-    values = " ".join(str(value) for span in observed.spans for value in [span.name, *span.attributes.values()])
-    brief = sample_brief()
-    for said in ("Build the first version", brief["problem"], str(brief["name"]).rsplit(" ", 1)[0], "/home/user"):
-        assert said not in values
+    assert {span.attributes["cofounder.build_id"] for span in observed.spans if "cofounder.build_id" in span.attributes}
+    texts = [text for span in observed.spans for text in span.texts]
+    for said in (PLANTED, "Build the first version", str(sample_brief()["name"]).rsplit(" ", 1)[0], "/home/user"):
+        assert not [text for text in texts if said in text]
+
+
+async def test_logs_have_no_content(observed: ObservedBuild) -> None:
+    lines = [line for each in observed.lines.values() for line in each]
+    assert [line for line in lines if line["event"].startswith("Completing activity as failed")]
+    assert not [line for line in lines if PLANTED in json.dumps(line)]
+    assert not [line for line in lines if "founder" in (line.get("user_id"), line.get("whose"))]
 
 
 async def test_log_lines_of_activities_name_their_trace(observed: ObservedBuild) -> None:

@@ -64,12 +64,14 @@ async def test_a_program_refuses_what_it_cannot_read(sessions: Sessions, change:
 async def test_a_running_process_is_announced_and_stops(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "BEAT_SECONDS", 0.05)
     problems: list[WrongVersion] = []
-    keeping = asyncio.create_task(Presence(sessions, "worker", 40).keep(problems.append))
+    rounds: list[None] = []
+    keeping = asyncio.create_task(Presence(sessions, "worker", 40).keep(problems.append, lambda: rounds.append(None)))
     while not await _count(sessions):
         await asyncio.sleep(0.01)
     await _run(sessions, "update formats set written = 9, readable_from = 9 where name = 'snapshot'")
     await keeping
     assert [type(problem) for problem in problems] == [WrongVersion]
+    assert len(rounds) > 1
     assert await _count(sessions) == 0
 
 

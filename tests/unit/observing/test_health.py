@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from domain.errors import Misconfigured
 from observing import metrics
-from observing.health import health_port
+from observing.health import SignOfLife, health_port
 from settings import Settings
 
 
@@ -40,6 +40,23 @@ async def test_it_says_whether_the_process_lives_and_is_ready() -> None:
     with pytest.raises(httpx2.ConnectError):
         async with httpx2.AsyncClient(trust_env=False) as http:
             await http.get(f"http://{address}/livez")
+
+
+async def test_a_process_whose_task_hangs_is_not_live() -> None:
+    clock, address = [1000.0], _free_address()
+    sign = SignOfLife("announced itself", 300.0, lambda: clock[0])
+    async with (
+        health_port(address, live=sign.problem),
+        httpx2.AsyncClient(base_url=f"http://{address}", trust_env=False) as http,
+    ):
+        clock[0] += 300
+        assert (await http.get("/livez")).status_code == 200
+        clock[0] += 1
+        hangs = await http.get("/livez")
+        assert hangs.status_code == 503
+        assert "not announced itself for 301 s" in hangs.text
+        sign.note()
+        assert (await http.get("/livez")).status_code == 200
 
 
 async def test_prometheus_gets_exemplars() -> None:

@@ -144,9 +144,15 @@ def test_alertmanager_names_only_alerts_that_exist() -> None:
 
 def test_each_alert_has_a_test() -> None:
     tests = load_yaml(FILES / "rules/tests/alerts.yml")["tests"]
-    fires = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case.get("exp_alerts")}
+    fires = {
+        (case["alertname"], alert["exp_labels"]["severity"])
+        for test in tests
+        for case in test["alert_rule_test"]
+        for alert in case.get("exp_alerts", ())
+    }
     silent = {case["alertname"] for test in tests for case in test["alert_rule_test"] if not case.get("exp_alerts")}
-    assert fires == silent == _alerts()
+    assert fires == {(rule["alert"], rule["labels"]["severity"]) for rule in rules() if "alert" in rule}
+    assert silent == _alerts()
 
 
 def test_each_alert_has_a_section_in_the_runbook_and_no_other_does() -> None:
