@@ -179,12 +179,13 @@ async def _write_by_api(environment: Mapping[str, str], user: str, word: str, di
         "PATH": os.environ["PATH"],
         "DATABASE_URL": api_database_url(environment["DATABASE_URL"]),
         "API_TOKEN": "of-founders",
+        "API_OPERATOR_TOKEN": "of-operators",
         "PUBLIC_URL": f"http://127.0.0.1:{port}",
         "METRICS_ADDRESS": f"127.0.0.1:{metrics}",
     }
     arguments = ["-m", "api", "--port", str(port)]
     program = ObservedProgram("api", arguments, {**environment, **own}, directory / "api.log")
-    headers = {"Authorization": "Bearer of-founders", "X-Cofounder-User": user}
+    headers = {"Authorization": "Bearer of-operators", "X-Cofounder-User": user}
     try:
         await program.start()
         async with httpx2.AsyncClient(
