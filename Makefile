@@ -33,11 +33,11 @@ demo: ## set up, then build a product and show it: BRIEF=file.json or IDEA="a se
 	@$(PYTHON) scripts/setup --system
 	@$(BIN)/cofounder demo
 
-# Three processes keep two cores busy: builds wait for half of their time.
+# Four processes keep two cores busy: builds wait for half of their time, and some tests for timeouts.
 test: ## set up, then run linters, types and the tests in a clean environment: ARGS="-k name", V=1
 	@REAL= $(PYTHON) scripts/setup --system --console
 	@$(MAKE) --no-print-directory check
-	@$(TIDY) $(CLEAN) $(PYTEST) -n 3 $(ARGS)
+	@$(TIDY) $(CLEAN) $(PYTEST) -n 4 $(ARGS)
 
 check: setup ## run linters and the type checkers, and compare the migrations with the models
 	@$(CLEAN) $(BIN)/ruff check .

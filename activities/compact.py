@@ -10,12 +10,12 @@ that it never stops a build.
 import asyncio
 import uuid
 from dataclasses import dataclass
-from datetime import UTC
 from time import monotonic
 
 import structlog
 from temporalio import activity
 
+from activities.runtime.attempt import attempt_day
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
@@ -161,7 +161,7 @@ class CompactActivities:
     ) -> _Reserved | CompactResult:
         """Take the compaction and reserve its money; or say how it has ended."""
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
-        start = await turns.load_turn_start(tx, build_id, request.turn + 1, info.started_time.astimezone(UTC).date())
+        start = await turns.load_turn_start(tx, build_id, request.turn + 1, attempt_day())
         if self._budget.is_on_hold(start.standing):
             return CompactResult.sparse()
         run_id = info.workflow_run_id or ""
@@ -170,7 +170,7 @@ class CompactActivities:
         )
         if claimed is None or claimed.outcome is not None:
             return CompactResult.sparse(opened=claimed is not None and claimed.outcome == OPENED)
-        day = info.started_time.astimezone(UTC).date()
+        day = attempt_day()
         call = money.Call(
             claim, build_id, start.user_id, claimed.covers, day, start.model, prefix=claimed.base, kind="compaction"
         )

@@ -7,13 +7,15 @@ from typing import Any
 import structlog
 from temporalio import activity
 
+from activities.runtime.attempt import attempt_day
 from activities.runtime.errors import application_errors
+from activities.turn.budget import CallBudget
 from clients.model.protocol import Providers
 from db.builds import load_build, pin_inputs, record_model
 from db.events import last_event_data
 from db.feed import append_events
 from db.formats import may_write
-from db.models import Build
+from db.models import Build, PlanTier, Prompt, User
 from db.projects import find_brief, find_interview
 from db.prompts import FirstSettings, find_prompt, store_prompt
 from db.session import Sessions
@@ -25,7 +27,7 @@ from domain.errors import AccountSuspended, BuildFailed, UnknownModel
 from domain.events import ModelEvent
 from domain.formats import SYSTEM_NOTICES
 from domain.model_choice import CODER, choose_model, label_of
-from domain.payloads import BuildContext, BuildRef, ChangedSettings, ResolvedModel
+from domain.payloads import BuildContext, BuildRef, ChangedSettings, CheckBudget, PreparedBuild, ResolvedModel
 from domain.pricing import PriceTable
 from domain.prompt import render_system_prompt
 from domain.status import SleepPolicy
@@ -34,15 +36,23 @@ from domain.tools import render_tools
 _log = structlog.get_logger(__name__)
 
 
-async def context_of(
-    tx: Transaction, build: Build, settings: BuildSettings, changes: Mapping[str, Any] | None = None
-) -> BuildContext:
+async def context_of(tx: Transaction, build: Build, settings: BuildSettings, stored: Prompt | None) -> BuildContext:
     """The context of a build that starts now with these settings, and with its prompt if that is stored."""
     plan, cap = await load_tool_call_cap(tx, build.user_id)
+    return _context(build, settings, plan, cap, stored)
+
+
+def _context(
+    build: Build,
+    settings: BuildSettings,
+    plan: str,
+    cap: int,
+    stored: Prompt | None,
+    changes: Mapping[str, Any] | None = None,
+) -> BuildContext:
     values = settings.build_values()
     values["tool_call_cap"] = values["tool_call_cap"] or cap
     values |= changes or {}
-    stored = await find_prompt(tx, build.id)
     return BuildContext(
         project_id=str(build.project_id),
         user_id=build.user_id,
@@ -55,7 +65,7 @@ async def context_of(
 
 
 class ContextActivities:
-    """`load_build_context` and `resolve_model`."""
+    """`prepare_build`, and its parts for builds that began earlier; `load_changed_settings`."""
 
     def __init__(
         self,
@@ -67,6 +77,7 @@ class ContextActivities:
         fallback_model: str,
         rehearsal_model: bool,
         egress_hosts: list[str] | None,
+        budget: CallBudget,
     ) -> None:
         self._sessions = sessions
         self._prices = prices
@@ -75,37 +86,62 @@ class ContextActivities:
         self._fallback_model = fallback_model
         self._rehearsal_model = rehearsal_model
         self._egress_hosts = egress_hosts
+        self._budget = budget
+
+    @activity.defn
+    @application_errors
+    async def prepare_build(self, request: CheckBudget) -> PreparedBuild:
+        """Read and pin what the build starts with, announce its model, and check whether its budget lets it start.
+
+        Raises:
+            AccountSuspended, BuildFailed: as `load_build_context` and `resolve_model` do.
+        """
+        async with transaction(self._sessions) as tx:
+            build = await load_build(tx, uuid.UUID(request.build_id))
+            user, plan = await load_user_with_plan(tx, build.user_id)
+            context = await self._start_context(tx, build, user, plan)
+            await self._announce(tx, build, user, plan)
+        # In a transaction of its own: a call locks the account's day before the build's row.
+        async with transaction(self._sessions) as tx:
+            budget = await self._budget.check(tx, request, attempt_day())
+        return PreparedBuild(context=context, budget=budget)
 
     @activity.defn
     @application_errors
     async def load_build_context(self, request: BuildRef) -> BuildContext:
         """Read the brief and the latest interview, pin their versions and store the rendered prompt.
 
+        Builds that began before the patch `begins` use it; later ones use `prepare_build`.
+
         Raises:
             BuildFailed: the project has no brief; the message is for the founder.
         """
-        build_id = uuid.UUID(request.build_id)
         async with transaction(self._sessions) as tx:
-            build = await load_build(tx, build_id)
-            context = await context_of(tx, build, self._settings, await self._changes(tx, build))
-            if await find_prompt(tx, build_id) is not None:
-                return context
-            brief = await find_brief(tx, build.project_id)
-            if brief is None:
-                raise BuildFailed(
-                    "This project has no idea brief yet, so there is nothing to build from. Add the brief, then start "
-                    "a new build."
-                )
-            interview = await find_interview(tx, build.project_id)
-            answered = (
-                Interview.model_validate({"questions": interview.questions, "answers": interview.answers}).answered()
-                if interview
-                else []
-            )
-            await pin_inputs(tx, build, brief, interview)
-            system = render_system_prompt(brief.body, answered, build.goal, self._egress_hosts)
-            await store_prompt(tx, build_id, system, render_tools(), await self._choose(tx, build))
+            build = await load_build(tx, uuid.UUID(request.build_id))
+            return await self._start_context(tx, build, *await load_user_with_plan(tx, build.user_id))
+
+    async def _start_context(self, tx: Transaction, build: Build, user: User, plan: PlanTier) -> BuildContext:
+        stored = await find_prompt(tx, build.id)
+        changes = self._changes(build, plan)
+        context = _context(build, self._settings, plan.name, plan.tool_call_cap, stored, changes)
+        if stored is not None:
             return context
+        brief = await find_brief(tx, build.project_id)
+        if brief is None:
+            raise BuildFailed(
+                "This project has no idea brief yet, so there is nothing to build from. Add the brief, then start a "
+                "new build."
+            )
+        interview = await find_interview(tx, build.project_id)
+        answered = (
+            Interview.model_validate({"questions": interview.questions, "answers": interview.answers}).answered()
+            if interview
+            else []
+        )
+        await pin_inputs(tx, build, brief, interview)
+        system = render_system_prompt(brief.body, answered, build.goal, self._egress_hosts)
+        await store_prompt(tx, build.id, system, render_tools(), await self._choose(tx, build, user, plan))
+        return context
 
     @activity.defn
     @application_errors
@@ -113,21 +149,21 @@ class ContextActivities:
         """Read what an operator has changed for the build since it began."""
         async with transaction(self._sessions) as tx:
             build = await load_build(tx, uuid.UUID(request.build_id))
-            return ChangedSettings(version=build.settings_version, **await self._changes(tx, build))
+            _, plan = await load_user_with_plan(tx, build.user_id)
+            return ChangedSettings(version=build.settings_version, **self._changes(build, plan))
 
-    async def _changes(self, tx: Transaction, build: Build) -> dict[str, Any]:
+    def _changes(self, build: Build, plan: PlanTier) -> dict[str, Any]:
         """The settings that were changed for the build. One that this version does not know is left out."""
         changes = {name: value for name, value in build.settings.items() if name in BuildSettings.model_fields}
         if "tool_call_cap" in changes and changes["tool_call_cap"] is None:
-            _, changes["tool_call_cap"] = await load_tool_call_cap(tx, build.user_id)
+            changes["tool_call_cap"] = plan.tool_call_cap
         return changes
 
-    async def _choose(self, tx: Transaction, build: Build) -> FirstSettings | None:
+    async def _choose(self, tx: Transaction, build: Build, user: User, plan: PlanTier) -> FirstSettings | None:
         """Choose the build's model, write it to the build's row, and freeze how it answers. None if there is none.
 
         The prompt is stored once, so this is decided before `resolve_model`, which says what is wrong.
         """
-        user, plan = await load_user_with_plan(tx, build.user_id)
         try:
             choice = choose_model(CODER, user.model_overrides, plan.default_models, self._fallback_model, self._prices)
         except UnknownModel:
@@ -153,31 +189,32 @@ class ContextActivities:
             AccountSuspended: the build fails; the message is for the founder.
             BuildFailed: the model has no price.
         """
-        build_id = uuid.UUID(request.build_id)
         async with transaction(self._sessions) as tx:
-            build = await load_build(tx, build_id)
-            user, plan = await load_user_with_plan(tx, build.user_id)
-            if user.suspended:
-                raise AccountSuspended(
-                    "Your account is suspended, so this build did not start. Your project is kept. Write to support to "
-                    "have the account reopened, then start a new build."
-                )
-            try:
-                model = build.model if build.model in self._prices else None
-                model = (
-                    model
-                    or choose_model(
-                        CODER, user.model_overrides, plan.default_models, self._fallback_model, self._prices
-                    ).model
-                )
-            except UnknownModel as error:
-                _log.error("a build has no usable model", build_id=str(build_id), error=error)
-                raise BuildFailed(
-                    "This build's model is not available. Your project is kept; the operator has to choose another."
-                ) from error
-            label = label_of(model, rehearsal=self._rehearsal_model)
-            await record_model(tx, build, model, label)
-            announced = await last_event_data(tx, build_id, ModelEvent.type)
-            if announced is None or announced["model"] != model:  # the feed says it once, also after a reset
-                await append_events(tx, build_id, [ModelEvent(model=model, label=label, plan=plan.name)])
-            return ResolvedModel(model=model, label=label)
+            build = await load_build(tx, uuid.UUID(request.build_id))
+            return await self._announce(tx, build, *await load_user_with_plan(tx, build.user_id))
+
+    async def _announce(self, tx: Transaction, build: Build, user: User, plan: PlanTier) -> ResolvedModel:
+        if user.suspended:
+            raise AccountSuspended(
+                "Your account is suspended, so this build did not start. Your project is kept. Write to support to "
+                "have the account reopened, then start a new build."
+            )
+        try:
+            model = build.model if build.model in self._prices else None
+            model = (
+                model
+                or choose_model(
+                    CODER, user.model_overrides, plan.default_models, self._fallback_model, self._prices
+                ).model
+            )
+        except UnknownModel as error:
+            _log.error("a build has no usable model", build_id=str(build.id), error=error)
+            raise BuildFailed(
+                "This build's model is not available. Your project is kept; the operator has to choose another."
+            ) from error
+        label = label_of(model, rehearsal=self._rehearsal_model)
+        await record_model(tx, build, model, label)
+        announced = await last_event_data(tx, build.id, ModelEvent.type)
+        if announced is None or announced["model"] != model:  # the feed says it once, also after a reset
+            await append_events(tx, build.id, [ModelEvent(model=model, label=label, plan=plan.name)])
+        return ResolvedModel(model=model, label=label)

@@ -8,12 +8,12 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date
 from time import monotonic
 
 import structlog
 from temporalio import activity
 
+from activities.runtime.attempt import attempt_day
 from activities.runtime.crash_point import crash_point
 from activities.runtime.outlive import LOOK_SECONDS, LOST_AFTER_SECONDS, keep_call, outlive_run
 from activities.runtime.paid_call import paid_call
@@ -182,7 +182,7 @@ class Judge:
     async def _try(self, gate: JudgedGate, evidence: ProductEvidence, *, waits: bool) -> Judgement | None:
         async with transaction(self._sessions) as tx:
             turn = gate.turn or await turns.last_turn(tx, gate.build_id)
-            start = await turns.load_turn_start(tx, gate.build_id, turn + 1, _day())
+            start = await turns.load_turn_start(tx, gate.build_id, turn + 1, attempt_day())
             choice = await self._choose(tx, start.user_id, start.model)
             request = await self._render(tx, gate, evidence)
         if choice is None or request is None:
@@ -194,7 +194,7 @@ class Judge:
         try:
             async with transaction(self._sessions) as tx:
                 claim = uuid.uuid4()
-                call = money.Call(claim, gate.build_id, start.user_id, turn, _day(), choice.model, kind="judge")
+                call = money.Call(claim, gate.build_id, start.user_id, turn, attempt_day(), choice.model, kind="judge")
                 asked = await self._reserve(tx, gate, _Asked(call, choice, request), waits=waits)
             if not isinstance(asked, _Asked):
                 return asked
@@ -410,8 +410,3 @@ async def _read_text(sandbox: Sandbox, name: str, limit: int) -> str:
         return (await read_beginning(sandbox, f"{WORKSPACE}/{name}", limit)).decode("utf-8", "replace")
     except (FileNotFoundError, InvalidInput):
         return ""
-
-
-def _day() -> date:
-    """The UTC day on which the attempt started. Its call counts as that day's."""
-    return activity.info().started_time.astimezone(UTC).date()

@@ -6,19 +6,17 @@ from temporalio import activity
 
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
+from activities.status import write_status
 from clients.build_workflows import BuildWorkflows
 from clients.sandbox_runner import WORKSPACE
-from db import builds, money, steering
+from db import builds, money
 from db.dangling_work import close_dangling_work
 from db.feed import append_events
 from db.session import Sessions
 from db.transaction import transaction
-from domain.events import HookFailedEvent, StatusEvent
-from domain.names import wake_command
+from domain.events import HookFailedEvent
 from domain.payloads import BuildRef, FinishBuild, FinishedBuild, PreviewInput, StatusChange
-from domain.question import ASKED, reason_of
-from domain.status import CLOSED, WAITS, Status
-from domain.text import storable
+from domain.status import CLOSED, WAITS
 from services.completion import close_as_ready, write_follow_up
 from services.slots import nudge_queued_builds
 
@@ -45,24 +43,11 @@ class LifecycleActivities:
                 await builds.keep_status(tx, request)
             return
         closed, waits = request.status in CLOSED, request.status in WAITS
-        # The reason may quote an error that `runtime/errors.py` did not clean, and a status that can't be written
-        # would be retried for ever.
-        reason = None if request.reason is None else storable(request.reason)
         if waits:
             async with transaction(self._sessions) as tx:
                 await money.estimate_all_of(tx, build_id)
         async with transaction(self._sessions) as tx:
-            if reason == ASKED and (asked := await steering.find_question(tx, build_id)) is not None:
-                reason = reason_of(asked.question.problem)
-            is_repeated = request.again and await builds.has_status(tx, request, reason)
-            user_id = await builds.record_status(tx, request, reason)
-            if user_id is None:
-                await builds.require_recorded(tx, request)
-            else:
-                if not is_repeated:
-                    await append_events(tx, build_id, [_status_event(request, reason)])
-                if request.status is not Status.NEEDS_INPUT:
-                    await steering.close_question(tx, build_id)
+            user_id = await write_status(tx, request)
         if closed:
             # In a transaction of its own: settling a call locks the call's row before the build's.
             async with transaction(self._sessions) as tx:
@@ -115,16 +100,3 @@ class LifecycleActivities:
         )
         async with transaction(self._sessions) as tx:
             await append_events(tx, uuid.UUID(request.build_id), [event])
-
-
-def _status_event(request: StatusChange, reason: str | None) -> StatusEvent:
-    return StatusEvent(
-        status=request.status,
-        waiting_for=request.waiting_for,
-        dependency=request.dependency,
-        reason=reason,
-        wakes_at=request.wakes_at.isoformat() if request.wakes_at else None,
-        wake_command=wake_command(request.build_id)
-        if request.status in (Status.SLEEPING, Status.NEEDS_INPUT)
-        else None,
-    )

@@ -60,8 +60,9 @@ class RecoveryActivities:
                 restore_requested=record.restore_requested,
                 restore_done=record.restore_done,
             )
-            if record.has_model and build.admitted_at is not None and await find_prompt(tx, build_id) is not None:
-                state.context = await context_of(tx, build, self._settings)
+            has_begun = record.has_model and build.admitted_at is not None
+            if has_begun and (prompt := await find_prompt(tx, build_id)) is not None:
+                state.context = await context_of(tx, build, self._settings, prompt)
                 state.tool_calls_allowed = state.context.tool_call_cap
                 state.status = _working_status(record)
             if record.turn is not None:

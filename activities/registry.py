@@ -24,6 +24,7 @@ from activities.restore import RestoreActivities
 from activities.slots import SlotActivities
 from activities.snapshot import SnapshotActivities
 from activities.think import ThinkActivities
+from activities.turn.budget import CallBudget
 from activities.turn.rates import CallRates
 from activities.webhooks import WebhookActivities
 from activities.workspace import WorkspaceActivities
@@ -61,12 +62,19 @@ def _project_activities(settings: Settings, sessions: Sessions, clients: WorkerC
         fallback_model=settings.fallback_model,
         rehearsal_model=settings.rehearsal_model,
         egress_hosts=settings.reachable_hosts,
+        budget=CallBudget(
+            settings.model_prices,
+            settings.max_output_tokens,
+            settings.autonomous_agent,
+            settings.sandbox_hours_per_day,
+        ),
     )
     slots = SlotActivities(sessions)
     question = QuestionActivities(sessions)
     lifecycle = LifecycleActivities(sessions, clients.workflows)
     recovery = RecoveryActivities(sessions, settings)
     return [
+        context.prepare_build,
         context.load_build_context,
         context.resolve_model,
         context.load_changed_settings,

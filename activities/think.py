@@ -7,13 +7,14 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date
+from datetime import date
 from time import monotonic
 
 import structlog
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 from temporalio import activity
 
+from activities.runtime.attempt import attempt_day
 from activities.runtime.crash_point import crash_point
 from activities.runtime.errors import application_errors
 from activities.runtime.heartbeat import heartbeating
@@ -210,8 +211,8 @@ class ThinkActivities:
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
         try:
             async with transaction(self._sessions) as tx:
-                start = await turns.load_turn_start(tx, build_id, request.turn, _day())
-                call = money.Call(claim, build_id, start.user_id, request.turn, _day(), start.model)
+                start = await turns.load_turn_start(tx, build_id, request.turn, attempt_day())
+                call = money.Call(claim, build_id, start.user_id, request.turn, attempt_day(), start.model)
                 turn = await turns.claim_turn(
                     tx,
                     build_id,
@@ -263,7 +264,7 @@ class ThinkActivities:
     @application_errors
     async def check_budget(self, request: CheckBudget) -> BudgetCheck:
         """Whether the build may continue. Checked first, to avoid opening or waking a sandbox in vain."""
-        day = _day()
+        day = attempt_day()
         async with transaction(self._sessions) as tx:
             return await self._budget.check(tx, request, day)
 
@@ -381,7 +382,7 @@ class ThinkActivities:
     async def _alert_operators(self, build_id: uuid.UUID) -> None:
         """Tell operators, once a day, that all builds together have used up their limit."""
         async with transaction(self._sessions) as tx:
-            is_first = await limits.note_reached(tx, LimitName.FLEET_DAY, _day())
+            is_first = await limits.note_reached(tx, LimitName.FLEET_DAY, attempt_day())
         if is_first:
             _log.error("the fleet's daily limit is reached: builds sleep until tomorrow", build_id=str(build_id))
 
@@ -546,11 +547,6 @@ class ThinkActivities:
             await self._budget.settle(tx, call, answer, bill_of(answer))
             await append_events(tx, call.build_id, [TurnFailedEvent(error=_UNREADABLE_CALL)], turn=call.turn)
         return True
-
-
-def _day() -> date:
-    """The UTC day on which the attempt started. Its call counts as that day's, however long it takes."""
-    return activity.info().started_time.astimezone(UTC).date()
 
 
 def _with_settings(result: ThinkResult, start: turns.TurnStart) -> ThinkResult:

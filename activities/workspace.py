@@ -18,6 +18,7 @@ from activities.sandbox.manifests import compare_manifests
 from activities.sandbox.product import SMALL_SECONDS, kill_all, read_optional, stop_processes
 from activities.sandbox.snapshot_store import CHANGES, restore_snapshot, stored_manifest
 from activities.sandbox.step_output import keep_outputs
+from activities.status import write_status
 from clients.archive import found_manifest
 from clients.object_store import ObjectStore
 from clients.sandbox import Role, Sandbox, Sandboxes
@@ -87,7 +88,7 @@ class WorkspaceActivities:
             SandboxUnavailable, SnapshotFailed, StoreUnavailable: another attempt may succeed.
             NoPermit: no further sandbox may run now.
             NeedsPerson: the sandbox service or the store refuses.
-            RowsAreAhead: the build has ended.
+            RowsAreAhead: the build has ended, or its row has a later status than the one to record.
         """
         build_id = uuid.UUID(request.build_id)
         async with heartbeating(), _retry_if_gone(), self._permits.running(request.build_id, Role.WORKSPACE):
@@ -102,12 +103,16 @@ class WorkspaceActivities:
                     snapshot = await snapshot_to_continue(tx, build_id)
                 await self._fill_first(sandbox, snapshot)
                 restored_from = _number_of(snapshot)
+            ref = await _ref(sandbox)
             async with transaction(self._sessions) as tx:
                 await record_sandbox(tx, build_id, sandbox.id, recorded)
-            return OpenedWorkspace(
-                sandbox=await _ref(sandbox),
+                if request.change is not None:
+                    await write_status(tx, request.change)
+            return OpenedWorkspace.sparse(
+                sandbox=ref,
                 restored_from=int(restored_from) if restored_from else None,
                 opened_at=_started_at(age),
+                recorded=request.change is not None,
             )
 
     @activity.defn

@@ -109,6 +109,8 @@ async def read_record(tx: Transaction, build_id: uuid.UUID) -> BuildRecord:
         NoResultFound: there is no such build.
     """
     build = await tx.session.get_one(Build, build_id)
+    if build.status_seq == 0:
+        return await _record_of_new(tx, build)
     turn = await tx.session.scalar(select(Turn).where(Turn.build_id == build_id).order_by(Turn.number.desc()).limit(1))
     number = 0 if turn is None else turn.number
     calls, phases = (
@@ -118,23 +120,7 @@ async def read_record(tx: Transaction, build_id: uuid.UUID) -> BuildRecord:
             )
         )
     ).one()
-    received, read = (
-        await tx.session.execute(
-            select(
-                func.coalesce(func.max(FounderMessage.number), 0),
-                func.coalesce(func.max(FounderMessage.number).filter(FounderMessage.turn.is_not(None)), 0),
-            ).where(FounderMessage.build_id == build_id)
-        )
-    ).one()
-    requested, done, restored_at = (
-        await tx.session.execute(
-            select(
-                func.coalesce(func.max(Restore.number), 0),
-                func.coalesce(func.max(Restore.number).filter(Restore.state != "requested"), 0),
-                func.max(Restore.ended_at),
-            ).where(Restore.build_id == build_id)
-        )
-    ).one()
+    received, read, requested, done, restored_at = await _founders_requests(tx, build_id)
     questions = select(func.max(Question.asked_at)).where(Question.build_id == build_id, Question.tool_use_id.is_(None))
     if turn is not None and turn.answered_at is not None:
         questions = questions.where(Question.asked_at < turn.answered_at)
@@ -169,6 +155,51 @@ async def read_record(tx: Transaction, build_id: uuid.UUID) -> BuildRecord:
         has_resumed=await _has_event(tx, build_id, ResumedEvent.type, after=began),
         sleeps=await _count_sleeps(tx, build_id, after=began),
     )
+
+
+async def _record_of_new(tx: Transaction, build: Build) -> BuildRecord:
+    """The record of a build that has not begun: only its founder, or an operator's recovery, can have written rows."""
+    received, read, requested, done, restored_at = await _founders_requests(tx, build.id)
+    return BuildRecord(
+        build=build,
+        turn=None,
+        calls=0,
+        phases=0,
+        snapshots=await _highest_snapshot(tx, build.id),
+        gate=None,
+        message_received=received,
+        message_read=read,
+        restore_requested=requested,
+        restore_done=done,
+        restored_at=restored_at,
+        asked_at=None,
+        working_status=None,
+        has_model=False,
+        has_resumed=False,
+        sleeps=0,
+    )
+
+
+async def _founders_requests(tx: Transaction, build_id: uuid.UUID) -> tuple[int, int, int, int, datetime | None]:
+    """The last message and the last that was read, the last restore and the last that ended, and when that was."""
+    received, read = (
+        await tx.session.execute(
+            select(
+                func.coalesce(func.max(FounderMessage.number), 0),
+                func.coalesce(func.max(FounderMessage.number).filter(FounderMessage.turn.is_not(None)), 0),
+            ).where(FounderMessage.build_id == build_id)
+        )
+    ).one()
+    restores = (
+        await tx.session.execute(
+            select(
+                func.coalesce(func.max(Restore.number), 0),
+                func.coalesce(func.max(Restore.number).filter(Restore.state != "requested"), 0),
+                func.max(Restore.ended_at),
+            ).where(Restore.build_id == build_id)
+        )
+    ).one()
+    return received, read, *restores
 
 
 async def _highest_snapshot(tx: Transaction, build_id: uuid.UUID) -> int:

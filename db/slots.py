@@ -49,12 +49,12 @@ async def builds_next_in_queue(tx: Transaction, user_id: str) -> list[uuid.UUID]
 async def _free_slots(tx: Transaction, user_id: str) -> tuple[int, int]:
     """Lock the user's row, and return how many slots are free and how many are taken."""
     await tx.session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
-    slots = await tx.session.scalar(
-        select(PlanTier.concurrent_builds).join(User, User.plan == PlanTier.name).where(User.id == user_id)
-    )
-    running = await tx.session.scalar(
+    running = (
         select(func.count())
         .select_from(Build)
         .where(Build.user_id == user_id, Build.closed_at.is_(None), Build.admitted_at.is_not(None))
+        .scalar_subquery()
     )
-    return int(slots or 0) - int(running or 0), int(running or 0)
+    query = select(PlanTier.concurrent_builds, running).join(User, User.plan == PlanTier.name).where(User.id == user_id)
+    slots, taken = (await tx.session.execute(query)).one()
+    return slots - taken, taken

@@ -445,6 +445,8 @@ class OpenWorkspace(Payload):
     """Open a build's sandbox: adopt an existing one, or create one and restore the project's last snapshot."""
 
     build_id: str
+    change: StatusChange | None = None
+    """The status that the build takes with its workspace. Recorded with it, by a worker that knows this field."""
 
 
 class OpenedWorkspace(Payload):
@@ -454,6 +456,8 @@ class OpenedWorkspace(Payload):
     restored_from: int | None = None
     opened_at: datetime | None = None
     """Since when it has run without a pause, by the clock of this build's workflow."""
+    recorded: bool = False
+    """The status of the request is in the build's row and feed."""
 
 
 class SandboxInput(Payload):
@@ -717,12 +721,28 @@ class CompactResult(Payload):
     opened: bool = False
 
 
+class PreparedBuild(Payload):
+    """What a build starts with, and whether its account's budget lets it start."""
+
+    context: BuildContext
+    budget: BudgetCheck
+
+
+class ClaimSlot(BuildRef):
+    """Take one of the user's slots for a build."""
+
+    change: StatusChange | None = None
+    """The status that the build takes with the slot. Recorded with it, by a worker that knows this field."""
+
+
 class SlotClaim(Payload):
     """Whether a build may start; if not, how many of its user's builds run and how many are ahead in the queue."""
 
     claimed: bool
     running: int = 0
     ahead: int = 0
+    recorded: bool = False
+    """The status of the request is in the build's row and feed."""
 
 
 class DispatchInput(Payload):

@@ -26,14 +26,15 @@ share_certificates()
 
 
 _LONGEST = (
-    *("workflows/test_scenarios.py", "faults/test_each_fault.py", "integration/cli/test_demo.py"),
-    *("integration/test_worker.py", "faults/test_chaos.py", "integration/local/sandbox/test_packages.py"),
-    *("upgrade/test_previous_version.py", "faults/test_safeguards.py", "workflows/test_long.py"),
-    *("faults/test_servers_killed.py", "faults/test_fuzz.py", "integration/activities/test_gate_repairs.py"),
-    *("integration/repository/test_image.py", "integration/api/test_schema.py", "integration/local/test_stack.py"),
-    *("integration/test_whole_build.py", "integration/clients/test_browser.py", "integration/activities/test_gate.py"),
-    *("integration/repository/test_nothing_left.py", "integration/activities/test_snapshot_repositories.py"),
-    *("replay/test_replay.py", "integration/test_bad_input.py", "integration/db/test_money.py"),
+    *("workflows/test_scenarios.py", "integration/cli/test_demo.py", "faults/test_each_fault.py"),
+    *("integration/test_worker.py", "faults/test_safeguards.py", "faults/test_servers_killed.py"),
+    *("integration/activities/test_gate.py", "upgrade/test_previous_version.py", "workflows/test_long.py"),
+    *("faults/test_chaos.py", "integration/local/test_stack.py", "integration/local/sandbox/test_packages.py"),
+    *("faults/test_fuzz.py", "integration/clients/test_browser.py", "integration/test_whole_build.py"),
+    *("integration/api/test_schema.py", "integration/repository/test_image.py", "integration/test_erasure.py"),
+    *("integration/activities/test_gate_repairs.py", "integration/repository/test_nothing_left.py"),
+    *("integration/activities/test_snapshot_repositories.py", "replay/test_replay.py", "integration/test_bad_input.py"),
+    *("workflows/test_plan.py", "workflows/test_cancel.py", "workflows/test_flat.py", "integration/db/test_money.py"),
     *("integration/activities/test_snapshot.py", "integration/activities/test_judged_gate.py"),
 )
 """The modules that take the longest; they start first. Each process runs one module at a time, so a long module that
@@ -77,7 +78,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Choose what the caller has time for, and run the longest modules first, the others in their usual order."""
+    """Choose what the caller has time for. Run the longest modules first and the unit tests, which are short, last."""
     if config.getoption("drills"):
         chosen = _drills_and_thorough(items)
     else:
@@ -87,7 +88,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = chosen
     rank = {_TESTS / name: position for position, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+    items.sort(key=lambda item: (rank.get(item.path, len(rank)), _TESTS / "unit" in item.path.parents))
 
 
 def _drills_and_thorough(items: list[pytest.Item]) -> list[pytest.Item]:

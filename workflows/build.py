@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.payloads import (
         BLOCKED,
         AnsweredTurn,
+        BudgetCheck,
         BuildContext,
         BuildInput,
         BuildRef,
@@ -183,22 +184,37 @@ class BuildWorkflow:
             if has_queue and not await self._waiting.wait_for_slot():
                 return Preparation.STILL_QUEUED
             await self._projection.become(Status.STARTING)
-            context = await self._waiting.retry_with_help(self._load_context)
-            await self._waiting.retry_with_help(self._resolve_model)
-            state.context, state.tool_calls_allowed = context, context.tool_call_cap
-            if has_queue:
-                stop = await self._waiting.retry_with_help(self._waiting.check_budget)
-                if stop.exhausted:
-                    await self._waiting.wait_for_budget(stop)
+            stop: BudgetCheck | None
+            if workflow.patched(patches.BEGINS.id):
+                prepared = await self._waiting.retry_with_help(self._waiting.prepare_build)
+                context, stop = prepared.context, prepared.budget
+                state.context, state.tool_calls_allowed = context, context.tool_call_cap
+            else:
+                context = await self._waiting.retry_with_help(self._load_context)
+                await self._waiting.retry_with_help(self._resolve_model)
+                state.context, state.tool_calls_allowed = context, context.tool_call_cap
+                stop = await self._waiting.retry_with_help(self._waiting.check_budget) if has_queue else None
+            if stop is not None and stop.exhausted:
+                await self._waiting.wait_for_budget(stop)
         with self._upgrade.held(when=not self._workspace.may_be_left):
             await self._recovery.sleep_on()
         if self._workspace.is_unverified:
             with self._upgrade.held():
                 await self._recovery.verify_workspace()
         elif not self._workspace.is_open:
-            await self._waiting.retry_with_help(self._workspace.open, resumable=True)
-            await self._projection.become(Status.SCAFFOLD)
+            await self._open_workspace()
         return Preparation.READY
+
+    async def _open_workspace(self) -> None:
+        async def open_workspace() -> None:
+            # A build that waits goes back to the status before first, and so not straight to the next one.
+            is_starting = self._state.status is Status.STARTING and workflow.patched(patches.BEGINS.id)
+            change = self._projection.next(Status.SCAFFOLD) if is_starting else None
+            if await self._workspace.open(change) and change is not None:
+                self._projection.recorded(change)
+
+        await self._waiting.retry_with_help(open_workspace, resumable=True)
+        await self._projection.become(Status.SCAFFOLD)
 
     async def _work(self) -> WorkOutcome:
         """Take turn after turn until the product passes the evidence gate."""

@@ -229,4 +229,13 @@ GATE_WAITS_ON = Patch(
     deprecate_when="no build run that began without it is open",
 )
 
+BEGINS = Patch(
+    "begins",
+    since=date(2026, 11, 30),
+    commit="bf9612c",
+    gates="Begin a build with four activities: the slot and the workspace record the status that comes with them, and "
+    "context, model and budget are one step. Before, these were seven.",
+    deprecate_when="no build run that began without it is open",
+)
+
 EVERY_PATCH = tuple(each for each in list(globals().values()) if isinstance(each, Patch))

@@ -42,29 +42,46 @@ class Projection:
         dependency: Dependency | None = None,
     ) -> None:
         """Take a status and project it everywhere."""
-        state = self._state
         change = StatusChange.sparse(
             build_id=self._build_id,
-            seq=state.status_seq,
+            seq=self._state.status_seq,
             status=status,
             waiting_for=waiting_for,
             reason=reason,
             wakes_at=wakes_at,
             dependency=dependency,
-            again=state.turn <= self._repeats_until,
+            again=self._repeats,
         )
         was_shown, self._is_shown = self._is_shown, False
         if was_shown and change == self._change:
             return self.describe()
-        self._change = change.model_copy(update={"seq": self.take(status)})
-        self._is_stale = False
-        self.describe()
-        waits_for = waiting_for or dependency
-        waits = _WAITING_FOR.value_set(waits_for) if waits_for else _WAITING_FOR.value_unset()
-        workflow.upsert_search_attributes([_STATUS.value_set(status), waits])
+        self._take_over(change.model_copy(update={"seq": self.take(status)}))
         await workflow.execute_activity_method(
             LifecycleActivities.record_status, self._change, **policies.DATABASE, summary=status
         )
+
+    def next(self, status: Status) -> StatusChange:
+        """What an activity is to record that takes the build to a status in which it works; then call `recorded`."""
+        seq = self._state.status_seq + 1
+        return StatusChange.sparse(build_id=self._build_id, seq=seq, status=status, again=self._repeats)
+
+    def recorded(self, change: StatusChange) -> None:
+        """Take a status that an activity has recorded; `become` need not record it."""
+        self.take(change.status)
+        self._take_over(change)
+        self._is_shown = True
+
+    @property
+    def _repeats(self) -> bool:
+        return self._state.turn <= self._repeats_until
+
+    def _take_over(self, change: StatusChange) -> None:
+        self._change = change
+        self._is_stale = False
+        self.describe()
+        waits_for = change.waiting_for or change.dependency
+        waits = _WAITING_FOR.value_set(waits_for) if waits_for else _WAITING_FOR.value_unset()
+        workflow.upsert_search_attributes([_STATUS.value_set(change.status), waits])
 
     @property
     def shown(self) -> StatusChange:

@@ -11,6 +11,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
+    from activities.context import ContextActivities
     from activities.slots import SlotActivities
     from activities.think import ThinkActivities
     from domain.budget import morning_delay, next_utc_midnight
@@ -19,7 +20,9 @@ with workflow.unsafe.imports_passed_through():
         BudgetCheck,
         BuildRef,
         CheckBudget,
+        ClaimSlot,
         LoopState,
+        PreparedBuild,
         Rest,
         SlotClaim,
         SnapshotReason,
@@ -493,10 +496,16 @@ class Waiting:
         """
         last: SlotClaim | None = None
         for _ in range(_SLOT_CHECKS_PER_RUN):
+            change = self._projection.next(Status.STARTING) if workflow.patched(patches.BEGINS.id) else None
             claim = await workflow.execute_activity_method(
-                SlotActivities.claim_slot, self._build, **policies.DATABASE, summary="claim a slot"
+                SlotActivities.claim_slot,
+                ClaimSlot.sparse(build_id=self._build.build_id, change=change),
+                **policies.DATABASE,
+                summary="claim a slot",
             )
             if claim.claimed:
+                if claim.recorded and change is not None:
+                    self._projection.recorded(change)
                 return True
             if claim != last:
                 last = claim
@@ -514,12 +523,23 @@ class Waiting:
 
     async def check_budget(self) -> BudgetCheck:
         """Whether the build may continue."""
-        state = self._state
-        request = CheckBudget.sparse(
-            build_id=self._build.build_id, turn=max(1, state.turn), last_wind_down=state.last_wind_down
-        )
         return await workflow.execute_activity_method(
-            ThinkActivities.check_budget, request, **policies.DATABASE, summary="budget"
+            ThinkActivities.check_budget, self._budget_question(), **policies.DATABASE, summary="budget"
+        )
+
+    async def prepare_build(self) -> PreparedBuild:
+        """What the build starts with, and whether its budget lets it start."""
+        return await workflow.execute_activity_method(
+            ContextActivities.prepare_build,
+            self._budget_question(),
+            **policies.DATABASE,
+            summary="brief, interview, model and budget",
+        )
+
+    def _budget_question(self) -> CheckBudget:
+        state = self._state
+        return CheckBudget.sparse(
+            build_id=self._build.build_id, turn=max(1, state.turn), last_wind_down=state.last_wind_down
         )
 
 

@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
         SandboxInput,
         SandboxRef,
         SnapshotReason,
+        StatusChange,
         TakeSnapshot,
     )
     from domain.worker_roles import WorkerRole
@@ -96,15 +97,20 @@ class Workspace:
         """Note that a call may change the workspace from now on."""
         self._state.changed = True
 
-    async def open(self) -> None:
-        """Open the sandbox: adopted, or created and restored from the project's last snapshot."""
+    async def open(self, change: StatusChange | None) -> bool:
+        """Open the sandbox: adopted, or created and restored from the project's last snapshot.
+
+        Returns:
+            Whether the change of the status was recorded with it.
+        """
         opened = await workflow.execute_activity_method(
             WorkspaceActivities.open_workspace,
-            OpenWorkspace(build_id=self._build_id),
+            OpenWorkspace.sparse(build_id=self._build_id, change=change),
             **self._moving(policies.SANDBOX),
             summary="open the sandbox",
         )
         self._state.sandbox, self._state.sandbox_opened_at = opened.sandbox, opened.opened_at
+        return opened.recorded
 
     async def snapshot(
         self,

@@ -1,15 +1,16 @@
 """Each fault alone. A group has its own task queue and workers, so that its faults do not affect other groups.
 
-Cases that need the same fault share it: one SIGKILL strikes eleven builds, each held at a different point.
+Cases that need the same fault share it: one SIGKILL strikes all builds that are held, each at a different point.
 """
 
 import asyncio
 import signal
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic
-from typing import get_args
+from typing import Any, get_args
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,7 +34,7 @@ from tests.harness.sample_build import sample_script
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness
 
-DELAYS, ANSWERS_LOST, CUTS = 3, 3, 3
+TIMES = 3
 """Strike a build's connections to a server this many times in each way."""
 
 _BUILDS_TO_STRIKE = 6
@@ -50,38 +51,52 @@ BEFORE_WRITE: tuple[CrashPoint, ...] = (
 )
 """Crash points at which an attempt has done everything except record the result."""
 
+ONE_A_STEP: tuple[CrashPoint, ...] = (
+    *BEFORE_WRITE,
+    *("dispatch.intended", "permit.taken", "workspace.made", "gate.recorded", "finish_build.committed"),
+)
+"""A crash point of each kind of activity. A command has two: it may or may not have begun."""
 
-async def each_fault_alone(report: Report) -> None:
-    """Run all cases except those that kill a server, and strike the connections to two servers only: Postgres, which
-    every step needs, and the sandbox, in which commands run meanwhile. The report has the results.
+Group = Callable[[Report], Coroutine[Any, Any, None]]
+"""Cases that share a task queue and its workers."""
+
+
+async def each_kind_of_fault(report: Report) -> None:
+    """Strike each kind of fault once, and kill the worker in each kind of activity. The report has the results.
+
+    Connections are struck to two servers: Postgres, which every step needs, and the sandbox, in which commands run
+    meanwhile.
     """
-    fault_harness = report.fault_harness
-    harness = fault_harness.harness()
-    worker = await fault_harness.worker(harness)
-    groups = (
-        worker_killed,
-        worker_stopped,
+    await _beside_the_reference(
+        report,
+        partial(worker_killed, points=ONE_A_STEP),
+        partial(worker_stopped, points=("think.after_call", "snapshot.uploaded")),
         model_faults,
-        store_faults,
-        _connection_faults_of_two,
-        next_version_joins,
+        store_refuses,
+        partial(connection_faults, parts=("postgres", "sandbox"), times=1),
         files_reverted,
         workflow_terminated,
     )
-    await side_by_side(report.reference(harness), *(group(report) for group in groups))
-    await worker.end()
 
 
-async def _connection_faults_of_two(report: Report) -> None:
-    await connection_faults(report, ("postgres", "sandbox"))
+async def more_of_each_fault(report: Report) -> None:
+    """The cases that `each_kind_of_fault` leaves out, except those that kill a server."""
+    await _beside_the_reference(
+        report,
+        worker_killed,
+        worker_stopped,
+        store_is_slow,
+        partial(connection_faults, parts=PARTS),
+        next_version_joins,
+        sandbox_vanishes,
+    )
 
 
-async def each_connection_struck(report: Report) -> None:
-    """Strike the connections to every server."""
+async def _beside_the_reference(report: Report, *groups: Group) -> None:
     fault_harness = report.fault_harness
     harness = fault_harness.harness()
     worker = await fault_harness.worker(harness)
-    await side_by_side(report.reference(harness), connection_faults(report, PARTS))
+    await side_by_side(report.reference(harness), *(group(report) for group in groups))
     await worker.end()
 
 
@@ -99,11 +114,11 @@ async def each_server_killed(report: Report) -> None:
 # ---- the worker
 
 
-async def worker_killed(report: Report) -> None:
-    """SIGKILL at every crash point, in a model call and in a command."""
+async def worker_killed(report: Report, points: Sequence[CrashPoint] = POINTS) -> None:
+    """SIGKILL at these crash points, in a model call and in a command."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     worker = await fault_harness.worker(harness, STREAM_IDLE_SECONDS=LONG)
-    at = {point: await start_held(fault_harness, harness, point) for point in POINTS}
+    at = {point: await start_held(fault_harness, harness, point) for point in points}
     calling = await harness.start(script=sample_script(), faults=[{"kind": "stall", "seconds": 300, "after": 1}])
     running = await harness.start(script=sample_script(hold=True))
     await until_calling(fault_harness, harness, calling, turn=2)
@@ -120,12 +135,12 @@ async def worker_killed(report: Report) -> None:
     await successor.end()
 
 
-async def worker_stopped(report: Report) -> None:
+async def worker_stopped(report: Report, points: Sequence[CrashPoint] = BEFORE_WRITE) -> None:
     """SIGSTOP until the heartbeat times out, then SIGCONT: by then another worker has taken over."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     front = await fault_harness.front()
     stale = await fault_harness.worker(harness, front)
-    at = {point: await start_held(fault_harness, harness, point) for point in BEFORE_WRITE}
+    at = {point: await start_held(fault_harness, harness, point) for point in points}
     running = await harness.start(script=sample_script(hold=True))
     hold_file = await until_command_held(fault_harness, harness, running)
     before = await claims_of(harness, running)
@@ -233,8 +248,8 @@ async def model_faults(report: Report) -> None:
 # ---- connections and servers
 
 
-async def store_faults(report: Report) -> None:
-    """S3 answers 503, answers slowly, or answers 403."""
+async def store_refuses(report: Report) -> None:
+    """S3 answers 503, which passes, and then 403, which a person has to look at."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     front = await fault_harness.front()
     worker, s3 = await fault_harness.worker(harness, front), front["s3"]
@@ -244,11 +259,6 @@ async def store_faults(report: Report) -> None:
     await wait_until(lambda: s3.struck["503"] >= 3)
     s3.heal()
     await report.ready("S3 answers 503", harness, build_id)
-
-    s3.delay_seconds = 0.2
-    await report.ready("S3 is slow", harness, await harness.start(script=sample_script()))
-    assert s3.struck["delay"]
-    s3.heal()
 
     s3.refuse(403)
     build_id = await harness.start(script=sample_script())
@@ -260,15 +270,26 @@ async def store_faults(report: Report) -> None:
     await worker.end()
 
 
-async def connection_faults(report: Report, parts: Sequence[PartName]) -> None:
+async def store_is_slow(report: Report) -> None:
+    """S3 answers each request late."""
+    fault_harness, harness = report.fault_harness, report.fault_harness.harness()
+    front = await fault_harness.front()
+    worker, s3 = await fault_harness.worker(harness, front), front["s3"]
+    s3.delay_seconds = 0.2
+    await report.ready("S3 is slow", harness, await harness.start(script=sample_script()))
+    assert s3.struck["delay"]
+    await worker.end()
+
+
+async def connection_faults(report: Report, parts: Sequence[PartName], times: int = TIMES) -> None:
     """Connections are slow, answers are lost after the request took effect, connections are cut, and nothing arrives
-    for a while."""
+    for a while. `times`: how often each of the first three happens."""
 
     async def one(part: PartName) -> None:
         fault_harness, harness = report.fault_harness, report.fault_harness.harness()
         front = await fault_harness.front()
         worker, proxy = await fault_harness.worker(harness, front), front[part]
-        striking = asyncio.create_task(_strike(proxy))
+        striking = asyncio.create_task(_strike(proxy, times))
         # How many faults strike one build depends on whether the build or the proxy is faster.
         for number in range(1, _BUILDS_TO_STRIKE + 1):
             build_id = await harness.start(script=sample_script())
@@ -283,16 +304,16 @@ async def connection_faults(report: Report, parts: Sequence[PartName]) -> None:
     await side_by_side(*(one(part) for part in parts))
 
 
-async def _strike(proxy: FaultProxy) -> None:
+async def _strike(proxy: FaultProxy, times: int) -> None:
     """Strike the traffic in one way after the other."""
     proxy.delay_seconds = 0.1
-    while proxy.struck["delay"] < DELAYS:
+    while proxy.struck["delay"] < times:
         await asyncio.sleep(0.05)
     proxy.heal()
-    while proxy.struck["answer lost"] < ANSWERS_LOST:
+    while proxy.struck["answer lost"] < times:
         proxy.answers_to_lose = 1
         await asyncio.sleep(0.3)
-    while proxy.struck["cut"] < CUTS:
+    while proxy.struck["cut"] < times:
         proxy.cut()
         await asyncio.sleep(0.3)
     proxy.blackhole()
@@ -338,7 +359,7 @@ async def keep_releasing(fault_harness: FaultHarness, harness: WorkerHarness, bu
 
 
 async def files_reverted(report: Report, without: str = "") -> None:
-    """A paused sandbox resumes with the files of an earlier moment, and another sandbox vanishes."""
+    """A paused sandbox resumes with the files of an earlier moment."""
     fault_harness, harness = report.fault_harness, report.fault_harness.harness()
     worker = await fault_harness.worker(harness, without=without)
     faults = [{"kind": "unknown_stop_reason", "after": 2}]
@@ -347,13 +368,19 @@ async def files_reverted(report: Report, without: str = "") -> None:
     )
     await until_reverted(fault_harness, harness, build_id)
     await report.ready(without or "files are reverted on resume", harness, build_id, wake=True)
-    if not without:
-        build_id = await harness.start(script=sample_script(hold=True))
-        await until_command_held(fault_harness, harness, build_id)
-        await fault_harness.sandboxes.kill((await harness.row(build_id)).sandbox_id or "-")
-        releasing = asyncio.create_task(keep_releasing(fault_harness, harness, build_id))
-        await report.ready("a sandbox vanishes", harness, build_id)
-        releasing.cancel()
+    await worker.end()
+
+
+async def sandbox_vanishes(report: Report) -> None:
+    """A sandbox vanishes while a command runs in it."""
+    fault_harness, harness = report.fault_harness, report.fault_harness.harness()
+    worker = await fault_harness.worker(harness)
+    build_id = await harness.start(script=sample_script(hold=True))
+    await until_command_held(fault_harness, harness, build_id)
+    await fault_harness.sandboxes.kill((await harness.row(build_id)).sandbox_id or "-")
+    releasing = asyncio.create_task(keep_releasing(fault_harness, harness, build_id))
+    await report.ready("a sandbox vanishes", harness, build_id)
+    releasing.cancel()
     await worker.end()
 
 

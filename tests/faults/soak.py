@@ -133,7 +133,7 @@ async def run_soak(seed: int, seconds: float, every: float = 10.0, *, plan: list
 @asynccontextmanager
 async def _steady(faults: FaultHarness, chaos: Chaos) -> "AsyncIterator[tuple[WorkerProcess, ApiProcess]]":
     """A worker and an API that no fault strikes."""
-    worker = await faults.worker(chaos.harness, None, **chaos.settings)
+    worker = await faults.worker(chaos.harness, None, is_rigged=False, **chaos.settings)
     api = ApiProcess(faults, await faults.front(), chaos.harness.settings.temporal_task_queue, "steady-api")
     await api.launch()
     try:

@@ -63,6 +63,9 @@ def previous_checkout(named: Path = NAMED) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     archive = subprocess.run(["git", "-C", ROOT, "archive", commit], check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x", "-C", target], input=archive, check=True)
-    made = subprocess.run([sys.executable, "scripts/setup"], cwd=target, capture_output=True, text=True)
+    path = f"{ROOT / '.cofounder' / 'tools' / 'uv' / 'bin'}{os.pathsep}{os.environ['PATH']}"  # uv need not come again
+    made = subprocess.run(
+        [sys.executable, "scripts/setup"], cwd=target, env=os.environ | {"PATH": path}, capture_output=True, text=True
+    )
     assert made.returncode == 0, made.stdout + made.stderr
     return target

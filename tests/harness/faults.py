@@ -211,11 +211,20 @@ class FaultHarness:
         return front
 
     async def worker(
-        self, harness: WorkerHarness, front: Front | None = None, *, without: str = "", **settings: str
+        self,
+        harness: WorkerHarness,
+        front: Front | None = None,
+        *,
+        without: str = "",
+        is_rigged: bool = True,
+        **settings: str,
     ) -> WorkerProcess:
-        """Start a worker for the harness's queue, behind proxies if there are any. It has started when this returns."""
+        """Start a worker for the harness's queue, behind proxies if there are any. It has started when this returns.
+
+        `is_rigged`: its crash points follow instructions.
+        """
         for _ in range(_STARTS):
-            worker = self.launch(harness, front, without=without, **settings)
+            worker = self.launch(harness, front, without=without, is_rigged=is_rigged, **settings)
             await wait_until(worker.has_started_or_ended)
             if worker.is_running or "TimeoutError" not in worker.log.read_text()[-300:]:
                 break
@@ -223,7 +232,13 @@ class FaultHarness:
         return worker
 
     def launch(
-        self, harness: WorkerHarness, front: Front | None = None, *, without: str = "", **settings: str
+        self,
+        harness: WorkerHarness,
+        front: Front | None = None,
+        *,
+        without: str = "",
+        is_rigged: bool = True,
+        **settings: str,
     ) -> WorkerProcess:
         """Start a worker without waiting. It ends by itself if a server does not answer."""
         log = self.directory / f"worker-{len(self.workers)}.log"
@@ -234,7 +249,8 @@ class FaultHarness:
             **settings,
             "TEMPORAL_TASK_QUEUE": harness.settings.temporal_task_queue,
         }
-        worker = WorkerProcess(start_worker(environment, log, self.rig, without), log)
+        rig = self.rig if is_rigged else self.directory / "no-rig"
+        worker = WorkerProcess(start_worker(environment, log, rig, without), log)
         self.workers.append(worker)
         return worker
 

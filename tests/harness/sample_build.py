@@ -23,7 +23,7 @@ def tool(name: str, **parameters: Any) -> dict[str, Any]:
     return {"tool": name, "input": dict.fromkeys(TOOLS[name].sent_schema()["properties"]) | parameters}
 
 
-_LONG_TURNS = [[bash(f"yes 'line {number}' | head -c 14000")] for number in range(14)]
+_LONG_TURNS = [[bash(f"yes 'line {turn}.{call}' | head -c 14000") for call in range(3)] for turn in range(5)]
 
 
 _STUCK_TURNS = [[bash("echo again")] for _ in range(5)]

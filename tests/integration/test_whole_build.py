@@ -372,6 +372,7 @@ async def test_the_model_comes_from_override_plan_or_fallback(
     assert expected in {line["model"] for line in await harness.served()}
 
 
+@pytest.mark.thorough  # `gate_exhausted` in test_scenarios.py is shorter
 async def test_with_the_fix_withheld_it_never_becomes_ready(harness: WorkerHarness) -> None:
     build_id: uuid.UUID = await harness.start(script={"kind": "product", "withhold_fix": True})
     row = await harness.until(build_id, frozenset({Status.NEEDS_INPUT}))

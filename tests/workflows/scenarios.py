@@ -25,7 +25,7 @@ from db.users import UserChange, change_user
 from domain import prompt
 from domain.errors import CofounderError
 from domain.guards import SILENT
-from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, preview_workflow_id
+from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, build_workflow_id, preview_workflow_id
 from domain.status import Status
 from local.stack import LocalStack
 from services.build_settings import change_settings, notify_of_settings
@@ -238,6 +238,20 @@ async def failed_no_brief(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert row.status == Status.FAILED
     assert "no idea brief" in (row.reason or "")
     return [EndedWorkflow(f"build-{build_id}", "failed")]
+
+
+@_scenario("begins with four activities before its first turn, then cancelled")
+async def begun(harness: WorkerHarness) -> list[EndedWorkflow]:
+    build_id = await harness.start(script=steps([hold()]))
+    await harness.until_event(build_id, "tool_started")
+    await harness.builds.cancel(build_id)
+    assert (await harness.finished(build_id)).status == Status.CANCELLED
+    history = await harness.client.get_workflow_handle(build_workflow_id(build_id)).fetch_history()
+    scheduled = [event.activity_task_scheduled_event_attributes.activity_type.name for event in history.events]
+    activities = [name for name in scheduled if name]
+    assert activities[:5] == ["load_state", "claim_place", "prepare_build", "open_workspace", "think"]
+    assert await harness.statuses(build_id) == ["starting", "scaffold", "cancelled"]
+    return [EndedWorkflow(f"build-{build_id}", "cancelled")]
 
 
 @_scenario("cancelled while a tool runs")

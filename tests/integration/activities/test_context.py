@@ -5,10 +5,11 @@ import uuid
 from sqlalchemy import select
 
 from activities.context import ContextActivities
+from activities.turn.budget import CallBudget
 from clients.model.anthropic import AnthropicProvider
 from db.models import Event
 from db.transaction import transaction
-from domain.payloads import BuildRef
+from domain.payloads import BuildRef, CheckBudget
 from local.stack import LocalStack
 from settings import Settings
 from tests.harness.activities import open_activity_harness
@@ -25,12 +26,18 @@ async def test_the_feed_names_the_model_once(stack: LocalStack) -> None:
             fallback_model="claude-sonnet-5-5",
             rehearsal_model=False,
             egress_hosts=[],
+            budget=CallBudget(settings.model_prices, settings.max_output_tokens, autonomous_agent=True),
         )
         build = await harness.build()
-        models = [await harness.run(context.resolve_model, BuildRef(build_id=build)) for _ in range(2)]
+        request = CheckBudget(build_id=build)
+        prepared = [await harness.run(context.prepare_build, request) for _ in range(2)]
+        # As the builds do that began before there was `prepare_build`.
+        earlier = await harness.run(context.load_build_context, BuildRef(build_id=build))
+        model = await harness.run(context.resolve_model, BuildRef(build_id=build))
         async with transaction(harness.sessions) as tx:
             named = select(Event.data).where(Event.build_id == uuid.UUID(build), Event.type == "model")
             events = list(await tx.session.scalars(named))
     await provider.close()
-    assert [each.model for each in models] == [events[0]["model"]] * 2
-    assert len(events) == 1
+    assert [each.context for each in prepared] == [earlier, earlier]
+    assert [each.budget.exhausted for each in prepared] == [False, False]
+    assert [each["model"] for each in events] == [model.model]

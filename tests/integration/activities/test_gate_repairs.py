@@ -212,6 +212,10 @@ FAULTS = {
     ),
 }
 
+IN_EACH_RUN = {"commands", "looks"}
+"""The faults that `make test` has: in commands, and on pages that a browser shows. Each kind of finding has tests of
+its own in `test_gate.py` or `test_gate_evidence.py`."""
+
 
 @pytest.fixture(scope="module")
 async def harness(stack: LocalStack) -> AsyncIterator[ActivityHarness]:
@@ -233,7 +237,9 @@ def repair(finding: str) -> tuple[FindingKind, str]:
     return matching[0], REPAIRS[matching[0]].command(finding)
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in IN_EACH_RUN else [pytest.mark.thorough]) for name in FAULTS]
+)
 async def test_an_agent_that_sees_only_the_findings_repairs_the_product(
     harness: ActivityHarness, build: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -13,6 +13,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.context import ContextActivities
 from activities.think import ThinkActivities
+from activities.turn.budget import CallBudget
 from activities.turn.floor import NOT_ACCEPTED, open_floor, read_record
 from clients.model.anthropic import AnthropicProvider
 from db import money
@@ -105,6 +106,7 @@ async def start(harness: ActivityHarness, model: str) -> Talk:
         fallback_model=SONNET,
         rehearsal_model=False,
         egress_hosts=[],
+        budget=CallBudget(settings.model_prices, settings.max_output_tokens, autonomous_agent=True),
     )
     await harness.run(context.load_build_context, BuildRef(build_id=build))
     await provider.close()

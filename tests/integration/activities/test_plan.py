@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from activities.context import ContextActivities
 from activities.plan import PlanActivities
+from activities.turn.budget import CallBudget
 from db.models import Event, Message, Prompt, Turn
 from db.transaction import transaction
 from domain.payloads import BuildRef, PlanReading, ReadPlan
@@ -90,7 +91,14 @@ async def test_only_a_prompt_that_asked_for_a_plan_is_held_to_it(
 ) -> None:
     settings = Settings()
     context = ContextActivities(
-        harness.sessions, settings.model_prices, {}, settings, fallback_model="", rehearsal_model=True, egress_hosts=[]
+        harness.sessions,
+        settings.model_prices,
+        {},
+        settings,
+        fallback_model="",
+        rehearsal_model=True,
+        egress_hosts=[],
+        budget=CallBudget(settings.model_prices, settings.max_output_tokens, autonomous_agent=True),
     )
     async with transaction(harness.sessions) as tx:
         tx.session.add(Prompt(build_id=uuid.UUID(build), system="[]", tools="[]", wants_plan=asked))

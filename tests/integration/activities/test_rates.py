@@ -80,7 +80,7 @@ async def test_two_workers_share_a_bucket(sessions: Sessions, model: str) -> Non
     workers = [CallRates(sessions), CallRates(sessions)]
     await learn(workers[0], model, Reading(300, 0))  # 5 a second, and nothing is left
     await admitted(workers[0], model)
-    began, calls = monotonic(), 40
+    began, calls = monotonic(), 20
     await asyncio.gather(*(admitted(workers[number % 2], model, f"u{number}") for number in range(calls)))
     assert monotonic() - began > calls / 5 * 0.7
 

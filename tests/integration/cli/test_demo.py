@@ -18,7 +18,7 @@ from PIL import Image
 from cli.doctor.checklist import CHECKS, run_checks
 from cli.stack.demo import EXAMPLES
 from local.prometheus import INSTALL, find_prometheus
-from tests.harness.demo import demo
+from tests.harness.demo import Demo, demo
 from tests.harness.processes import command_line, processes_naming
 from tests.harness.prometheus import until_targets_are_up
 from tests.harness.wait import DEADLINE
@@ -31,14 +31,14 @@ def directory() -> Iterator[Path]:
         yield Path(made)
 
 
-async def test_two_demos_at_once_one_of_them_in_a_terminal(directory: Path) -> None:
+async def test_two_demos_at_once_one_of_them_interrupted_in_a_terminal(directory: Path) -> None:
     brief = directory / "own.json"
     brief.write_text('{"name": "Zq7 Pantry", "problem": "Food is forgotten.", "features": ["A list"]}')
     async with (
         demo(directory / "piped", BRIEF=str(brief)) as piped,
         demo(directory / "terminal", terminal=True) as shown,
     ):
-        staying = asyncio.create_task(shown.until("Everything stays up until Ctrl-C"))
+        interrupting = asyncio.create_task(_interrupt(shown, "phase done", signal.SIGINT))
         assert await piped.end() == 0, piped.text
         for words in ("rehearsal model", "always builds the same kind of product", "Zq7 Pantry", "phase done: "):
             assert words in piped.text
@@ -57,28 +57,35 @@ async def test_two_demos_at_once_one_of_them_in_a_terminal(directory: Path) -> N
         with tarfile.open(piped.results / "workspace.tar.gz") as archive:
             assert any(name.endswith("cofounder.json") for name in archive.getnames())
         await piped.assert_nothing_is_left()
-
-        await staying
+        await interrupting
         assert "\x1b[" in shown.text
-        assert shown.process.returncode is None
+
+
+async def _interrupt(running: Demo, moment: str, number: signal.Signals) -> None:
+    """Send the signal, twice, as an impatient user does, once the demo has printed these words."""
+    await running.until(moment)
+    for _ in range(2):
+        running.process.send_signal(number)
+        await asyncio.sleep(0.05)
+    assert await running.end() == 130
+    assert "Traceback" not in running.text
+    await running.assert_nothing_is_left()
+
+
+@pytest.mark.thorough
+async def test_stopped_before_anything_is_built(directory: Path) -> None:
+    async with demo(directory) as running:
+        await _interrupt(running, "ready after", signal.SIGTERM)
+
+
+@pytest.mark.thorough
+async def test_a_demo_in_a_terminal_stays_up_until_ctrl_c(directory: Path) -> None:
+    async with demo(directory, terminal=True) as shown:
+        await shown.until("Everything stays up until Ctrl-C")
+        assert "\x1b[" in shown.text
         shown.process.send_signal(signal.SIGINT)
         assert await shown.end() == 0, shown.text
         await shown.assert_nothing_is_left()
-
-
-@pytest.mark.parametrize(
-    ("moment", "number"),
-    [("ready after", signal.SIGTERM), ("phase done", signal.SIGINT)],
-)
-async def test_stopped_in_the_middle(directory: Path, moment: str, number: signal.Signals) -> None:
-    async with demo(directory) as running:
-        await running.until(moment)
-        for _ in range(2):  # an impatient user
-            running.process.send_signal(number)
-            await asyncio.sleep(0.05)
-        assert await running.end() == 130
-        assert "Traceback" not in running.text
-        await running.assert_nothing_is_left()
 
 
 async def test_up_serves_until_ctrl_c_and_keeps_its_data(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

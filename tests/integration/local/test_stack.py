@@ -318,7 +318,10 @@ async def test_a_start_that_is_cancelled_leaves_nothing(nothing_left: Path) -> N
             await asyncio.wait_for(LocalStack(parts=SERVERS, durable=False).start(), seconds)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, *(pytest.param(each, marks=pytest.mark.thorough) for each in (signal.SIGTERM, signal.SIGHUP))],
+)
 async def test_the_command_ends_in_order_when_its_whole_group_is_signalled(
     nothing_left: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -1,4 +1,4 @@
-"""A run of tests leaves no process, port or file behind, even if it is interrupted or killed or two run at once.
+"""A run of tests leaves no process, port or file behind, even if it is interrupted or killed or several run at once.
 
 pytest itself keeps the `tmp_path` directories of the last runs, for debugging failures.
 """
@@ -110,34 +110,24 @@ class Session:
         return [path for path in self._temporary.iterdir() if not path.name.startswith("pytest-of-")]
 
 
-async def test_two_at_once(short_directory: Path) -> None:
-    sessions = [Session(short_directory / "one"), Session(short_directory / "two")]
+async def test_three_at_once_of_which_one_is_interrupted_and_one_killed(short_directory: Path) -> None:
+    ended, interrupted, killed = (Session(short_directory / name) for name in ("ended", "interrupted", "killed"))
     try:
-        for session in sessions:
-            await session.start(held_seconds=0)
-        for session in sessions:
-            output = await session.end()
-            assert session.process.returncode == 0, output
-            await session.assert_nothing_is_left()
-    finally:
-        for session in sessions:
-            session.kill()
-
-
-async def test_interrupted_and_killed(short_directory: Path) -> None:
-    interrupted, killed = Session(short_directory / "interrupted"), Session(short_directory / "killed")
-    try:
+        await ended.start(held_seconds=0)
         for session in (interrupted, killed):
             await session.start(held_seconds=600)
         await interrupted.until_held()
         os.killpg(interrupted.process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
         await killed.until_held()
         killed.kill()
+        output = await ended.end()
+        assert ended.process.returncode == 0, output
+        await ended.assert_nothing_is_left()
         output = await interrupted.end()
         assert interrupted.process.returncode == 2, output
         await interrupted.assert_nothing_is_left()
         await killed.process.wait()
         await killed.assert_nothing_is_left()
     finally:
-        for session in (interrupted, killed):
+        for session in (ended, interrupted, killed):
             session.kill()

@@ -8,7 +8,7 @@ from activities.sandbox.manifests import compare_manifests, read_manifest, write
 from domain.manifest import Entry, Kind
 from tests.harness.event_loop import longest_pause
 
-FILES = 200_000
+FILES = 100_000
 
 
 @pytest.fixture(scope="module")
@@ -27,4 +27,4 @@ async def test_the_event_loop_goes_on_meanwhile(entries: list[Entry], step: str)
         "compare": lambda: compare_manifests(entries, entries),
     }
     took, pause = await longest_pause(steps[step], time.process_time)
-    assert pause < max(0.5, took / 2), f"{pause:.1f} of {took:.1f} s"
+    assert pause < 0.8 * took, f"{pause:.1f} of {took:.1f} s"

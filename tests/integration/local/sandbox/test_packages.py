@@ -103,6 +103,7 @@ def npm_registry() -> str:
     return registry if registry.startswith("http") else "https://registry.npmjs.org/"
 
 
+@pytest.mark.thorough
 async def test_pip_installs_from_the_index_of_this_machine(tmp_path: Path) -> None:
     index = python_index()
     options = reachable_as(f"{index.rstrip('/')}/iniconfig/", "files.pythonhosted.org")
@@ -117,6 +118,7 @@ async def test_pip_installs_from_the_index_of_this_machine(tmp_path: Path) -> No
         )
 
 
+@pytest.mark.thorough
 async def test_npm_installs_from_the_registry_of_this_machine(tmp_path: Path) -> None:
     registry = npm_registry()
     options = reachable_as(f"{registry.rstrip('/')}/is-number")
