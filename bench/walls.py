@@ -26,9 +26,9 @@ LOCK_MS = 5.4
 """Milliseconds in which a turn has the lock on its user's day: a reservation and its settlement, 2.7 ms each
 (`python -m bench.sleep reserve`). Totals of days are kept, so no call of the day is summed up."""
 
-REAPER_MS = 0.36
-"""Milliseconds of the reaper for each open build when it compares all of them: in lists of a thousand
-(`python -m bench.reaper`). Other looks compare a sixteenth."""
+REAPER_MS = 3.5
+"""Milliseconds of the reaper for each open build when it compares all of them (`python -m bench.reaper --builds 2000`, on
+two cores that other work kept busy). Other looks compare a sixteenth."""
 
 
 @dataclass(frozen=True)
