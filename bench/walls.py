@@ -27,8 +27,8 @@ LOCK_MS = 5.4
 (`python -m bench.sleep reserve`). Totals of days are kept, so no call of the day is summed up."""
 
 REAPER_MS = 3.5
-"""Milliseconds of the reaper for each open build when it compares all of them (`python -m bench.reaper --builds 2000`, on
-two cores that other work kept busy). Other looks compare a sixteenth."""
+"""Milliseconds of the reaper for each open build when it compares all of them (`python -m bench.reaper --builds 2000`,
+on two cores that other work kept busy). Other looks compare a sixteenth."""
 
 
 @dataclass(frozen=True)
