@@ -65,8 +65,8 @@ class Limits:
     cloud_requests: float = 2_000
     """Requests a second there."""
     commits: float = 6_042
-    """Commits a second of one PostgreSQL whose disk flushes in 0.4 ms. Those of turns notify nobody: with a
-    notification in each it would be 2,539."""
+    """Commits a second of one PostgreSQL whose disk flushes in 0.4 ms. Those of turns have no notification:
+    with one in each it would be 2,539."""
     worker_slots: int = 100
     """MAX_ACTIVITIES."""
     worker_connections: int = 42
