@@ -123,13 +123,31 @@ async def _read(tx: Transaction) -> tuple[dict[str, int], dict[str, int]]:
     return {table: whole for table, whole, _ in rows}, {table: found for table, _, found in rows}
 
 
-async def measure(sessions: Sessions) -> list[Reading]:
-    """Run each query twice, and look at the second time; what it changes is taken back."""
+async def fill(sessions: Sessions, open_builds: int, closed: int, turns: int) -> None:
+    """Insert open builds of so many turns, and so many closed ones for each of them, nine tenths of these archived."""
+    await fill_fleet(sessions, open_builds, turns=turns, closed=closed)
+    for statement in _ENDED:
+        async with transaction(sessions) as tx:
+            values = {"archived": open_builds * closed * 9 // 10} if ":archived" in statement else {}
+            await tx.session.execute(text(statement), values)
+
+
+async def measure(sessions: Sessions, *, large: int = LARGE, by_index: bool = False) -> list[Reading]:
+    """Run each query twice, and look at the second time; what it changes is taken back.
+
+    Args:
+        sessions: of the database.
+        large: `scanned` has tables of which this many rows were read by reading them whole.
+        by_index: plan as in a large database: by indexes, and without reading a table whole to join it.
+    """
     readings = []
     for name, query in queries().items():
         for is_second in (False, True):
             async with transaction(sessions) as tx:
                 await tx.session.execute(text("set local max_parallel_workers_per_gather = 0"))
+                if by_index:
+                    for plan in ("seqscan", "hashjoin", "mergejoin"):
+                        await tx.session.execute(text(f"set local enable_{plan} = off"))
                 before = await _read(tx)
                 began = time.perf_counter()
                 await query(tx)
@@ -138,7 +156,7 @@ async def measure(sessions: Sessions) -> list[Reading]:
                 await tx.session.rollback()
             if is_second:
                 whole, found = ({table: n - before[at].get(table, 0) for table, n in read[at].items()} for at in (0, 1))
-                scanned = {table: count for table, count in whole.items() if count >= LARGE}
+                scanned = {table: count for table, count in whole.items() if count >= large}
                 readings.append(Reading(name, taken, sum(whole.values()) + sum(found.values()), scanned))
     return readings
 
@@ -148,11 +166,7 @@ async def _run(open_builds: int, closed: int, turns: int) -> None:
         url = await new_database(stack)
         engine = make_engine(url, limited=False)  # it takes minutes to fill
         sessions = make_sessions(engine)
-        await fill_fleet(sessions, open_builds, turns=turns, closed=closed)
-        for statement in _ENDED:
-            async with transaction(sessions) as tx:
-                values = {"archived": open_builds * closed * 9 // 10} if ":archived" in statement else {}
-                await tx.session.execute(text(statement), values)
+        await fill(sessions, open_builds, closed, turns)
         readings = await measure(sessions)
         await engine.dispose()
     print(machine())

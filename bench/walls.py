@@ -16,6 +16,20 @@ SANDBOXES_A_BUILD = 1.15
 OUTPUT_TOKENS = 700
 """Tokens that the model answers with in a turn."""
 
+TURNS_A_BUILD = 85
+"""Turns that a plan of $1.67 a day pays for in a day: as many as are between two starts of a build's sandbox."""
+
+STARTS_A_BUILD = 2
+"""Sandboxes that are created or resumed in as many turns: the build's own, and one for a gate."""
+
+LOCK_MS = 5.4
+"""Milliseconds in which a turn has the lock on its user's day: a reservation and its settlement, 2.7 ms each
+(`python -m bench.sleep reserve`). Totals of days are kept, so no call of the day is summed up."""
+
+REAPER_MS = 3.5
+"""Milliseconds of the reaper for each open build when it compares all of them (`python -m bench.reaper --builds 2000`,
+on two cores that other work kept busy). Other looks compare a sixteenth."""
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -33,6 +47,7 @@ class Turn:
     table_bytes: float
     """By which tables and indexes grow."""
     store_bytes: float
+    """By which the object store grows; no part of the table, since `bench/fleet.py` takes no snapshots."""
     worker_ms: float
     """CPU milliseconds of the workers."""
     temporal_ms: float
@@ -49,8 +64,9 @@ class Limits:
     """Actions a second of a new namespace of Temporal Cloud."""
     cloud_requests: float = 2_000
     """Requests a second there."""
-    commits: float = 2_539
-    """Commits a second of one PostgreSQL whose disk flushes in 0.4 ms, with a notification in each; 394 at 2 ms."""
+    commits: float = 6_042
+    """Commits a second of one PostgreSQL whose disk flushes in 0.4 ms. Those of turns have no notification:
+    with one in each it would be 2,539."""
     worker_slots: int = 100
     """MAX_ACTIVITIES."""
     worker_connections: int = 42
@@ -59,6 +75,12 @@ class Limits:
     """That the Compose file's PostgreSQL gives (max_connections=200)."""
     sandboxes: int = 100
     """That E2B runs at once on Pro."""
+    sandbox_starts: float = 5
+    """Sandboxes that E2B creates or resumes a second."""
+    morning_seconds: int = 1_800
+    """MORNING_SECONDS: builds that wake for a new day do so within it."""
+    reaper_seconds: float = 60
+    """REAPER_SECONDS: a look should not take longer than until the next one."""
     output_tokens: float = 800_000
     """Tokens a minute that Anthropic's tier Scale lets a model answer with."""
     model_requests: float = 4_000
@@ -94,6 +116,18 @@ def walls(turn: Turn, limits: Limits = Limits()) -> list[Wall]:
             limits.output_tokens,
             f"Anthropic Scale: {limits.output_tokens:,.0f}",
         ),
+        wall(
+            "sandboxes started a second",
+            STARTS_A_BUILD / TURNS_A_BUILD * of_a_second,
+            limits.sandbox_starts,
+            f"E2B: {limits.sandbox_starts:g}",
+        ),
+        wall(
+            "resumed a second in the morning, if as many sleep",
+            1 / limits.morning_seconds,
+            limits.sandbox_starts,
+            f"E2B: {limits.sandbox_starts:g}; MORNING_SECONDS raises it",
+        ),
         wall("model requests a minute", 60 * of_a_second, limits.model_requests, f"{limits.model_requests:,.0f}"),
         wall(
             "connections to PostgreSQL",
@@ -116,13 +150,25 @@ def walls(turn: Turn, limits: Limits = Limits()) -> list[Wall]:
             limits.commits,
             f"one PostgreSQL, 0.4 ms a flush: {limits.commits:,.0f}",
         ),
+        wall(
+            "share of time in one user's lock, if all builds are theirs",
+            LOCK_MS / 1000 * of_a_second,
+            1,
+            "their calls take turns",
+        ),
+        wall(
+            "seconds in which the reaper compares all",
+            REAPER_MS / 1000,
+            limits.reaper_seconds,
+            f"REAPER_SECONDS: {limits.reaper_seconds:g}",
+        ),
+        wall("turns a second", of_a_second, None, f"one each {turn.seconds:g} s"),
         wall("workers by slots", workers, None, f"{limits.worker_slots} each: more workers"),
         wall("cores of workers", turn.worker_ms / 1000 * of_a_second, None, "more workers"),
         wall("cores of Temporal", turn.temporal_ms / 1000 * of_a_second, None, "its own servers"),
         wall("cores of PostgreSQL", turn.postgres_ms / 1000 * of_a_second, None, "one machine"),
         wall("WAL, MB a second", turn.wal_bytes / 1e6 * of_a_second, None, "bandwidth of the archive"),
         wall("tables, GB a day", turn.table_bytes / 1e9 * 86_400 * of_a_second, None, "CONVERSATION_DAYS frees them"),
-        wall("store, GB a day", turn.store_bytes / 1e9 * 86_400 * of_a_second, None, "five snapshots a build stay"),
         wall("history events a second", turn.history_events * of_a_second, None, "Temporal's database"),
     ]
     return sorted(found, key=_order)

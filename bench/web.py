@@ -10,8 +10,8 @@ for how long the page could not react. Sizes are of compressed files, without th
 The second table says, for each length of the feed, how long it takes from opening the page until the newest events are
 there, and until all are loaded by scrolling to the beginning; how long a frame takes while the feed is scrolled for
 five seconds; and the page's elements and JavaScript objects after that. The third table says how long people wait for
-pages after a sleep of their computer, with many tabs, and in the operators' list of 2,000 builds: medians of as many
-tries. With JSON=path in the environment it also writes the figures to that file.
+pages after a sleep of their computer, and in the operators' list of 2,000 builds: medians of as many tries. With
+JSON=path in the environment it also writes the figures to that file.
 """
 
 import argparse

@@ -1,37 +1,24 @@
-"""How long people wait for pages of the web console: after a sleep, with many tabs open, in the fleet."""
+"""How long people wait for pages of the web console: after a sleep, and in the operators' list of builds."""
 
-import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
-from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, Page
 
 from tests.harness.api_server import RunningApi
-from tests.harness.console import DESKTOP, Console, console_of
+from tests.harness.console import DESKTOP, console_of
 from tests.harness.feeds import build_row, feed_lines, turn_lines, write_feed
 from tests.harness.fleet import fill_fleet
-from tests.harness.wait import wait_until
 
 FLEET = 2_000
 """Open builds in the operators' list."""
 
-TABS = 8
-"""Tabs of one browser, each with a build of its own. A browser opens six connections to a server over HTTP/1.1."""
-
 _SET_HIDDEN = """hidden => {
     Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
     document.dispatchEvent(new Event("visibilitychange"));
-}"""
-
-_ASK = """async () => {
-    const began = performance.now();
-    await (await fetch("/v1/account")).text();
-    return performance.now() - began;
 }"""
 
 
@@ -53,7 +40,7 @@ async def measure_waits(api: RunningApi, browser: Browser, times: int) -> list[W
     await fill_fleet(api.sessions, FLEET)
     taken: dict[str, list[float]] = {what: [] for what in _MOST}
     for _ in range(times):
-        for measured in (_after_a_sleep, _in_tabs, _in_the_fleet):
+        for measured in (_after_a_sleep, _in_the_fleet):
             for what, seconds in (await measured(api, browser)).items():
                 taken[what].append(seconds)
     return [Wait(what, median(taken[what]), most) for what, most in _MOST.items()]
@@ -61,9 +48,6 @@ async def measure_waits(api: RunningApi, browser: Browser, times: int) -> list[W
 
 _MOST: Mapping[str, float] = {
     "a feed is live again after the computer slept": 1.0,
-    f"a build's page in tab {TABS}": 1.0,
-    f"the longest answer of the API with {TABS} tabs open": 1.0,
-    "a tab takes the place of one that is closed": 2.0,
     f"the first rows of {FLEET:,} builds": 1.0,
     "a changed filter": 0.3,
 }
@@ -86,29 +70,6 @@ async def _after_a_sleep(api: RunningApi, browser: Browser) -> dict[str, float]:
     return {"a feed is live again after the computer slept": seconds}
 
 
-async def _in_tabs(api: RunningApi, browser: Browser) -> dict[str, float]:
-    user = f"collector-{uuid.uuid4()}"
-    builds = [await build_row(api.sessions, user) for _ in range(TABS)]
-    last = [await write_feed(api.sessions, build, feed_lines(100)) for build in builds]
-    async with console_of(browser, api, user, **DESKTOP) as console:
-        tabs: list[Page] = []
-        opened = 0.0
-        for build, number in zip(builds, last, strict=True):
-            tab = await console.context.new_page()
-            tabs.append(tab)
-            address, sign = f"{api.url}/builds/{build}", partial(_has, tab, number)
-            opened = await _timed(partial(tab.goto, address), sign)
-        answers = await asyncio.gather(*(tab.evaluate(_ASK) for tab in tabs))
-        # The browser's first tab is told how the builds stand, for all.
-        streams = _account_streams(console)
-        taken = await _timed(console.page.close, lambda: wait_until(lambda: _account_streams(console) > streams))
-    return {
-        f"a build's page in tab {TABS}": opened,
-        f"the longest answer of the API with {TABS} tabs open": max(answers) / 1000,
-        "a tab takes the place of one that is closed": taken,
-    }
-
-
 async def _in_the_fleet(api: RunningApi, browser: Browser) -> dict[str, float]:
     async with console_of(browser, api, api.settings.api_user, is_operator=True, **DESKTOP) as console:
         page = console.page
@@ -122,15 +83,9 @@ async def _in_the_fleet(api: RunningApi, browser: Browser) -> dict[str, float]:
     return {f"the first rows of {FLEET:,} builds": first, "a changed filter": filtered}
 
 
-def _account_streams(console: Console) -> int:
-    """How often the browser has connected to the feed of all builds."""
-    return sum(urlsplit(request.url).path == "/v1/events" for request in console.requests)
-
-
 async def _has(page: Page, last: int) -> None:
-    """Wait until the page has the event with this id, and is live."""
+    """Wait until the page has the event with this id."""
     await page.locator(f'[data-last="{last}"]').wait_for()
-    await page.locator("[data-live=live]").wait_for()
 
 
 async def _timed(act: Callable[[], Awaitable[object]], seen: Callable[[], Awaitable[object]]) -> float:

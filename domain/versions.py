@@ -31,11 +31,6 @@ class DeploymentVersion:
     state: VersionState
 
 
-def others(running: Mapping[str, int], target: str) -> dict[str, int]:
-    """How many builds each version runs that is not the target, without those that run none."""
-    return {version: count for version, count in running.items() if version != target and count}
-
-
 def to_delete(versions: Collection[DeploymentVersion], running: Mapping[str, int]) -> list[str]:
     """The versions whose records can be deleted: Temporal keeps 100, and a deployment beyond that can't start."""
     return [each.build_id for each in versions if each.state is VersionState.DRAINED and not running.get(each.build_id)]

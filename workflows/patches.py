@@ -220,6 +220,15 @@ WAITS_ON = Patch(
     deprecate_when="no build run that began without it is open",
 )
 
+GATE_WAITS_ON = Patch(
+    "gate-waits-on",
+    since=date(2026, 11, 30),
+    commit="91c605b",
+    gates="Wait on for the store in a new run of a build that continued as new at the gate. Before, the new run took "
+    "the status `checks` and tried the snapshot at once, even of a paused sandbox.",
+    deprecate_when="no build run that began without it is open",
+)
+
 BEGINS = Patch(
     "begins",
     since=date(2026, 11, 30),

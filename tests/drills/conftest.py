@@ -11,6 +11,7 @@ import pytest
 
 from db.migrate import migrate
 from local.stack import LocalStack
+from tests.harness.drainage import NOTICED_SOON
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,8 @@ def sandbox_oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def large_stack(sandbox_oracle: Path) -> AsyncIterator[LocalStack]:
     """A stack of its own, which has room for the sandboxes of dozens of builds."""
     options = ("--max-sandboxes", "200", "--oracle", str(sandbox_oracle))
-    async with LocalStack(durable=False, time_skipping=True, temporal_ui=False, sandbox_options=options) as running:
+    async with LocalStack(
+        durable=False, time_skipping=True, temporal_ui=False, temporal_config=NOTICED_SOON, sandbox_options=options
+    ) as running:
         await migrate(running.environment["DATABASE_URL"])
         yield running

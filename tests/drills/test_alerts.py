@@ -455,7 +455,7 @@ async def paused_activity(scene: Scene) -> AsyncIterator[Fault]:
 async def small_quota(scene: Scene) -> AsyncIterator[Fault]:
     await scene.restart_worker(SANDBOX_QUOTA="1")
     builds = [await scene.harness.start(script=steps([bash("sleep 600", 600)])) for _ in range(3)]
-    yield Fault({"PermitQueueLong": "permits 1 of 1, [1-9]"})
+    yield Fault({"PermitQueueLong": r"1 of 1 permits are held .*, and [1-9]\d* are waited for"})
     for build_id in builds:
         await scene.harness.until_event(build_id, "tool_started")
     await scene.cancel(*builds)

@@ -1,11 +1,13 @@
 """An erasure whose workers are killed at the beginning, in the middle and at the end of each step."""
 
 import asyncio
+import os
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+import httpx2
 import pytest
 from sqlalchemy import func, select, text, update
 
@@ -21,25 +23,33 @@ from db.users import ensure_user
 from domain.conversation import image_mark
 from domain.names import build_workflow_id, erasure_workflow_id, preview_workflow_id
 from domain.status import Status
+from local.ports import Ports
+from local.postgres import api_database_url
 from local.stack import LocalStack
 from services.erasure import erase_user
 from tests.harness.api_server import new_database
 from tests.harness.buckets import new_versioned_bucket
 from tests.harness.erasing_worker import BEGUN, DONE, MIDDLE, STEPS
 from tests.harness.founder_texts import (
+    PLACES,
+    PLACES_OF_ACCOUNT,
     columns_without,
     has_history,
     image_of,
     objects_with,
+    plant_account,
     plant_objects,
     plant_rows,
     tables_with,
 )
+from tests.harness.observed_run import ObservedProgram
 from tests.harness.scripts import PRODUCT, bash, hold, steps
 from tests.harness.wait import DEADLINE
-from tests.harness.worker import WorkerHarness, settings_of
+from tests.harness.worker import WorkerHarness, sample_brief, settings_of
 from tests.harness.worker_process import worker_process
 from tests.workflows.encrypted_scenarios import PAYLOAD_KEY
+
+ALL_PLACES = {**PLACES, **PLACES_OF_ACCOUNT}
 
 RIGGED = ("-m", "tests.harness.erasing_worker")
 
@@ -51,7 +61,8 @@ async def test_erasure_whose_workers_are_killed_in_each_step(
     """Kill -9 at 15 points of a founder's erasure: at the beginning, in the middle and at the end of each step.
 
     Another worker goes on. The certificate counts what there was, nothing of the founder is left in a row, an object, a
-    version, a history, a sandbox, a log or a file of Temporal's server, and another founder's project is as it was.
+    version, a history, a sandbox, the log of any server, the API or a worker, or a file of Temporal's server, and what
+    belongs to another founder is as it was.
     """
     temporal, rig = tmp_path / "temporal", tmp_path / "rig"
     rig.mkdir()
@@ -63,6 +74,8 @@ async def test_erasure_whose_workers_are_killed_in_each_step(
     assert [path for path in files if word in path.read_bytes()] == [], "encrypted, it was never there"
     assert any(ENCODING in path.read_bytes() for path in files), "Temporal stored something"
     assert word not in log
+    logs = {part: stack.log(part).read_bytes() for part in stack.parts if part != "model"}  # that one is a vendor's
+    assert [part for part, log in logs.items() if word in log] == []
 
 
 async def _erase(stack: LocalStack, apart: LocalStack, rig: Path, figure: Callable[[str], None], notes: Path) -> None:
@@ -90,15 +103,18 @@ async def _erase(stack: LocalStack, apart: LocalStack, rig: Path, figure: Callab
         for role in Role:
             await sandboxes.create(str(planted), role)
         await sandboxes.create(str(kept), Role.WORKSPACE)
+        await plant_account(sessions, ada, word)
+        await plant_account(sessions, bob, others)
         async with worker_process(harness, stack, variables=environment) as first:
             await first.until("worker started")
+            log_of_api = await _write_by_api(stack.environment | environment, ada, word, notes)
             say = bash(f"echo {word} > {word}.txt")
             ended = await harness.start(ada, goal=f"Sell {word}.", script=steps([say, bash(PRODUCT)]))
             assert (await harness.finished(ended)).status == Status.READY
             running = await harness.start(ada, goal=f"Sell {word} again.", script=steps([say, hold()]))
             await harness.until_event(running, "tool_started", count=2)
         builds = (planted, ended, running)
-        assert await columns_without(sessions, word) == set()
+        assert await columns_without(sessions, word, ALL_PLACES) == set()
         assert len(await objects_with(store, word)) >= 8
         expected, money = await _counts(sessions, builds), await _money(sessions)
         begun = time.monotonic()
@@ -124,9 +140,11 @@ async def _erase(stack: LocalStack, apart: LocalStack, rig: Path, figure: Callab
             assert not await has_history(client, build_workflow_id(build))
             assert not await has_history(client, preview_workflow_id(build))
         assert word not in logs
+        assert "request" in log_of_api
+        assert word not in log_of_api
         assert await _money(sessions) == money, "what calls have cost stays"
 
-        assert await columns_without(sessions, others) == set()
+        assert await columns_without(sessions, others, ALL_PLACES) == set()
         assert len(await objects_with(store, others)) == 7
         assert await store.unfinished_uploads(f"snapshots/{kept}/") == [f"snapshots/{kept}/2.tar.gz"]
         assert await store.get_image(image_of("shared")) == b"shared", "another founder's build has seen it too"
@@ -146,11 +164,47 @@ async def _plant(sessions: Sessions, store: ObjectStore, user: str, word: str) -
     async with transaction(sessions) as tx:
         await ensure_user(tx, user)
         row = await tx.session.get_one(User, user)
-        row.plan, row.name, row.email = "cto_scale", word, f"{word}@example.com"
+        row.plan = "cto_scale"
         tx.session.add(UserDay(user_id=user, day=await tx.session.scalar(select(func.current_date()))))
     _, build = await plant_rows(sessions, user, word)
     await plant_objects(store, build, word)
     return build
+
+
+async def _write_by_api(environment: Mapping[str, str], user: str, word: str, directory: Path) -> str:
+    """Create a project by the API, and send it what it refuses. Returns what it has logged."""
+    ports = Ports()
+    port, metrics = ports.choose(set()), ports.choose(set())
+    own = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": api_database_url(environment["DATABASE_URL"]),
+        "API_TOKEN": "of-founders",
+        "API_OPERATOR_TOKEN": "of-operators",
+        "PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "METRICS_ADDRESS": f"127.0.0.1:{metrics}",
+    }
+    arguments = ["-m", "api", "--port", str(port)]
+    program = ObservedProgram("api", arguments, {**environment, **own}, directory / "api.log")
+    headers = {"Authorization": "Bearer of-operators", "X-Cofounder-User": user}
+    try:
+        await program.start()
+        async with httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=DEADLINE, trust_env=False
+        ) as http:
+            made = await http.post("/v1/projects", json={"name": word, "brief": {**sample_brief(), "name": word}})
+            assert made.status_code == 201, made.text
+            refused = [
+                await http.post("/v1/projects", json={"name": [word], word: word}),
+                await http.post("/v1/projects", content=f'{{"name": "{word}'),
+                await http.get(f"/v1/projects/{word}"),
+                await http.get(f"/v1/projects?after={word}&cursor={word}&limit={word}"),
+                await http.get(f"/{word}"),
+            ]
+            assert [each.status_code for each in refused if not 400 <= each.status_code < 500] == []
+    finally:
+        await program.kill()
+        ports.release()
+    return program.log.read_text()
 
 
 async def _share_an_image(sessions: Sessions, store: ObjectStore, *builds: uuid.UUID) -> None:
@@ -202,7 +256,12 @@ async def _counts(sessions: Sessions, builds: Collection[uuid.UUID]) -> dict[str
             )
             for name, table in tables.items()
         }
-    return {"builds": len(builds), "projects": len(builds), **{name: int(n or 0) for name, n in counts.items()}}
+    by_api = 1
+    return {
+        "builds": len(builds),
+        "projects": len(builds) + by_api,
+        **{name: int(n or 0) for name, n in counts.items()},
+    }
 
 
 async def _money(sessions: Sessions) -> tuple[int, int, int]:

@@ -29,7 +29,7 @@ from services.settle import Settled, settle
 from tests.harness.checkout import THIS_VERSION, Checkout, first_versioned
 from tests.harness.empty_database import empty_database
 from tests.harness.scripts import PRODUCT, bash, steps
-from tests.harness.wait import DEADLINE
+from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder, settings_of
 from tests.harness.worker_process import RunningWorker, worker_process
 from tests.workflows.scenarios import ready_build, until_row
@@ -145,6 +145,23 @@ class Fleet:
         finally:
             strikes.cancel()
 
+    async def delete_versions(self, current: str) -> set[str]:
+        """Stop the workers of all versions but the current one, and settle until Temporal has forgotten each."""
+        idle = [task for each, task in zip(self.workers, self.tasks, strict=True) if each.version != current]
+        for task in idle:
+            task.cancel()
+        await asyncio.wait(idle)
+        deployments = Deployments(self.harness.client, self.harness.settings.temporal_deployment_name)
+        deleted: set[str] = set()
+
+        async def is_alone() -> bool:
+            settled = await settle(deployments, self.harness.builds, current, rate=20, report=lambda left: None)
+            deleted.update(settled.deleted)
+            return [each.build_id for each in (await deployments.read()).versions] == [current]
+
+        await wait_until(is_alone, look_seconds=1.0)
+        return deleted
+
     async def _strike(self, generator: random.Random) -> None:
         for _ in range(_KILLS):
             victim = generator.choice(self.workers[-2:])
@@ -205,7 +222,7 @@ async def test_deployed_twice_and_rolled_back(
     """Issue 17: two deploys and a roll-back in the middle of builds, with workers killed meanwhile.
 
     The first version is the commit in `tests/first_versioned`. All builds become ready, each run keeps to one version,
-    what rests is not touched, and no turn is charged twice.
+    what rests is not touched, and no turn is charged twice. Then `settle` deletes the records of the other versions.
     """
     old, new = await asyncio.to_thread(first_versioned), THIS_VERSION
     generator = random.Random(builds)
@@ -242,10 +259,12 @@ async def test_deployed_twice_and_rolled_back(
             assert waits.count("needs_input") == (what == "asking"), "a person was asked"
             assert "waiting" not in waits
         kills = sum(each.kills for each in fleet.workers)
+        deleted = await fleet.delete_versions("old")
+        assert deleted == {"new", "newer"}
     figure(
         f"{len(fleet.builds)} builds ready, moved after {', '.join(f'{each:.0f}' for each in seconds)} s; "
         f"{untouched} sandboxes of resting builds without a call; {kills} workers killed; "
-        f"runs by version: {dict(versions)}"
+        f"runs by version: {dict(versions)}; {len(deleted)} drained versions deleted"
     )
 
 

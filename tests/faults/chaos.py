@@ -249,7 +249,9 @@ class Chaos:
         """Run the first build without faults and return its deliverable, which all others must deliver too."""
         self._fronts = [await self.faults.front() for _ in range(WORKERS)]
         await self._open_api()
-        self._workers = [await self.faults.worker(self.harness, front, **self.settings) for front in self._fronts]
+        self._workers = [
+            await self.faults.worker(self.harness, front, is_rigged=True, **self.settings) for front in self._fronts
+        ]
         plan = await self.harness.plan(_ALLOWANCE_A_CYCLE)
         self.people.projects = {await self.harness.founder(): [], await self.harness.founder(plan): []}
         build_id = await self.harness.start(goal=GOAL)
@@ -340,7 +342,7 @@ class Chaos:
                     if not worker.is_running:
                         without = NEXT_VERSION if self._newer else ""
                         self._workers[number] = self.faults.launch(
-                            self.harness, self._fronts[number], without=without, **self.settings
+                            self.harness, self._fronts[number], without=without, is_rigged=True, **self.settings
                         )
             await asyncio.sleep(0.5)
 
@@ -453,7 +455,7 @@ class Chaos:
         self._wrong_namespace = self._wrong_namespace or await new_namespace(self.faults.stack)
         self._struck["worker: in the wrong namespace"] += 1
         worker = self.faults.launch(
-            self.harness, self._fronts[0], **self.settings, TEMPORAL_NAMESPACE=self._wrong_namespace
+            self.harness, self._fronts[0], is_rigged=True, **self.settings, TEMPORAL_NAMESPACE=self._wrong_namespace
         )
         try:
             async with asyncio.timeout(DEADLINE):

@@ -164,7 +164,7 @@ class Operator:
 
     async def _check_refusals(self) -> None:
         """A worker and an API process must not serve an empty namespace, and must say what to do."""
-        worker = self._faults.launch(self._harness, None, **self._worker_settings)
+        worker = self._faults.launch(self._harness, None, is_rigged=True, **self._worker_settings)
         await wait_until(lambda: worker.has_started or not worker.is_running, look_seconds=0.2)
         if worker.has_started or RECOVER_COMMAND not in worker.log.read_text():
             self.damage.append(f"a worker starts in an empty namespace, or does not name `{RECOVER_COMMAND}`")

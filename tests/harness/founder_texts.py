@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -24,6 +24,7 @@ from db.phase_diffs import DIFFS_PREFIX
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
 from db.transaction import transaction
+from db.users import ensure_user
 from domain.conversation import image_mark
 
 PLACES: Mapping[str, tuple[str, ...]] = {
@@ -49,6 +50,16 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "doomed_objects": ("why",),
 }
 """By table, the columns that get a founder's words. With the objects, the histories and the sandbox: forty places."""
+
+PLACES_OF_ACCOUNT: Mapping[str, tuple[str, ...]] = {
+    "users": ("name", "email"),
+    "user_identities": ("subject",),
+    "organisations": ("name",),
+    "api_keys": ("name",),
+    "webhooks": ("url", "description", "disabled_reason"),
+    "top_ups": ("note", "idempotency_key"),
+}
+"""The same for what belongs to a founder and to no project."""
 
 OBJECTS = (
     *("an archive", "a manifest", "an earlier version of it", "a diff", "an image", "an unfinished upload"),
@@ -182,6 +193,49 @@ async def plant_rows(sessions: Sessions, user_id: str, word: str) -> tuple[uuid.
     return project, build
 
 
+async def plant_account(sessions: Sessions, user_id: str, word: str) -> None:
+    """Write the word wherever a founder, or an operator about them, writes apart from projects."""
+    organisation = models.Organisation(id=uuid.uuid4(), name=f"{word} Ltd")
+    async with transaction(sessions) as tx:
+        await ensure_user(tx, user_id)
+        user = await tx.session.get_one(models.User, user_id)
+        user.name, user.email = word, f"{word}@example.com"
+        own = await tx.session.scalar(select(models.Organisation.id).where(models.Organisation.personal_of == user_id))
+        assert own is not None
+        await tx.session.execute(
+            update(models.Organisation).where(models.Organisation.id == own).values(name=f"{word}'s")
+        )
+        tx.session.add(organisation)
+        await tx.session.flush()
+        tx.session.add(models.Membership(org_id=organisation.id, user_id=user_id, role="owner"))
+        for org_id in (own, organisation.id):
+            tx.session.add(
+                models.Webhook(
+                    id=uuid.uuid4(),
+                    org_id=org_id,
+                    url=f"https://example.com/{word}",
+                    topics=["build.ready"],
+                    description=word,
+                    ciphertext=b"c",
+                    key_id="main",
+                    created_by=user_id,
+                    disabled_at=func.now(),
+                    disabled_reason=word,
+                )
+            )
+        tx.session.add(
+            models.ApiKey(
+                id=uuid.uuid4().hex, user_id=user_id, name=word, secret_hash=b"s", scopes=[], created_by=user_id
+            )
+        )
+        tx.session.add(models.UserIdentity(issuer="https://id.example.com", subject=word, user_id=user_id))
+        tx.session.add(
+            models.TopUp(
+                id=uuid.uuid4(), user_id=user_id, day=func.current_date(), amount=1, note=word, idempotency_key=word
+            )
+        )
+
+
 def image_of(word: str) -> str:
     """The hash of the image that shows the word."""
     return hashlib.sha256(word.encode()).hexdigest()
@@ -226,11 +280,11 @@ async def tables_with(sessions: Sessions, word: str) -> set[str]:
         }
 
 
-async def columns_without(sessions: Sessions, word: str) -> set[str]:
-    """Those of `PLACES` in which the word is not."""
+async def columns_without(sessions: Sessions, word: str, places: Mapping[str, tuple[str, ...]] = PLACES) -> set[str]:
+    """Those of the places in which the word is not."""
     missing = set()
     async with transaction(sessions) as tx:
-        for table, columns in PLACES.items():
+        for table, columns in places.items():
             for column in columns:
                 kind = str(Base.metadata.tables[table].c[column].type)
                 as_text = f"encode(\"{column}\", 'escape')" if kind in ("BLOB", "BYTEA") else f'"{column}"::text'

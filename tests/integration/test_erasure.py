@@ -39,10 +39,12 @@ from tests.harness.api_server import (
 )
 from tests.harness.buckets import new_versioned_bucket
 from tests.harness.founder_texts import (
+    PLACES_OF_ACCOUNT,
     columns_without,
     has_history,
     objects_with,
     place_count,
+    plant_account,
     plant_objects,
     plant_rows,
     tables_with,
@@ -209,7 +211,9 @@ async def test_a_founder_is_erased_although_each_step_is_killed_once(
 ) -> None:
     user, word = f"eve-{uuid.uuid4().hex[:8]}", a_word()
     await day_of_user(api, user, word)
+    await plant_account(api.sessions, user, word)
     _, build = await plant_rows(api.sessions, user, word)
+    assert await columns_without(api.sessions, word, PLACES_OF_ACCOUNT) == set()
     await plant_objects(store, build, word)
     before = await money(api)
     erasure = await erase_user(api.sessions, harness.builds, user, "operator", confirmed=user)

@@ -1,5 +1,5 @@
-"""Builds that the previous version began go on with this one: in the middle of a turn, waiting, and begun beside the
-new schema.
+"""Builds that the previous version began go on with this one: in the middle of a turn, waiting, and begun while workers
+of both versions, which have none of Temporal's versions, share a queue.
 
 Each stays with its owner."""
 
@@ -9,7 +9,7 @@ import signal
 import socket
 import uuid
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,10 @@ import httpx2
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
 
 from clients.browser import Browser
 from clients.temporal import connect_temporal
@@ -31,6 +35,7 @@ from domain.names import WAKE
 from domain.status import Status
 from local.stack import LocalStack
 from tests.harness.checkout import previous_checkout
+from tests.harness.repeats import assert_nothing_was_repeated
 from tests.harness.scripts import PRODUCT, bash, hold, steps
 from tests.harness.wait import DEADLINE, wait_until
 from tests.harness.worker import WorkerHarness, sample_brief, settings_of
@@ -58,6 +63,7 @@ class Previous:
         }
         self._directory = directory
         self._processes: list[Process] = []
+        self._worker: Process | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
@@ -73,11 +79,22 @@ class Previous:
         migrated = await self._spawn("cofounder", "migrate")
         assert await migrated.wait() == 0, self.log("cofounder")
         await self._spawn("python", "-m", "api", "--port", str(self._port), log="api")
-        await self._spawn("python", "-m", "worker", log="worker")
+        self._worker = await self._spawn("python", "-m", "worker", log="worker")
         await wait_until(self._answers)
 
+    @property
+    def worker(self) -> Process:
+        """The worker's process."""
+        assert self._worker is not None, "it was started"
+        return self._worker
+
+    async def kill_worker(self) -> None:
+        """Kill the worker without a warning, as with a machine that goes down. Work in hand is lost."""
+        self.worker.send_signal(signal.SIGKILL)
+        await self.worker.wait()
+
     async def stop(self) -> None:
-        """Kill what still runs. Work in hand is lost, as with a machine that goes down."""
+        """Kill what still runs."""
         await self.http.aclose()
         for process in self._processes:
             if process.returncode is None:
@@ -156,6 +173,17 @@ _TOOL_STARTED = "select 1 from events where build_id = :build and type = 'tool_s
 _WAITS = "select 1 from builds where id = :build and status = 'needs_input'"
 
 
+async def _asks_for_work(client: Client, queue: str, pids: Collection[int]) -> bool:
+    """Whether these processes have asked the queue for tasks of workflows."""
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    )
+    described = await client.workflow_service.describe_task_queue(request)
+    return {int(each.identity.partition("@")[0]) for each in described.pollers} >= set(pids)
+
+
 async def test_builds_of_the_previous_version_go_on(browser: Browser, tmp_path: Path) -> None:
     queue = f"upgrade-{uuid.uuid4()}"
     async with LocalStack(durable=False, temporal_ui=False) as stack:
@@ -166,7 +194,8 @@ async def test_builds_of_the_previous_version_go_on(browser: Browser, tmp_path: 
         harness = WorkerHarness(settings, client, make_sessions(engine), model_url)
         async with previous_version(stack, queue, tmp_path) as previous:
             work = [bash(PRODUCT)], [bash(COMMIT)]
-            held = await previous.build("one", steps(*work, [hold()], [bash("true")]), model_url)
+            script = steps(*work, [hold()], [bash("true")], [hold()], [bash("true")])
+            held = await previous.build("one", script, model_url)
             stopped = await previous.build("two", steps([bash("true")], [hold()], *work), model_url)
             await _until_row(engine, _TOOL_STARTED, build=held, turn=3)
             await _until_row(engine, _TOOL_STARTED, build=stopped, turn=2)
@@ -174,16 +203,21 @@ async def test_builds_of_the_previous_version_go_on(browser: Browser, tmp_path: 
             await release_command(harness, stopped)
             await _until_row(engine, _WAITS, build=stopped)
             await migrate(settings.database_url)
-            # The previous version goes on for a while beside the new schema.
-            later = await previous.build("three", steps(*work, [hold()]), model_url)
-            await _until_row(engine, _TOOL_STARTED, build=later, turn=3)
-        async with wired_worker(settings, client, browser) as worker, worker:
-            await release_command(harness, held)
-            await release_command(harness, later)
-            await _suspend(engine, "two", suspended=False)
-            await harness.handle(stopped).signal(WAKE)
-            for build_id in (held, stopped, later):
-                assert (await harness.finished(build_id)).status == Status.READY
+            # Both versions ask one queue for work for a while, which has the new schema.
+            async with wired_worker(settings, client, browser) as worker, worker:
+                await wait_until(lambda: _asks_for_work(client, queue, {os.getpid(), previous.worker.pid}))
+                later = await previous.build("three", steps(*work, [hold()]), model_url)
+                await release_command(harness, held)
+                await _until_row(engine, _TOOL_STARTED, build=held, turn=5)
+                await _until_row(engine, _TOOL_STARTED, build=later, turn=3)
+                await previous.kill_worker()
+                await release_command(harness, held)
+                await release_command(harness, later)
+                await _suspend(engine, "two", suspended=False)
+                await harness.handle(stopped).signal(WAKE)
+                for build_id in (held, stopped, later):
+                    assert (await harness.finished(build_id)).status == Status.READY
+                    await assert_nothing_was_repeated(harness, build_id)
         async with transaction(harness.sessions) as tx:
             for user, build_id in (("one", held), ("two", stopped), ("three", later)):
                 [costed] = await list_builds(tx, user, BuildFilter(), None, 10)

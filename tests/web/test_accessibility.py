@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
-from db.models import Build
+from db.models import AuditEntry, Build
 from db.transaction import transaction
+from domain.audit import Action
+from domain.identity import How
 from tests.harness.accessibility import violations
 from tests.harness.api_server import RunningApi
 from tests.harness.console import DESKTOP, PHONE, Console, console_of
@@ -90,6 +92,10 @@ async def test_operators_pages_have_nothing_against_them(
 ) -> None:
     user = f"founder-{uuid.uuid4()}"
     build = await build_row(web_api.sessions, user)
+    async with transaction(web_api.sessions) as tx:
+        entry = {"actor": user, "how": How.API_KEY, "user_id": user, "build_id": build, "action": Action.BUILD_WAKE}
+        long = {"changed": [f"field_{number}" for number in range(20)]}  # its links wrap
+        tx.session.add_all(AuditEntry(**entry, fields=long) for _ in range(2))
     async with console_of(web_browser, web_api, web_api.settings.api_user, is_operator=True, **size) as operator:
         await operator.page.emulate_media(reduced_motion="reduce")
         await assert_all_are_usable(operator, [*operators_pages(build, user), *operators_dialogs(build, user)])

@@ -108,7 +108,7 @@ async def _change_plan(harness: WorkerHarness, user_id: str, plan: str, *, tell:
         await harness.builds.signal_budget_changed(build_id)
 
 
-async def _spend(harness: WorkerHarness, user_id: str, cost: int, day: date, state: str = "settled") -> uuid.UUID:
+async def spend(harness: WorkerHarness, user_id: str, cost: int, day: date, state: str = "settled") -> uuid.UUID:
     """Insert a ledger entry of another build of the user, and return its id."""
     project_id, entry = await harness.project(user_id), uuid.uuid4()
     async with transaction(harness.sessions) as tx:
@@ -228,7 +228,7 @@ async def new_cycle(harness: WorkerHarness) -> list[EndedWorkflow]:
     tomorrow = today + timedelta(days=1)
     plan = await harness.plan(90_000_000)
     user_id = await harness.founder(plan, renewal_day=tomorrow.day)
-    await _spend(harness, user_id, 90_000_000, today - timedelta(days=1))
+    await spend(harness, user_id, 90_000_000, today - timedelta(days=1))
     build_id = await harness.start(user_id, script=SMALL)
     row = await _until_waiting_for_person(harness, build_id)
     assert (row.waiting_for, row.sandbox_id) == ("founder", None)
@@ -264,13 +264,13 @@ async def ceiling(harness: WorkerHarness) -> list[EndedWorkflow]:
     build_id = await harness.start(user_id, script=steps([hold()], *_echoes(2), [bash(PRODUCT)]))
     await harness.until_event(build_id, "tool_started")
     today = datetime.now(UTC).date()
-    await _spend(harness, user_id, 3_900_000, today)
+    await spend(harness, user_id, 3_900_000, today)
     async with transaction(harness.sessions) as tx:
         await tx.session.execute(update(PlanTier).where(PlanTier.name == plan).values(cycle_budget=1_000_000))
         await money.recompute(tx, user_id, today)
         state = await money.budget_of(tx, user_id, today)
         assert state.allowance == state.spent + state.reserved, "the allowance must not fall below the spending"
-    await _spend(harness, user_id, 390_000, today)  # a call elsewhere cost more than its reservation
+    await spend(harness, user_id, 390_000, today)  # a call elsewhere cost more than its reservation
     await release_command(harness, build_id)
     await _until_asleep(harness, build_id)
     [alert] = await harness.events(build_id, "budget")
@@ -280,7 +280,7 @@ async def ceiling(harness: WorkerHarness) -> list[EndedWorkflow]:
     return await ready_build(harness, build_id)
 
 
-async def _has_waited_for_money(harness: WorkerHarness, build_id: uuid.UUID) -> bool:
+async def has_waited_for_money(harness: WorkerHarness, build_id: uuid.UUID) -> bool:
     """Whether a think activity of the build has returned "busy", as other builds have reserved the money."""
     history = await harness.handle(build_id).fetch_history()
     results = [event.activity_task_completed_event_attributes.result for event in history.events]
@@ -291,10 +291,10 @@ async def _has_waited_for_money(harness: WorkerHarness, build_id: uuid.UUID) -> 
 async def busy(harness: WorkerHarness) -> list[EndedWorkflow]:
     user_id, _ = await poor_founder(harness, 1_000_000)
     today = datetime.now(UTC).date()
-    entry = await _spend(harness, user_id, 1_090_000, today, state="open")
+    entry = await spend(harness, user_id, 1_090_000, today, state="open")
     build_id = await harness.start(user_id, script=steps(*_echoes(1), [bash(PRODUCT)]))
     await until_row(harness, build_id, lambda row: row.sandbox_id is not None)
-    await wait_until(lambda: _has_waited_for_money(harness, build_id))
+    await wait_until(lambda: has_waited_for_money(harness, build_id))
     assert not await harness.events(build_id, "turn_started")
     async with transaction(harness.sessions) as tx:
         await tx.session.execute(
@@ -529,7 +529,7 @@ async def compacted_instead_of_winding_down(harness: WorkerHarness) -> list[Ende
     lines = [[bash(f"yes 'step {number}' | head -c 14000")] for number in range(12)]
     build_id = await harness.start(user_id, script=steps(*lines, [hold()], *_echoes(4), [bash(PRODUCT)]))
     await harness.until_event(build_id, "tool_started", count=13)
-    await _spend(harness, user_id, 600_000, datetime.now(UTC).date())
+    await spend(harness, user_id, 600_000, datetime.now(UTC).date())
     await release_command(harness, build_id)
     workflows = await ready_build(harness, build_id)
     [event] = await harness.events(build_id, "compacted")

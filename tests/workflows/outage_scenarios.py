@@ -56,7 +56,7 @@ async def _until_waiting(away: Away, build_id: uuid.UUID, dependency: Dependency
     return row
 
 
-async def _recover(away: Away, build_id: uuid.UUID) -> str:
+async def recover(away: Away, build_id: uuid.UUID) -> str:
     """Run the prober until the build has gone on, and return the id of its last run."""
 
     async def has_gone_on() -> str | None:
@@ -98,7 +98,7 @@ async def model_away(away: Away) -> list[EndedWorkflow]:
 
     await wait_until(is_paused, look_seconds=0.5)
     away.give_back(Dependency.MODEL)
-    prober = await _recover(away, build_id)
+    prober = await recover(away, build_id)
     workflows = await ready_build(away.harness, build_id)
     await _assert_no_one_was_asked(away, build_id)
     [resumed] = await away.harness.events(build_id, "resumed")
@@ -120,7 +120,7 @@ async def store_away(away: Away) -> list[EndedWorkflow]:
 
     await wait_until(is_paused, look_seconds=0.5)
     away.give_back(Dependency.STORE)
-    await _recover(away, build_id)
+    await recover(away, build_id)
     workflows = await ready_build(away.harness, build_id)
     await _assert_no_one_was_asked(away, build_id)
     return workflows
@@ -134,7 +134,7 @@ async def sandbox_away(away: Away) -> list[EndedWorkflow]:
     away.take(Dependency.SANDBOX)
     row = await _until_waiting(away, build_id, Dependency.SANDBOX)
     away.give_back(Dependency.SANDBOX)
-    await _recover(away, build_id)
+    await recover(away, build_id)
     assert (await away.harness.row(build_id)).sandbox_id == sandbox_id
     await release_command(away.harness, build_id)
     workflows = await ready_build(away.harness, build_id)
@@ -152,7 +152,7 @@ async def woken_while_away(away: Away) -> list[EndedWorkflow]:
     await away.harness.builds.wake(build_id)
     await _until_waiting(away, build_id, Dependency.SANDBOX, asked.status_seq)
     away.give_back(Dependency.SANDBOX)
-    await _recover(away, build_id)
+    await recover(away, build_id)
     workflows = await ready_build(away.harness, build_id)
     statuses = await away.harness.statuses(build_id)
     assert statuses[statuses.index("waiting") :] == ["waiting", "scaffold", "code", "checks", "ready"]
@@ -187,7 +187,7 @@ async def waited_as_new(away: Away) -> list[EndedWorkflow]:
 
     await wait_until(has_continued, look_seconds=0.2)
     away.give_back(Dependency.MODEL)
-    await _recover(away, build_id)
+    await recover(away, build_id)
     workflows = await ready_build(away.harness, build_id)
     await _assert_no_one_was_asked(away, build_id)
     return workflows
@@ -204,7 +204,7 @@ async def cancelled_while_away(away: Away) -> list[EndedWorkflow]:
     row = await _until_waiting(away, build_id, Dependency.STORE, row.status_seq)
     assert "has ended" in (row.reason or "")
     away.give_back(Dependency.STORE)
-    await _recover(away, build_id)
+    await recover(away, build_id)
     row = await away.harness.finished(build_id)
     assert row.status == Status.CANCELLED
     stored = [event.data["reason"] for event in await away.harness.events(build_id, "snapshot_stored")]

@@ -55,7 +55,7 @@ _THOROUGH = frozenset(
         # A service counts as away only after a minute of attempts to resume.
         "woken_while_away",
         # Two versions of the workers; the drills of upgrades have the same.
-        *("moved", "moved_while_away"),
+        *("moved", "moved_while_away", "moved_at_gate"),
         # `make test` has these as fast drills.
         *("fleet_limit", "reset_ready"),
         # It has a longer build that is summed up, and one that continues as new.

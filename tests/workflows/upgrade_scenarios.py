@@ -7,21 +7,23 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from sqlalchemy import update
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from clients.build_workflows import version_of
 from clients.deployments import Deployments
 from db import money
-from db.models import Build, Preview
+from db.models import Build, DependencyState, Preview
 from db.transaction import transaction
 from domain.errors import Refused
 from domain.names import EXTEND, UPGRADE, WAKE, build_workflow_id, preview_workflow_id
 from domain.status import Dependency, Status
-from tests.harness.away import away_harness
+from tests.harness.away import Away, away_harness
 from tests.harness.repeats import assert_nothing_was_repeated
 from tests.harness.scripts import PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import FOUR_TURNS_A_DAY, WorkerHarness, poor_founder
+from tests.workflows.outage_scenarios import recover
 from tests.workflows.scenarios import (
     Drive,
     EndedWorkflow,
@@ -88,7 +90,7 @@ async def versions_of_runs(harness: WorkerHarness, build_id: uuid.UUID) -> list[
     return found
 
 
-async def _versions_if_all_are_visible(harness: WorkerHarness, build_id: uuid.UUID) -> list[str] | None:
+async def versions_if_all_are_visible(harness: WorkerHarness, build_id: uuid.UUID) -> list[str] | None:
     versions = await versions_of_runs(harness, build_id)
     return versions if len(versions) > 1 else None
 
@@ -107,13 +109,13 @@ async def activities_of(harness: WorkerHarness, workflow_id: str) -> list[str]:
     ]
 
 
-async def _until_moved(harness: WorkerHarness, build_id: uuid.UUID) -> None:
+async def until_moved(harness: WorkerHarness, build_id: uuid.UUID) -> None:
     """Ask the build to move, and wait until it rests in a run of the second version."""
-    await _ask_until_moved(harness, build_workflow_id(build_id))
+    await ask_until_moved(harness, build_workflow_id(build_id))
     await harness.until_idle(build_id)
 
 
-async def _ask_until_moved(harness: WorkerHarness, workflow_id: str) -> None:
+async def ask_until_moved(harness: WorkerHarness, workflow_id: str) -> None:
     """Ask a workflow to move until it has, as `cofounder deploy settle` does: one that is asked before its shard of the
     server knows of the new version goes on waiting."""
     handle = harness.client.get_workflow_handle(workflow_id)
@@ -127,7 +129,7 @@ async def _ask_until_moved(harness: WorkerHarness, workflow_id: str) -> None:
     await wait_until(has_moved, look_seconds=1.0)
 
 
-async def _assert_rests(harness: WorkerHarness, before: Build, activities: tuple[str, ...] = ()) -> None:
+async def assert_rests(harness: WorkerHarness, before: Build, activities: tuple[str, ...] = ()) -> None:
     """The build waits as before in a run of the second version, which has used nothing but these activities."""
     row = await harness.row(before.id)
     assert (row.status, row.status_seq, row.reason) == (before.status, before.status_seq, before.reason)
@@ -158,8 +160,8 @@ async def moved(harness: WorkerHarness) -> list[EndedWorkflow]:
         await harness.until_idle(each.id)
     async with second_version(harness):
         for each in resting:
-            await _until_moved(harness, each.id)
-            await _assert_rests(harness, each, ("claim_place",) if each.id == queued else ())
+            await until_moved(harness, each.id)
+            await assert_rests(harness, each, ("claim_place",) if each.id == queued else ())
         ended = []
         for build_id in (busy, ahead):
             await release_command(harness, build_id)
@@ -169,7 +171,7 @@ async def moved(harness: WorkerHarness) -> list[EndedWorkflow]:
         await harness.builds.signal_budget_changed(sleeper)
         for build_id in (busy, ahead, queued, asker, sleeper):
             ended += await ready_build(harness, build_id)
-            assert await wait_until(partial(_versions_if_all_are_visible, harness, build_id)) == ["one", "two"]
+            assert await wait_until(partial(versions_if_all_are_visible, harness, build_id)) == ["one", "two"]
         statuses = await harness.statuses(sleeper)
         assert statuses.count("sleeping") == 1, "the wait was announced twice"
     return ended
@@ -187,7 +189,7 @@ async def moved_while_away(harness: WorkerHarness) -> list[EndedWorkflow]:
         away.take(Dependency.SANDBOX)
         before = await until_row(harness, build_id, lambda row: row.status == Status.WAITING)
         async with second_version(harness):
-            await _until_moved(harness, build_id)
+            await until_moved(harness, build_id)
             after = await harness.row(build_id)
             assert (after.status, after.status_seq) == (before.status, before.status_seq)
             away.give_back(Dependency.SANDBOX)
@@ -196,6 +198,46 @@ async def moved_while_away(harness: WorkerHarness) -> list[EndedWorkflow]:
             ended = await ready_build(harness, build_id)
             await assert_nothing_was_repeated(harness, build_id)
     return ended
+
+
+@_scenario("it moves while it waits for the store at the gate: it waits on, without another try or a word in the feed")
+async def moved_at_gate(harness: WorkerHarness) -> list[EndedWorkflow]:
+    async with away_harness(harness) as away:
+        harness = away.harness
+        await give_work_to(harness, "one")
+        build_id = await harness.start(script=steps([hold(PRODUCT)]))
+        await harness.until_event(build_id, "tool_started")
+        away.take(Dependency.STORE)
+        await release_command(harness, build_id)
+        await until_row(harness, build_id, lambda row: row.status == Status.WAITING)
+        await until_known_to_be_away(away, Dependency.STORE)
+        await harness.until_idle(build_id)
+        before = await harness.row(build_id)
+        assert (before.status, before.dependency) == (Status.WAITING, Dependency.STORE)
+        async with second_version(harness):
+            await until_moved(harness, build_id)
+            after = await harness.row(build_id)
+            assert (after.status, after.status_seq) == (before.status, before.status_seq)
+            assert set(await activities_of_last_run(harness, build_id)) <= {"read_dependency"}
+            away.give_back(Dependency.STORE)
+            await recover(away, build_id)
+            ended = await ready_build(harness, build_id)
+            await assert_nothing_was_repeated(harness, build_id)
+    return ended
+
+
+async def until_known_to_be_away(away: Away, dependency: Dependency) -> None:
+    """Probe until builds wait without trying, which would change their status for a moment."""
+
+    async def is_known() -> bool:
+        async with transaction(away.harness.sessions) as tx:
+            await tx.session.execute(update(DependencyState).values(next_probe_at=datetime.now(UTC)))
+        await away.probe()
+        async with transaction(away.harness.sessions) as tx:
+            row = await tx.session.get(DependencyState, dependency)
+        return row is not None and row.state == "down"
+
+    await wait_until(is_known, look_seconds=0.5)
 
 
 @_scenario("an open preview moves to another version: its product runs on, and it closes at the same time")
@@ -207,7 +249,7 @@ async def moved_preview(harness: WorkerHarness) -> list[EndedWorkflow]:
     handle = harness.client.get_workflow_handle(preview_workflow_id(build_id))
     before, announced = await _preview_row(harness, build_id), len(await harness.events(build_id, "preview"))
     async with second_version(harness):
-        await _ask_until_moved(harness, handle.id)
+        await ask_until_moved(harness, handle.id)
         after = await _preview_row(harness, build_id)
         assert (after.state, after.sandbox_id, after.expires_at) == ("open", before.sandbox_id, before.expires_at)
         assert len(await harness.events(build_id, "preview")) == announced, "it was announced again"

@@ -14,6 +14,7 @@ from clients.temporal import data_converter
 from db.models import AuditEntry
 from db.transaction import transaction
 from domain.audit import Action
+from domain.identity import FOUNDER_SCOPES, OPERATOR_SCOPES, Scope
 from domain.payload_keys import parse_payload_keys
 from local.stack import LocalStack
 from tests.harness.api_server import RunningApi, as_user, new_database, running_api, settings_for
@@ -93,8 +94,11 @@ async def test_only_pages_of_temporals_ui_may_ask(api: RunningApi) -> None:
         assert "access-control-allow-origin" not in asked.headers, (origin, path)
 
 
-async def test_the_cookie_of_an_operator_works_from_there_alone(api: RunningApi) -> None:
-    link = await api.http.post("/v1/sign-in-links", json={}, headers=AS_OPERATOR)
+@pytest.mark.parametrize(("scopes", "status"), [(OPERATOR_SCOPES, 200), (FOUNDER_SCOPES, 404)])
+async def test_the_cookie_of_an_operator_works_from_there_alone(
+    api: RunningApi, scopes: frozenset[Scope], status: int
+) -> None:
+    link = await api.http.post("/v1/sign-in-links", json={"scopes": sorted(scopes)}, headers=AS_OPERATOR)
     code, page = link.json()["url"].partition("#code=")[2], {"Sec-Fetch-Site": "same-origin"}
     async with httpx2.AsyncClient(base_url=api.url) as browser:
         assert (await browser.post("/v1/sign-ins", json={"code": code}, headers=page)).status_code == 201
@@ -104,7 +108,8 @@ async def test_the_cookie_of_an_operator_works_from_there_alone(api: RunningApi)
             DECODE, json=body, headers={"Origin": f"{UI}0", "Sec-Fetch-Site": "same-site"}
         )
         elsewhere = await browser.post("/v1/projects", json={}, headers={"Origin": UI, "Sec-Fetch-Site": "same-site"})
-    assert from_ui.status_code in {200, 404}, from_ui.text
-    assert from_ui.json().get("type") != "urn:cofounder:problem:cross-site"
+    assert from_ui.status_code == status, from_ui.text
+    shown = [json.loads(base64.b64decode(each["data"])) for each in from_ui.json().get("payloads", [])]
+    assert shown == ([WORDS, WORDS] if status == 200 else [])
     for refused in (from_elsewhere, elsewhere):
         assert (refused.status_code, refused.json()["type"]) == (403, "urn:cofounder:problem:cross-site")

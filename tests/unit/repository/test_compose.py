@@ -22,6 +22,7 @@ from clients.temporal import temporal_config
 from domain import names
 from local import binaries
 from settings import Settings, load_settings
+from tests.harness.pools import OTHERS, RESERVED, connections_of
 
 ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "docker-compose.temporal.yml"
@@ -172,6 +173,26 @@ def test_profiles(services: dict[str, dict[str, Any]]) -> None:
         for needed in service.get("depends_on", {}):
             theirs, ours = services[needed].get("profiles"), service.get("profiles")
             assert theirs is None or (ours is not None and set(ours) <= set(theirs)), f"{name} needs {needed}"
+
+
+@pytest.mark.parametrize(("profile", "workers"), [("app", 3), ("roles", 2), ("rehearsal", 1)])
+def test_postgresql_gives_the_connections_of_all_processes(
+    services: dict[str, dict[str, Any]], profile: str, workers: int
+) -> None:
+    """With as many containers as the comment beside `max_connections` allows."""
+    several = {"worker": workers, "api": 2}
+    opened = 0
+    for name, service in services.items():
+        command = service.get("command") or []
+        if (
+            profile in service.get("profiles", [])
+            and command[:2] == ["python", "-m"]
+            and command[2] in ("api", "worker")
+        ):
+            opened += several.get(name, 1) * connections_of(command[2], service["environment"])
+    [setting] = [word for word in services["database"]["command"] if word.startswith("max_connections=")]
+    assert opened
+    assert opened + OTHERS + RESERVED <= int(setting.partition("=")[2])
 
 
 def test_what_ends_is_waited_for_by_something_that_stays(services: dict[str, dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,9 +16,11 @@ from ruamel.yaml import YAML
 
 from domain.worker_roles import SEPARABLE, WorkerRole, parse_separate_roles
 from settings import Settings
+from tests.harness.pools import OTHERS, RESERVED, connections_of
 
 ROOT = Path(__file__).parents[3]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
+README = KUBERNETES / "README.md"
 OVERLAYS = sorted(path.parent.name for path in KUBERNETES.glob("overlays/*/kustomization.yaml"))
 CONTROLLER = json.loads((Path(__file__).parent / "schemas" / "temporal-worker-controller.json").read_text())
 
@@ -121,6 +124,30 @@ def test_an_overlay_is_whole(overlay: str) -> None:
             assert references == [settings]
     kind = "WorkerDeployment" if overlay == "versioned" else "Deployment"
     assert {(kind, name) for name in workers} <= names
+
+
+@pytest.mark.parametrize("overlay", ["small", "production"])
+def test_the_readme_says_how_many_connections_the_processes_open(overlay: str) -> None:
+    manifests = _rendered(overlay)
+    most = {
+        each["spec"]["scaleTargetRef"]["name"]: each["spec"]["maxReplicas"]
+        for each in manifests
+        if each["kind"] == "HorizontalPodAutoscaler"
+    }
+    running = replaced = 0
+    for each in manifests:
+        if each["kind"] == "Deployment":
+            name, spec = each["metadata"]["name"], each["spec"]
+            [container] = spec["template"]["spec"]["containers"]
+            environment = {one["name"]: one["value"] for one in container.get("env", []) if "value" in one}
+            connections = connections_of(container["command"][2], environment)
+            replicas = most[name] if name in most else spec["replicas"]
+            running += connections * replicas
+            replaced += connections * (replicas + spec["strategy"]["rollingUpdate"]["maxSurge"])
+    row = next(line for line in README.read_text().splitlines() if line.startswith(f"| `{overlay}`"))
+    said = [int(number) for number in re.findall(r"\d+", row.split("|")[3])]
+    assert said[:2] == [running, replaced]
+    assert said[2] >= replaced + OTHERS + RESERVED, "max_connections"
 
 
 def test_each_role_has_workers_of_its_own_and_chromium_runs_in_one_of_them() -> None:
