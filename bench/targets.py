@@ -13,6 +13,15 @@ BEYOND_PLAIN_MS = 45.0
 WORKER_CPU_MS = 15.0
 """Most milliseconds of CPU that a turn may cost beyond the plain loop."""
 
+TIMES_PLAIN = 2.0
+"""Most that a turn may take, as a multiple of the same turn in the plain loop."""
+
+TIMES_PLAIN_CPU = 2.2
+"""Most CPU of the worker that a turn may cost, as a multiple of the plain loop's."""
+
+REPLAY_MS = 3.0
+"""Most milliseconds of replay for each turn."""
+
 BYTES_PER_BYTE = 1.2
 """Most bytes that the database may grow by for each byte of conversation."""
 
@@ -42,6 +51,9 @@ def of_turns(costs: Sequence[TurnCost]) -> Iterator[Target]:
         name = f"{cost.turns} turns"
         yield _at_most(f"{name}: ms a turn beyond the plain loop", cost.beyond_plain, BEYOND_PLAIN_MS)
         yield _at_most(f"{name}: ms of CPU a turn beyond the plain loop", cost.cpu_beyond_plain, WORKER_CPU_MS)
+        yield _at_most(f"{name}: times the plain loop's time", cost.wall / cost.plain_wall, TIMES_PLAIN)
+        yield _at_most(f"{name}: times the plain loop's CPU", cost.worker_cpu / cost.plain_cpu, TIMES_PLAIN_CPU)
+        yield _at_most(f"{name}: ms to replay a turn", cost.replay_ms / cost.turns, REPLAY_MS)
         if cost.turns >= FEWEST_TURNS:
             yield _at_most(f"{name}: database bytes for a byte of conversation", cost.bytes_per_byte, BYTES_PER_BYTE)
 
