@@ -320,7 +320,7 @@ def test_history_holds_all_of_the_builds_context(built: Built) -> None:
     """Also the settings that are at their default: a running build keeps what it started with."""
     completed = (event.activity_task_completed_event_attributes for event in built.history.events)
     contexts = [
-        json.loads(payload.data)
+        json.loads(payload.data)["context"]
         for attributes in completed
         for payload in attributes.result.payloads
         if b'"tool_call_cap"' in payload.data

@@ -262,7 +262,7 @@ async def test_no_span_is_made_twice(observed: ObservedBuild) -> None:
 async def test_a_failure_is_its_type(observed: ObservedBuild) -> None:
     assert observed.failed["status"] == "failed"
     failed = [span for span in observed.spans if span.status == Status.STATUS_CODE_ERROR]
-    assert [(span.name, span.attributes["error.type"]) for span in failed] == [("resolve_model", "ApplicationError")]
+    assert [(span.name, span.attributes["error.type"]) for span in failed] == [("prepare_build", "ApplicationError")]
 
 
 async def test_spans_have_no_content(observed: ObservedBuild) -> None:
