@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -68,9 +68,12 @@ async def _look(running: ObservedStack, stack: LocalStack, spans: list[ReceivedS
     meanwhile: dict[str, str] = {}
 
     async def watch(build_id: uuid.UUID) -> None:
-        await _until_a_tool_is_seen(running, build_id)
+        events = _events_of(running, build_id)
+        await _until_a_tool_is_seen(events)
         meanwhile.update({name: await program.scrape() for name, program in programs.items()})
         await release_held(settings_of(stack), build_id)
+        await _until_a_tool_is_seen(events)  # it ends while it is watched, as the first may not have
+        await events.aclose()
 
     await _run_schedules(stack, running.environment["TEMPORAL_TASK_QUEUE"])
     brief = {**sample_brief(), "problem": f"Our customers say {PLANTED}."}
@@ -109,13 +112,19 @@ async def _run_schedules(stack: LocalStack, task_queue: str) -> None:
         await wait_until(has_run)
 
 
-async def _until_a_tool_is_seen(running: ObservedStack, build_id: uuid.UUID) -> None:
-    """Watch the build until a command of the agent has ended."""
+async def _events_of(running: ObservedStack, build_id: uuid.UUID) -> AsyncGenerator[str]:
+    """The lines of the build's feed, from its beginning."""
     async with running.client() as http, http.stream("GET", f"/builds/{build_id}/events", timeout=None) as answer:
         async for line in answer.raise_for_status().aiter_lines():
-            if line == "event: tool_done":
-                return
-    raise AssertionError("the feed ended before the agent's first command")
+            yield line
+
+
+async def _until_a_tool_is_seen(events: AsyncGenerator[str]) -> None:
+    """Read on until a command of the agent has ended."""
+    async for line in events:
+        if line == "event: tool_done":
+            return
+    raise AssertionError("the feed ended before the agent's next command")
 
 
 @asynccontextmanager
