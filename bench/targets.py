@@ -31,6 +31,9 @@ BUILDS_PER_MINUTE = 100.0
 VIEWER_P99_MS = 100.0
 """Most milliseconds from commit to viewer at the 99th percentile, with 200 viewers."""
 
+FEWEST_REPLAYED = 100
+"""Fewest turns for which the replay is judged: the first milliseconds are the replayer's own."""
+
 FEWEST_TURNS = 400
 """Fewest turns for which database bytes are judged: tables grow by pages and whole files, so few turns show little."""
 
@@ -53,7 +56,8 @@ def of_turns(costs: Sequence[TurnCost]) -> Iterator[Target]:
         yield _at_most(f"{name}: ms of CPU a turn beyond the plain loop", cost.cpu_beyond_plain, WORKER_CPU_MS)
         yield _at_most(f"{name}: times the plain loop's time", cost.wall / cost.plain_wall, TIMES_PLAIN)
         yield _at_most(f"{name}: times the plain loop's CPU", cost.worker_cpu / cost.plain_cpu, TIMES_PLAIN_CPU)
-        yield _at_most(f"{name}: ms to replay a turn", cost.replay_ms / cost.turns, REPLAY_MS)
+        if cost.turns >= FEWEST_REPLAYED:
+            yield _at_most(f"{name}: ms to replay a turn", cost.replay_ms / cost.turns, REPLAY_MS)
         if cost.turns >= FEWEST_TURNS:
             yield _at_most(f"{name}: database bytes for a byte of conversation", cost.bytes_per_byte, BYTES_PER_BYTE)
 
