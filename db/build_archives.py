@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, text
 from db import certificates
 from db.models import Base, Build, BuildArchive, Compaction, Event, Message, Prompt, ToolCall, Turn
 from db.transaction import Transaction
-from domain.certificates import CertificateKind
+from domain.certificates import CertificateKind, Statement
 
 ARCHIVES_PREFIX = "archives/"
 
@@ -93,7 +93,7 @@ async def replace_rows(tx: Transaction, archive: StoredArchive) -> bool:
     await tx.session.execute(text("select set_config('cofounder.archive', :id, true)"), {"id": str(archive.build_id)})
     for table in ARCHIVED.values():
         await tx.session.execute(delete(table).filter_by(build_id=archive.build_id))
-    statement = certificates.Statement(
+    statement = Statement(
         kind=CertificateKind.ARCHIVE,
         user_id=build.user_id,
         project_id=build.project_id,

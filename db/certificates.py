@@ -1,44 +1,18 @@
 """Certificates of archives and exports: rows that are only ever added."""
 
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
 from db import access, models
 from db.transaction import Transaction
-from domain.certificates import Certificate, CertificateKind
-
-
-@dataclass(frozen=True)
-class Statement:
-    """What a certificate is to say. The fields are those of `domain.certificates.Certificate`."""
-
-    kind: CertificateKind
-    user_id: str
-    project_id: uuid.UUID | None
-    build_id: uuid.UUID | None
-    rule: str
-    counts: Mapping[str, int]
-    file_sha256: str
-    manifest_sha256: str
+from domain.certificates import Certificate, Statement
 
 
 async def issue(tx: Transaction, certificate_id: uuid.UUID, statement: Statement) -> Certificate:
     """Insert the certificate, in the transaction of what it is about. It is never changed."""
-    certificate = Certificate(
-        id=certificate_id,
-        kind=statement.kind,
-        user_id=statement.user_id,
-        project_id=statement.project_id,
-        build_id=statement.build_id,
-        rule=statement.rule,
-        counts=statement.counts,
-        file_sha256=statement.file_sha256,
-        manifest_sha256=statement.manifest_sha256,
-        issued_at=(await tx.session.execute(select(func.clock_timestamp()))).scalar_one(),
-    )
+    issued_at = (await tx.session.execute(select(func.clock_timestamp()))).scalar_one()
+    certificate = Certificate(**vars(statement), id=certificate_id, issued_at=issued_at)
     row = models.Certificate(**vars(certificate) | {"counts": dict(certificate.counts)}, sha256=certificate.sha256)
     tx.session.add(row)
     await tx.session.flush()

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from db import access, certificates
 from db.models import StoredExport
 from db.transaction import Transaction
-from domain.certificates import CertificateKind
+from domain.certificates import CertificateKind, Statement
 from domain.exports import FILES_KEPT, KEPT
 
 EXPORTS_PREFIX = "exports/"
@@ -103,7 +103,7 @@ async def store_export(tx: Transaction, export_id: uuid.UUID, claim: uuid.UUID, 
     export = (await tx.session.scalars(query.with_for_update())).one_or_none()
     if export is None:
         return False
-    statement = certificates.Statement(
+    statement = Statement(
         kind=CertificateKind.EXPORT,
         user_id=export.user_id,
         project_id=export.project_id,

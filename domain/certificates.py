@@ -19,9 +19,9 @@ class CertificateKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Certificate:
-    """What was done with which data, by which rule, and when. Holds ids, counts and hashes, and nothing that someone
-    has written.
+class Statement:
+    """What was done with which data, and by which rule. Holds ids, counts and hashes, and nothing that someone has
+    written.
 
     - `user_id`: whose data it is. `project_id`, `build_id`: None if it is not about one.
     - `rule`: the setting with its value, or who asked for it.
@@ -29,7 +29,6 @@ class Certificate:
     - `file_sha256`: of the file that was written; `manifest_sha256`: of its list of contents.
     """
 
-    id: uuid.UUID
     kind: CertificateKind
     user_id: str
     project_id: uuid.UUID | None
@@ -38,6 +37,13 @@ class Certificate:
     counts: Mapping[str, int]
     file_sha256: str
     manifest_sha256: str
+
+
+@dataclass(frozen=True)
+class Certificate(Statement):
+    """A statement with the id and the time with which it was issued."""
+
+    id: uuid.UUID
     issued_at: datetime
 
     @property

@@ -234,7 +234,7 @@ BEGINS = Patch(
     since=date(2026, 11, 30),
     commit="bf9612c",
     gates="Begin a build with four activities: the slot and the workspace record the status that comes with them, and "
-    "context, model and budget are one step. Before, these were seven.",
+    "context, model and budget are one step. Before, there were eight.",
     deprecate_when="no build run that began without it is open",
 )
 

@@ -343,7 +343,7 @@ async def _rename_project(api: RunningApi) -> Request:
 
 
 async def _export_account(api: RunningApi) -> Request:
-    async with transaction(api.sessions) as tx:  # of one that is under way there is no second
+    async with transaction(api.sessions) as tx:  # while an export is being written, the same is not written again
         ended = update(StoredExport).values(failed_at=func.now(), problem="ended")
         await tx.session.execute(ended.where(StoredExport.failed_at.is_(None)))
     return "/v1/account/exports", None

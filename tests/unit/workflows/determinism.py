@@ -211,6 +211,7 @@ class _Module:
             return False  # such as a method of a class
         if not isinstance(found, type):
             return False
+        # No public function says whether a dataclass is frozen.
         is_frozen_data = is_dataclass(found) and found.__dataclass_params__.frozen  # type: ignore[attr-defined]
         is_frozen_model = issubclass(found, BaseModel) and bool(found.model_config.get("frozen"))
         return is_frozen_data or is_frozen_model or issubclass(found, Enum | tuple)
