@@ -1,7 +1,7 @@
 """Measure what sleeping, waking and reserving money cost.
 
     python -m bench.sleep wake [--wakes 50]        from the wake signal to the next model call
-    python -m bench.sleep asleep [--builds 2000] [--awake 2000]
+    python -m bench.sleep asleep [--builds 2000] [--awake 2000] [--set SEPARATE_ROLES=archive ...]
                                                    one worker while many builds sleep, then while all are woken at once
     python -m bench.sleep reserve [--builds 20]    reserving money for many builds of one user at once
 
@@ -11,7 +11,9 @@ model without think time. Prints a table. With JSON=path in the environment it a
 The builds of `asleep` have no sandbox: they run out of money before they open one, so this measures our own code
 and not how many sandboxes the machine can hold. First one batch signal wakes all of them while there is still no money,
 as an operator would: each checks its budget and sleeps again. Then all of them, or as many as `--awake` says, get
-money; each of these opens a sandbox on this machine and makes its next model call.
+money; each of these opens a sandbox on this machine and makes its next model call. After that call it rests: its
+workspace is archived while others still wait. `SEPARATE_ROLES=archive` with few `MAX_ARCHIVE_ACTIVITIES` lets the
+others go first.
 """
 
 import argparse
@@ -56,14 +58,20 @@ Figures = dict[str, float]
 
 
 @asynccontextmanager
-async def _one_worker(queue: str, sandboxes: int = 50) -> AsyncIterator[tuple[WorkerHarness, psutil.Process]]:
-    """The stack and one worker in a process of its own. The reaper never runs, so it wakes no build; no think time."""
+async def _one_worker(
+    queue: str, sandboxes: int = 50, variables: Sequence[str] = ()
+) -> AsyncIterator[tuple[WorkerHarness, psutil.Process]]:
+    """The stack and one worker in a process of its own. The reaper never runs, so it wakes no build; no think time.
+
+    `variables`: of the worker's environment, as NAME=value.
+    """
     async with LocalStack(temporal_ui=False, sandbox_options=("--max-sandboxes", str(sandboxes))) as stack:
         await migrate(stack.environment["DATABASE_URL"])
         settings = settings_of(stack, temporal_task_queue=queue)
         engine = make_engine(settings.database_url, pool_size=20)
         client = await connect_temporal(stack.environment)
         own = {"TEMPORAL_TASK_QUEUE": queue, "REAPER_SECONDS": "86400", "LOG_LEVEL": "ERROR"}
+        own |= dict(each.split("=", 1) for each in variables)
         worker = await asyncio.create_subprocess_exec(
             sys.executable, "worker.py", cwd=ROOT, env={"PATH": os.environ["PATH"], **stack.environment, **own}
         )
@@ -112,10 +120,10 @@ async def _next_call(harness: WorkerHarness, build_id: uuid.UUID, after: int) ->
             await asyncio.sleep(0.05)
 
 
-async def _asleep(builds: int, awake: int) -> Figures:
+async def _asleep(builds: int, awake: int, variables: Sequence[str] = ()) -> Figures:
     """Let many builds sleep on one worker; wake all of them without money, then with money."""
     figures: Figures = {"builds": builds}
-    async with _one_worker("bench-asleep", sandboxes=awake + 50) as (harness, worker):
+    async with _one_worker("bench-asleep", awake + 50, variables) as (harness, worker):
         today = datetime.now(UTC).date()
         users = []
         for _ in range(max(1, builds // 20)):
@@ -308,12 +316,15 @@ def _main() -> None:
     parser.add_argument("--wakes", type=int, default=50, help="wake: how often the build is woken (50)")
     parser.add_argument("--builds", type=int, help="asleep: sleeping builds (2000); reserve: builds of the user (20)")
     parser.add_argument("--awake", type=int, help="asleep: builds that get money (all)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="asleep: a setting of the worker"
+    )
     arguments = parser.parse_args()
     if arguments.what == "wake":
         figures = asyncio.run(_wake(arguments.wakes))
     elif arguments.what == "asleep":
         builds = arguments.builds or 2000
-        figures = asyncio.run(_asleep(builds, arguments.awake or builds))
+        figures = asyncio.run(_asleep(builds, arguments.awake or builds, arguments.set))
     else:
         figures = asyncio.run(_reserve(arguments.builds or 20))
     for name, value in figures.items():
