@@ -312,6 +312,13 @@ class Settings(BuildSettings, BaseSettings):
         description="Activities that a worker runs at once. A build that works takes one, most of the time to wait for "
         "a model or a sandbox.",
     )
+    max_cached_workflows: int = Field(
+        default=1000,
+        ge=1,
+        description="Builds, open previews among them, whose workflows a worker holds in memory, about 0.2 MB each. "
+        "One that is not held is replayed whenever something happens to it: let this be more than the builds that one "
+        "worker has, asleep or not.",
+    )
     worker_roles: WorkerRoles = Field(
         default=None,
         description="What this worker does, comma-separated: `build` (workflows, model calls, tool calls), `archive` "

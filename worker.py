@@ -176,6 +176,7 @@ async def wired_worker(
 
 class _RoleOptions(TypedDict, total=False):
     workflows: Sequence[type]
+    max_cached_workflows: int
     max_concurrent_workflow_tasks: int
     max_concurrent_activities: int
     max_concurrent_activity_task_polls: int
@@ -190,6 +191,7 @@ def _options_of(role: WorkerRole, settings: Settings) -> _RoleOptions:
     else:
         return {
             "workflows": WORKFLOWS,
+            "max_cached_workflows": settings.max_cached_workflows,
             "max_concurrent_workflow_tasks": WORKFLOW_TASKS,
             "max_concurrent_activities": settings.max_activities,
         }
