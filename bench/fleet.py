@@ -198,7 +198,9 @@ async def _empty_sandboxes(bench: BenchStack) -> AsyncIterator[tuple[Process, di
     url = f"http://127.0.0.1:{port}"
     async with bench.program(["-m", "bench.empty_sandboxes", "--port", str(port)], {}) as process:
         await process.wait_for_log(READY)
-        yield process, {"E2B_API_KEY": f"e2b_{'0' * 40}", "E2B_API_URL": url, "E2B_SANDBOX_URL": url}
+        # E2B's HTTP/2 takes a hundred streams on each connection; over this plain HTTP each session has its own.
+        connections = {"E2B_MAX_CONNECTIONS": "4000"}
+        yield process, {"E2B_API_KEY": f"e2b_{'0' * 40}", "E2B_API_URL": url, "E2B_SANDBOX_URL": url, **connections}
 
 
 def _free_port() -> int:

@@ -28,6 +28,11 @@ class RunnerSession:
         self._sending = asyncio.Lock()
         self.has_ended = False
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether a request waits for its answer."""
+        return bool(self._answers)
+
     async def ask(
         self,
         send: Callable[[str], Awaitable[None]],

@@ -13,6 +13,7 @@ import json
 import os
 import shlex
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,7 @@ from typing import Any, Literal, TypedDict, TypeVar, cast
 
 import e2b
 import httpx2
+from e2b.api import max_connections
 from e2b.exceptions import SandboxNotRunningException, ServiceBusyException
 
 from clients import sandbox_runner
@@ -67,6 +69,9 @@ RUNNER_MODULE = f"runner_{hashlib.sha256(RUNNER_SOURCE.encode()).hexdigest()[:12
 
 SESSION_ATTEMPTS = 3
 """Start the runner for each request once this many sessions in a row have failed."""
+
+STREAMS_PER_CONNECTION = 100
+"""Requests at once on one connection to E2B's service, which speaks HTTP/2. Over plain HTTP it is one."""
 
 RUNNER_ATTEMPTS = 5
 """Start the runner this many times if a signal ends it: a command may kill each process of a name or of its user."""
@@ -245,6 +250,8 @@ class Sandboxes:
             self._connection["sandbox_url"] = config.sandbox_url
         self._open: dict[str, Sandbox] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._with_session: OrderedDict[str, Sandbox] = OrderedDict()
+        """The sandboxes that have a session with their runner or start one, the last used one last."""
         self._http: httpx2.AsyncClient | None = None
 
     async def close(self) -> None:
@@ -384,6 +391,27 @@ class Sandboxes:
         """Connect again, even after a recent connection. For a sandbox that the data plane says is not running."""
         async with self._locks.setdefault(sandbox_id, asyncio.Lock()):
             return await self._connect(sandbox_id)
+
+    async def has_room_for_session(self, sandbox: "Sandbox") -> bool:
+        """Whether the sandbox may have a session with its runner, for which another's may have to end.
+
+        A session holds one of the streams that the SDK can have open at once; half of them are for other requests.
+        """
+        most = max(1, max_connections * (1 if self.is_local else STREAMS_PER_CONNECTION) // 2)
+        self._with_session.pop(sandbox.id, None)
+        while len(self._with_session) >= most:
+            idle = next((each for each in self._with_session.values() if each.is_session_idle), None)
+            if idle is None:
+                return False
+            self._with_session.pop(idle.id)
+            await idle.end_session()
+        self._with_session[sandbox.id] = sandbox
+        return True
+
+    def forget_session(self, sandbox: "Sandbox") -> None:
+        """Note that the sandbox has no session any more."""
+        if self._with_session.get(sandbox.id) is sandbox:
+            del self._with_session[sandbox.id]
 
     def http(self) -> httpx2.AsyncClient:
         """The client for servers in sandboxes. It reaches local ones without this machine's proxy settings."""
@@ -681,9 +709,16 @@ class Sandbox:
                     return None
         return bytes(data)
 
+    @property
+    def is_session_idle(self) -> bool:
+        """Whether nobody waits for its session, or for an answer in it."""
+        is_asked = self._session is not None and self._session.requests.is_asked
+        return not is_asked and not self._session_starting.locked()
+
     async def end_session(self) -> None:
         """End the session with the runner, if there is one. Its process in the sandbox ends by itself."""
         session, self._session = self._session, None
+        self._owner.forget_session(self)
         if session is not None:
             await session.close()
 
@@ -707,6 +742,8 @@ class Sandbox:
         try:
             async with asyncio.timeout(seconds + 10):
                 session = await self._open_session()
+                if session is None:
+                    return None
                 answer = await session.requests.ask(session.send, words, envelope, env or {})
         except (CofounderError, SessionEnded, TimeoutError, _NotRunning, FileNotFoundError):
             self._session_failures += 1
@@ -716,8 +753,11 @@ class Sandbox:
         self._session_failures = 0
         return answer
 
-    async def _open_session(self) -> "_Session":
+    async def _open_session(self) -> "_Session | None":
+        """The session, or None if there may be no further one."""
         async with self._session_starting:
+            if not await self._owner.has_room_for_session(self):
+                return None
             session = self._session
             if session is None or session.requests.has_ended:
                 session = self._session = await _Session.start(self._owner, self._sdk, _runner_command(["serve"]))
