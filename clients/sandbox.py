@@ -711,7 +711,7 @@ class Sandbox:
 
     @property
     def is_session_idle(self) -> bool:
-        """Whether nobody waits for its session, or for an answer in it."""
+        """Whether no request waits for its session, or for an answer in it."""
         is_asked = self._session is not None and self._session.requests.is_asked
         return not is_asked and not self._session_starting.locked()
 
