@@ -19,6 +19,8 @@ from urllib.parse import parse_qsl, unquote
 import uvicorn
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
+from e2b.envd.filesystem import filesystem_pb
+from e2b.envd.filesystem.filesystem_connect import Filesystem, FilesystemASGIApplication
 from e2b.envd.process import process_pb as pb
 from e2b.envd.process.process_connect import Process, ProcessASGIApplication
 from protobuf import Oneof
@@ -104,6 +106,11 @@ class _Processes(Process):
         if request.input is not None and isinstance(request.input.input, Oneof):
             runner.write(request.input.input.value, self._tool_seconds)
         return pb.SendInputResponse()
+
+
+class _Directories(Filesystem):
+    async def make_dir(self, request: filesystem_pb.MakeDirRequest, ctx: Context) -> filesystem_pb.MakeDirResponse:
+        return filesystem_pb.MakeDirResponse(entry=filesystem_pb.EntryInfo(path=request.path))
 
 
 def _output(data: bytes) -> pb.ProcessEvent.DataEvent:
@@ -204,11 +211,13 @@ async def _stored(request: Request) -> Response:
 def application(tool_seconds: float) -> Starlette:
     """The ASGI application."""
     processes = ProcessASGIApplication(_Processes(tool_seconds))
+    directories = FilesystemASGIApplication(_Directories())
     envd: Sequence[Any] = [
         Route("/health", lambda _: Response(status_code=204)),
         Route("/files", _no_file, methods=["GET"]),
         Route("/files", _stored, methods=["POST"]),
         Mount(processes.path, processes),
+        Mount(directories.path, directories),
     ]
     return Starlette(routes=[*_Control().routes(), *envd])
 

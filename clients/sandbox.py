@@ -70,6 +70,9 @@ RUNNER_MODULE = f"runner_{hashlib.sha256(RUNNER_SOURCE.encode()).hexdigest()[:12
 SESSION_ATTEMPTS = 3
 """Start the runner for each request once this many sessions in a row have failed."""
 
+UNUSED_SECONDS = 900.0
+"""Forget a sandbox that this process has not used for this long: another worker may have ended it without a word."""
+
 STREAMS_PER_CONNECTION = 100
 """Requests at once on one connection to E2B's service, which speaks HTTP/2. Over plain HTTP it is one."""
 
@@ -248,7 +251,8 @@ class Sandboxes:
             self._connection["api_url"] = config.api_url
         if config.sandbox_url:
             self._connection["sandbox_url"] = config.sandbox_url
-        self._open: dict[str, Sandbox] = {}
+        self._open: OrderedDict[str, Sandbox] = OrderedDict()
+        """The sandboxes that this process is connected with, the last used one last. Each takes about 0.1 MB."""
         self._locks: dict[str, asyncio.Lock] = {}
         self._with_session: OrderedDict[str, Sandbox] = OrderedDict()
         """The sandboxes that have a session with their runner or start one, the last used one last."""
@@ -450,7 +454,17 @@ class Sandboxes:
             sandbox = self._open[sandbox_id] = Sandbox(self, sdk)
         else:
             sandbox.use_connection(sdk, requested_at)
+        self._open.move_to_end(sandbox_id)
+        await self._forget_unused()
         return sandbox
+
+    async def _forget_unused(self) -> None:
+        """Forget the sandbox that was used least recently, if that is long ago. No more: someone waits for another."""
+        sandbox_id, sandbox = next(iter(self._open.items()))
+        if time.monotonic() - sandbox.extended_at > UNUSED_SECONDS and sandbox.is_session_idle:
+            await self._forget(sandbox_id)
+            if not self._locks.get(sandbox_id, asyncio.Lock()).locked():
+                self._locks.pop(sandbox_id, None)
 
     async def _forget(self, sandbox_id: str) -> None:
         sandbox = self._open.pop(sandbox_id, None)

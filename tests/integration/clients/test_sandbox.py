@@ -2,8 +2,10 @@
 
 import asyncio
 import dataclasses
+import gc
 import json
 import uuid
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -88,6 +90,33 @@ async def test_a_runner_that_is_ended_or_replaced_is_done_without(sandboxes: San
     again = await sandboxes.connect(made.id)
     assert await bash(again, "fifth", "cat times") == "once\n"
     await sandboxes.kill(made.id)
+
+
+async def test_sandboxes_that_another_worker_ended_are_forgotten(
+    sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Sandboxes(sandboxes.config)
+    first, second = [await mine.create(str(uuid.uuid4()), Role.WORKSPACE) for _ in range(2)]
+    ids = first.id, second.id
+    assert [await bash(each, "first", "echo 1") for each in (first, second)] == ["1\n", "1\n"]
+    await sandboxes.kill(first.id)  # as another worker
+    forgotten = weakref.ref(first)
+    del first
+    await mine.resume(second.id)
+    assert forgotten() is not None
+    monkeypatch.setattr("clients.sandbox.UNUSED_SECONDS", -1.0)
+    assert await mine.resume(second.id) is second
+
+    async def is_gone() -> bool:
+        gc.collect()
+        return forgotten() is None
+
+    await wait_until(is_gone)
+    with pytest.raises(SandboxGone):
+        await mine.connect(ids[0])
+    assert await bash(await mine.connect(ids[1]), "second", "echo 2") == "2\n"
+    await mine.kill(ids[1])
+    await mine.close()
 
 
 async def exists(sandbox: Sandbox, path: str) -> bool:
