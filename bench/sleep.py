@@ -12,8 +12,8 @@ The builds of `asleep` have no sandbox: they run out of money before they open o
 and not how many sandboxes the machine can hold. First one batch signal wakes all of them while there is still no money,
 as an operator would: each checks its budget and sleeps again. Then all of them, or as many as `--awake` says, get
 money; each of these opens a sandbox on this machine and makes its next model call. After that call it rests: its
-workspace is archived while others still wait. `SEPARATE_ROLES=archive` with few `MAX_ARCHIVE_ACTIVITIES` lets the
-others go first.
+workspace is archived while others still wait. With `SEPARATE_ROLES=archive` and few `MAX_ARCHIVE_ACTIVITIES`, few
+workspaces are opened or archived at once.
 """
 
 import argparse
