@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, TypedDict, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import e2b
 import httpx2
@@ -253,7 +254,7 @@ class Sandboxes:
             self._connection["sandbox_url"] = config.sandbox_url
         self._open: OrderedDict[str, Sandbox] = OrderedDict()
         """The sandboxes that this process is connected with, the last used one last. Each takes about 0.1 MB."""
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._with_session: OrderedDict[str, Sandbox] = OrderedDict()
         """The sandboxes that have a session with their runner or start one, the last used one last."""
         self._http: httpx2.AsyncClient | None = None
@@ -376,7 +377,6 @@ class Sandboxes:
     async def kill(self, sandbox_id: str) -> None:
         """Kill the sandbox. Does nothing if it is gone."""
         await self._forget(sandbox_id)
-        self._locks.pop(sandbox_id, None)
         with contextlib.suppress(SandboxGone):
             await self.ask(f"kill sandbox {sandbox_id}", e2b.AsyncSandbox.kill(sandbox_id, **self._connection))
 
@@ -463,8 +463,6 @@ class Sandboxes:
         sandbox_id, sandbox = next(iter(self._open.items()))
         if time.monotonic() - sandbox.extended_at > UNUSED_SECONDS and sandbox.is_session_idle:
             await self._forget(sandbox_id)
-            if not self._locks.get(sandbox_id, asyncio.Lock()).locked():
-                self._locks.pop(sandbox_id, None)
 
     async def _forget(self, sandbox_id: str) -> None:
         sandbox = self._open.pop(sandbox_id, None)
