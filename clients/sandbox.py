@@ -396,10 +396,13 @@ class Sandboxes:
         async with self._locks.setdefault(sandbox_id, asyncio.Lock()):
             return await self._connect(sandbox_id)
 
-    async def has_room_for_session(self, sandbox: "Sandbox") -> bool:
-        """Whether the sandbox may have a session with its runner, for which another's may have to end.
+    async def make_room_for_session(self, sandbox: "Sandbox") -> bool:
+        """Let the sandbox have a session with its runner; the idle one that was used least recently may end for it.
 
         A session holds one of the streams that the SDK can have open at once; half of them are for other requests.
+
+        Returns:
+            False if there is no room and none is idle: the sandbox may start no session.
         """
         most = max(1, max_connections * (1 if self.is_local else STREAMS_PER_CONNECTION) // 2)
         self._with_session.pop(sandbox.id, None)
@@ -768,7 +771,7 @@ class Sandbox:
     async def _open_session(self) -> "_Session | None":
         """The session, or None if there may be no further one."""
         async with self._session_starting:
-            if not await self._owner.has_room_for_session(self):
+            if not await self._owner.make_room_for_session(self):
                 return None
             session = self._session
             if session is None or session.requests.has_ended:
