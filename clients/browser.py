@@ -39,6 +39,9 @@ STEPS_SECONDS = 90.0
 CLOSE_SECONDS = 10.0
 """Seconds that a page may take to close."""
 
+CLOSE_AGAIN_SECONDS = 0.5
+"""Seconds after which a page that has not closed is asked again."""
+
 FULL_PAGE_PIXELS = 4_000
 """The longest picture of a whole page, in CSS pixels."""
 
@@ -179,7 +182,7 @@ class Browser:
         """Close what shows a page. If the page does not let that happen, all of Chromium is ended."""
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await context.close()
+                await close_surely(context)
         except PlaywrightError:
             pass
         except TimeoutError:
@@ -224,6 +227,25 @@ class Browser:
             if playwright is not None:
                 async with asyncio.timeout(10):
                     await playwright.stop()
+
+
+async def close_surely(closable: BrowserContext | Page) -> None:
+    """Close a page, or a context with its pages, also while they load something.
+
+    Chromium forgets a request to close a page whose next document comes at that moment (crbug.com/536385539). What
+    waits for the page then waits forever, so each page is asked again until all is closed.
+    """
+    closing = asyncio.ensure_future(closable.close())
+    try:
+        while not (await asyncio.wait([closing], timeout=CLOSE_AGAIN_SECONDS))[0]:
+            for page in [closable] if isinstance(closable, Page) else closable.pages:
+                # One that closes meanwhile is not asked.
+                with contextlib.suppress(PlaywrightError):
+                    session = await page.context.new_cdp_session(page)
+                    await session.send("Page.close")
+        await closing
+    finally:
+        closing.cancel()
 
 
 async def _show(

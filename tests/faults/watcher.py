@@ -11,6 +11,7 @@ from playwright.async_api import Browser, BrowserContext, Page
 from playwright.async_api import Error as BrowserError
 from sqlalchemy import func, select
 
+from clients.browser import close_surely
 from db.models import Build, Event
 from db.transaction import transaction
 from tests.faults.people import MISSED, People
@@ -80,7 +81,7 @@ class Watcher:
                 await self._show(watched)
             except BrowserError:
                 self._signed_in.discard(build.user_id)
-                await page.close()
+                await close_surely(page)
                 raise
             self.watched[build.id] = watched
 

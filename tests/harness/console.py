@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
 
-from clients.browser import find_chromium
+from clients.browser import close_surely, find_chromium
 from domain.identity import Scope
 from domain.preview_address import build_of_host
 from tests.harness.api_server import AS_OPERATOR, RunningApi, as_user
@@ -129,4 +129,4 @@ async def console_of(
         yield console
         console.assert_clean()
     finally:
-        await context.close()
+        await close_surely(context)

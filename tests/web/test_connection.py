@@ -14,6 +14,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 from sqlalchemy import select
 
+from clients.browser import close_surely
 from db.models import Event
 from db.transaction import transaction
 from domain.events import NarrationEvent
@@ -261,7 +262,7 @@ async def test_eight_tabs_share_the_browsers_six_connections(console: Console) -
         await expect(tab.locator("[data-count]")).to_have_attribute("data-count", str(number))
     # A tab that is closed leaves its place to another.
     for tab in tabs[:5]:
-        await tab.close()
+        await close_surely(tab)
     for tab in tabs[5:]:
         await expect(tab.locator("[data-live=live]")).to_be_visible()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 
+from clients.browser import close_surely
 from tests.harness.console import DESKTOP
 from tests.harness.demo import demo
 
@@ -31,5 +32,5 @@ async def test_the_demo_prints_a_link_to_the_page_of_its_build(web_browser: Brow
                 await expect(page.locator("[data-live=live], [data-live=ended]")).to_be_visible()
                 await expect(page.locator("header [data-status=ready]")).to_be_visible()
             finally:
-                await context.close()
+                await close_surely(context)
             assert await running.end() == 0, running.text

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from temporalio.worker import Worker
 
 from activities.bulk import BulkActivities
+from clients.browser import close_surely
 from clients.build_workflows import BuildWorkflows
 from clients.temporal import connect_temporal
 from db.models import Build
@@ -207,7 +208,7 @@ async def test_selected_builds_are_woken_and_their_link_opens_the_workflow(
         await expect(ui.get_by_text(build_workflow_id(build_id)).first).to_be_visible()
         await expect(ui.get_by_text(BUILD_WORKFLOW).first).to_be_visible()
     finally:
-        await elsewhere.close()
+        await close_surely(elsewhere)
 
 
 @pytest.mark.web

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Route, expect
 
+from clients.browser import close_surely
 from db.models import Build
 from db.transaction import transaction
 from tests.harness.api_server import RunningApi
@@ -94,7 +95,7 @@ async def assert_nothing_moves(console: Console, path: str) -> None:
     await page_files(page, console.api.url)
     shifts = await page.evaluate("() => shifts")
     await page.unroute_all(behavior="ignoreErrors")
-    await page.close()
+    await close_surely(page)
     assert asked > 0
     assert sum(value for value, *_ in shifts) <= SHIFT_MOST, f"{path}: {shifts}"
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from playwright.async_api import Browser, expect
 
+from clients.browser import close_surely
 from domain.events import StatusEvent
 from tests.harness.api_server import RunningApi
 from tests.harness.console import Console
@@ -115,7 +116,7 @@ async def test_without_script_a_page_says_what_to_do(web_api: RunningApi, web_br
         said = page.get_by_text(re.compile("needs JavaScript.*Allow it for this address", re.DOTALL))
         await expect(said).to_be_in_viewport()
     finally:
-        await context.close()
+        await close_surely(context)
 
 
 @pytest.mark.parametrize("gone", ["Usage.*", r"Usage.*[.]js", r"Usage.*[.]css"])

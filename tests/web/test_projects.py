@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import Route, expect
 from sqlalchemy import func
 
+from clients.browser import close_surely
 from db.builds import BuildRequest, insert_build
 from db.models import Build, GateRun, Preview, Project, Question, Snapshot
 from db.projects import create_project
@@ -92,7 +93,7 @@ async def test_one_tab_hears_of_changes_for_all(console: Console) -> None:
     for page in tabs:
         await expect(page.get_by_role("region", name="Running").get_by_text("Asleep")).to_be_visible()
     assert _streams(console) == streams
-    await console.page.close()
+    await close_surely(console.page)
     await wait_until(lambda: _streams(console) == streams + 1)
 
 

@@ -2,6 +2,7 @@
 
 from playwright.async_api import Browser, expect
 
+from clients.browser import close_surely
 from tests.harness.console import DESKTOP, Console
 from tests.harness.feeds import build_row
 
@@ -35,7 +36,7 @@ async def test_a_link_lands_on_the_build_and_works_once(console: Console, web_br
         await expect(page.get_by_role("main")).to_contain_text("cofounder open")
         assert await other.cookies() == []
     finally:
-        await other.close()
+        await close_surely(other)
 
 
 async def test_signing_out_in_one_tab_signs_out_the_others(console: Console) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image, ImageDraw
+from playwright.async_api import Error as PlaywrightError
 
-from clients.browser import Browser, PageFailed, find_chromium, is_blank
+from clients.browser import CLOSE_SECONDS, Browser, PageFailed, close_surely, find_chromium, is_blank
+from clients.preview_proxy import proxy_to
 from domain.errors import Misconfigured
 from domain.page_view import DESKTOP, MOBILE, MOST_ERRORS, TEXT_CHARACTERS, VIEWPORTS, PageStep
 from domain.traffic import Upstream
@@ -159,6 +161,31 @@ async def test_it_starts_again_after_a_crash_and_leaves_nothing_behind() -> None
     await own.close()
     await own.close()
     assert not await asyncio.to_thread(survivors, started)
+    site.shutdown()
+
+
+async def test_pages_close_while_their_next_document_comes(browser: Browser) -> None:
+    """Chromium forgets the request of every fourth such context or more. Each is closed without ending the others'."""
+    listens = "for (const name of ['beforeunload', 'pagehide', 'unload']) addEventListener(name, () => {})"
+    site = serve(
+        {
+            "/": f"<script>{listens}</script><meta http-equiv=refresh content='0; URL=/next'>".encode(),
+            "/next": f"<script>{listens}</script><h1>Next</h1>".encode(),
+        }
+    )
+    # The browser's own context has a proxy for each view.
+    chromium = await browser._launch()
+    async with proxy_to(site.upstream) as proxy:
+        for _ in range(12):
+            context = await chromium.new_context(proxy={"server": proxy})
+            page = await context.new_page()
+            await page.goto(site.url)
+            with contextlib.suppress(PlaywrightError):  # the next document comes
+                await page.evaluate("() => document.title")
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await close_surely(context)
+    assert chromium.is_connected()
+    assert chromium.contexts == []
     site.shutdown()
 
 
