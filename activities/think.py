@@ -5,6 +5,7 @@
 
 import asyncio
 import uuid
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -28,7 +29,7 @@ from activities.turn.user_message import compose_user_message, note_events, stor
 from clients.cancellation import run_to_completion
 from clients.model.protocol import BrokenStream, LostCall, ModelProvider, ModelRequest, Providers, RequestSettings
 from db import limits, money, prompts, steering, turns
-from db.buckets import load_caller
+from db.buckets import Caller, load_caller
 from db.feed import append_events
 from db.session import Sessions
 from db.transaction import Transaction, autocommit, transaction
@@ -77,6 +78,9 @@ from domain.tools import tool_of
 
 _ERROR_CHARACTERS = 500
 """The feed shows at most this much of an error."""
+
+_CALLERS_KEPT = 10_000
+"""Builds of which a worker knows who made the last turn."""
 
 _AT_THE_CEILING = "The next model call could have passed 110 % of today's budget, so the agent did not make it."
 
@@ -148,6 +152,9 @@ class ThinkActivities:
         self._budget = CallBudget(prices, max_output_tokens, autonomous_agent, sandbox_hours_per_day)
         self._conversations = ConversationLoader(sessions, images)
         self._secrets = secrets
+        self._callers: OrderedDict[uuid.UUID, Caller] = OrderedDict()
+        """Who made the last turns of builds, the latest last. A guess at who makes the next one: its model's limits
+        are asked for as these say, and its call is made as the rows say."""
 
     @activity.defn
     @application_errors
@@ -192,14 +199,23 @@ class ThinkActivities:
     async def _admit(self, request: ThinkInput, deadline: float) -> tuple[Admission | None, str]:
         """Wait until the model's API takes the turn's call; returns the model, too."""
         build_id, turn = uuid.UUID(request.build_id), request.turn
-        async with autocommit(self._sessions) as tx:
-            caller = await load_caller(tx, build_id, turn)
-            if caller.is_answered:
-                return Admission.of_no_call(), caller.model
-            size = await money.prompt_size(tx, build_id, turn) if self._rates.is_limited(caller.model) else None
-        tokens = 0 if size is None else max(1, size.likely - size.cached)
+        caller, tokens = self._callers.get(build_id), 0
+        if caller is None or self._rates.is_limited(caller.model):
+            async with autocommit(self._sessions) as tx:
+                caller = await load_caller(tx, build_id, turn)
+                if caller.is_answered:
+                    return Admission.of_no_call(), caller.model
+                if self._rates.is_limited(caller.model):
+                    size = await money.prompt_size(tx, build_id, turn)
+                    tokens = max(1, size.likely - size.cached)
         patience = deadline - monotonic()
         return await self._rates.admit(caller.model, caller.user_id, tokens, patience), caller.model
+
+    def _note_caller(self, build_id: uuid.UUID, caller: Caller) -> None:
+        self._callers[build_id] = caller
+        self._callers.move_to_end(build_id)
+        if len(self._callers) > _CALLERS_KEPT:
+            self._callers.popitem(last=False)
 
     async def _ask(self, request: ThinkInput, admission: Admission, attempt: "_Attempt") -> ThinkResult | None:
         """Make one call for the turn. None if the conversation can't be sent: the turn begins with a floor now.
@@ -211,22 +227,22 @@ class ThinkActivities:
         build_id, claim, info = uuid.UUID(request.build_id), uuid.uuid4(), activity.info()
         try:
             async with transaction(self._sessions) as tx:
-                start = await turns.load_turn_start(tx, build_id, request.turn, attempt_day())
-                call = money.Call(claim, build_id, start.user_id, request.turn, attempt_day(), start.model)
-                turn = await turns.claim_turn(
+                start, turn = await turns.claim_turn(
                     tx,
                     build_id,
                     request.turn,
-                    start,
+                    attempt_day(),
                     run_id=info.workflow_run_id or "",
                     claim=claim,
                     counters=request.counters.model_dump(mode="json", by_alias=True, exclude_unset=True) or None,
                     waits=monotonic() - attempt.began < LOST_AFTER_SECONDS,
                     lost_after=LOST_AFTER_SECONDS,
                 )
+                self._note_caller(build_id, Caller(start.user_id, start.model, is_answered=False))
                 if turn.is_held:
                     raise CallInFlight(f"an attempt of another run is making the call of turn {request.turn}")
-                call = replace(call, prefix=turn.prefix)
+                day, prefix = attempt_day(), turn.prefix
+                call = money.Call(claim, build_id, start.user_id, request.turn, day, start.model, prefix)
                 if turn.outcome is not None:
                     return _with_settings(await self._stored_result(tx, call, turn.outcome), start)
                 reserved = await self._reserve_turn(tx, request, call, start, turn, info.attempt)

@@ -239,11 +239,17 @@ async def _share_of_fleet(
 
 _SETTLE = text(
     """
-    update ledger set state = :state, iterations = :iterations, request_id = :request_id, input_tokens = :input,
-        cache_write_5m_tokens = :cache_write_5m, cache_write_1h_tokens = :cache_write_1h,
-        cache_read_tokens = :cache_read, output_tokens = :output, closed_at = now(),
-        cost = case :state when 'estimated' then least(cost, coalesce(:cost, cost)) else :cost end
-    where id = :claim and state in ('open', 'estimated')
+    with locked as (
+        select from_plan from user_days where user_id = :user_id and day = :day for update
+    ), settled as (
+        update ledger set state = :state, iterations = :iterations, request_id = :request_id, input_tokens = :input,
+            cache_write_5m_tokens = :cache_write_5m, cache_write_1h_tokens = :cache_write_1h,
+            cache_read_tokens = :cache_read, output_tokens = :output, closed_at = now(),
+            cost = case :state when 'estimated' then least(cost, coalesce(:cost, cost)) else :cost end
+        from locked
+        where id = :claim and state in ('open', 'estimated')
+    )
+    select from_plan from locked
     """
 ).bindparams(
     bindparam("claim", type_=UUID(as_uuid=True)),
@@ -251,7 +257,8 @@ _SETTLE = text(
     bindparam("cost", type_=BigInteger()),
     bindparam("iterations", type_=JSONB(none_as_null=True)),
 )
-"""An estimate is never above what was reserved, which the day's budget has room for."""
+"""Locks the day before the call's row, as every write of the ledger does: the row is found through the lock. An
+estimate is never above what was reserved, which the day's budget has room for."""
 
 
 async def settle(
@@ -275,7 +282,6 @@ async def settle(
     Returns:
         The state afterwards.
     """
-    from_plan = await _locked(tx, call.user_id, call.day)
     says_more = len(iterations) > 1 or any(each.model not in (None, call.model) for each in iterations)
     parts = [{"type": each.kind, "model": each.model or call.model, **each.tokens.model_dump()} for each in iterations]
     served = {
@@ -285,7 +291,13 @@ async def settle(
         "cost": cost,
         **tokens.model_dump(),
     }
-    await tx.execute(_SETTLE, {"claim": call.claim, **served})
+    values = {"claim": call.claim, "user_id": call.user_id, "day": call.day, **served}
+    day = (await tx.execute(_SETTLE, values)).one_or_none()
+    if day is None:  # its reservation made the row, which is gone
+        await _locked(tx, call.user_id, call.day)
+        day = (await tx.execute(_SETTLE, values)).one()
+    from_plan: int | None = day[0]
+    # A statement of its own: a trigger has changed the day's totals.
     return await _state(tx, call.user_id, call.day, from_plan)
 
 

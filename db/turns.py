@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from sqlalchemy import JSON, UUID, Date, Text, bindparam, func, select, text
+from sqlalchemy import JSON, UUID, Date, Integer, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db import money
@@ -78,43 +78,48 @@ class TurnStart:
         return Standing.read(self.suspended, self.switched_off)
 
 
-_TURN_START = text(
-    f"""
-    select builds.user_id, coalesce(builds.model, ''), users.suspended, {OFF_SCOPE},
-        exists (select 1 from limits where name = 'fleet_day' and value is not null),
-        sandbox_seconds(builds.id, :day), turns.outcome, turns.details,
-        exists (select 1 from founder_messages where build_id = :build and turn is null),
-        exists (select 1 from restores where build_id = :build and state = 'done' and turn is null),
-        builds.settings_version,
-        builds.closed_at is not null,
-        exists (select 1 from tool_calls where build_id = :build and turn = :before and state <> 'done'),
-        coalesce(builds.known_secrets, '[]') <> coalesce(
-            (
-                select jsonb_agg(name order by name collate "C") from project_secrets
-                where project_id = builds.project_id
-            ),
-            '[]'
+_START = f"""
+    builds.user_id, coalesce(builds.model, ''), users.suspended, {OFF_SCOPE},
+    exists (select 1 from limits where name = 'fleet_day' and value is not null),
+    sandbox_seconds(builds.id, :day), turns.outcome, turns.details,
+    exists (select 1 from founder_messages where build_id = :build and turn is null),
+    exists (select 1 from restores where build_id = :build and state = 'done' and turn is null),
+    builds.settings_version,
+    builds.closed_at is not null,
+    exists (select 1 from tool_calls where build_id = :build and turn = :before and state <> 'done'),
+    coalesce(builds.known_secrets, '[]') <> coalesce(
+        (
+            select jsonb_agg(name order by name collate "C") from project_secrets
+            where project_id = builds.project_id
         ),
-        coalesce(
-            (
-                select max(number) from founder_messages as withdrawn
-                where build_id = :build and turn = {WITHDRAWN_TURN} and not exists (
-                    select 1 from founder_messages
-                    where build_id = :build and turn is null and number < withdrawn.number
-                )
-            ),
-            0
-        )
+        '[]'
+    ),
+    coalesce(
+        (
+            select max(number) from founder_messages as withdrawn
+            where build_id = :build and turn = {WITHDRAWN_TURN} and not exists (
+                select 1 from founder_messages
+                where build_id = :build and turn is null and number < withdrawn.number
+            )
+        ),
+        0
+    )
+"""
+"""The values of a `TurnStart`, in its order."""
+
+_OF_BUILD = """
     from builds
     join users on users.id = builds.user_id
     left join turns on turns.build_id = builds.id and turns.number = :before
-    where builds.id = :build
-    """
-).bindparams(bindparam("build", type_=UUID(as_uuid=True)), bindparam("day", type_=Date()))
+"""
+
+_TURN_START = text(f"select {_START} {_OF_BUILD} where builds.id = :build").bindparams(
+    bindparam("build", type_=UUID(as_uuid=True)), bindparam("day", type_=Date())
+)
 
 
 async def load_turn_start(tx: Transaction, build_id: uuid.UUID, number: int, day: date) -> TurnStart:
-    """Read what the turn starts from on this UTC day, before its row is taken."""
+    """Read what the turn starts from on this UTC day. `claim_turn` does it for a turn that is made."""
     values = {"build": build_id, "before": number - 1, "day": day}
     return TurnStart(*(await tx.execute(_TURN_START, values)).one())
 
@@ -125,23 +130,26 @@ async def last_turn(tx: Transaction, build_id: uuid.UUID) -> int:
 
 
 _CLAIM = text(
-    """
+    f"""
     with newest as (
         select prefix, fallbacks, system_notices from prompts
         where build_id = :build and covers < :turn order by prefix desc limit 1
     ), inserted as (
         insert into turns (build_id, number, run_id, claim, prefix, counters)
-        values (:build, :turn, :run, :claim, coalesce((select prefix from newest), 0), :counters)
+        select id, :turn, :run, :claim, coalesce((select prefix from newest), 0), :counters
+        from builds where id = :build and closed_at is null
         on conflict do nothing returning prefix
     )
-    select inserted.prefix, coalesce((select fallbacks::text from newest), '[]'),
+    select {_START}, inserted.prefix, coalesce((select fallbacks::text from newest), '[]'),
         coalesce((select system_notices from newest), false)
-    from inserted
+    {_OF_BUILD} left join inserted on true where builds.id = :build
     """
 ).bindparams(
-    bindparam("build", type_=UUID(as_uuid=True)),
-    bindparam("claim", type_=UUID(as_uuid=True)),
+    *(bindparam(name, type_=UUID(as_uuid=True)) for name in ("build", "claim")),
+    bindparam("turn", type_=Integer()),
+    bindparam("run", type_=Text()),
     bindparam("counters", type_=JSONB(none_as_null=True)),
+    bindparam("day", type_=Date()),
 )
 
 
@@ -149,33 +157,51 @@ async def claim_turn(
     tx: Transaction,
     build_id: uuid.UUID,
     number: int,
-    start: TurnStart,
+    day: date,
     *,
     run_id: str,
     claim: uuid.UUID,
     counters: dict[str, Any] | None = None,
     waits: bool = False,
     lost_after: float = 0,
-) -> ClaimedTurn:
+) -> tuple[TurnStart, ClaimedTurn]:
     """Take the turn's row for this attempt, unless the turn has been answered, or an earlier attempt's call may still
-    be in flight although its run is gone, as after a reset.
+    be in flight although its run is gone, as after a reset. What the turn starts from is as it was just before.
 
     Args:
+        day: the UTC day of the attempt.
         waits: whether this attempt can wait for an attempt of another run that has not learned that its run is gone.
         lost_after: an earlier attempt is lost after this many seconds in which it does not say that it makes the call.
 
     Raises:
-        RowsAreAhead: the build has ended, or has a later turn.
-        RowsAreBehind: the turn before is missing, or has no answer or not all of its results.
+        RowsAreAhead: the build has ended, or has a later turn. The transaction has to be rolled back.
+        RowsAreBehind: the turn before is missing, or has no answer or not all of its results. So has this one's.
     """
+    values = {"build": build_id, "turn": number, "before": number - 1, "day": day}
+    values |= {"run": run_id, "claim": claim, "counters": counters}
+    *start_values, prefix, fallback_names, system_notices = (await tx.execute(_CLAIM, values)).one()
+    start = TurnStart(*start_values)
     if start.is_closed:
         raise RowsAreAhead("The build has ended, so the model is not asked for another turn.")
-    values = {"build": build_id, "turn": number, "run": run_id, "claim": claim, "counters": counters}
-    inserted = await tx.execute(_CLAIM, values)
-    if (row := inserted.first()) is not None:
+    if prefix is not None:
         if number > 1 and (start.previous_outcome is None or start.has_open_calls):
             raise RowsAreBehind(f"Turn {number - 1} is not complete, so turn {number} can't follow it.")
-        return ClaimedTurn(None, None, False, row[0], tuple(json.loads(row[1])), system_notices=row[2])
+        fallbacks = tuple(json.loads(fallback_names))
+        return start, ClaimedTurn(None, None, prefix=prefix, fallbacks=fallbacks, system_notices=system_notices)
+    return start, await _take_turn(tx, build_id, number, run_id=run_id, claim=claim, waits=waits, lost_after=lost_after)
+
+
+async def _take_turn(
+    tx: Transaction,
+    build_id: uuid.UUID,
+    number: int,
+    *,
+    run_id: str,
+    claim: uuid.UUID,
+    waits: bool,
+    lost_after: float,
+) -> ClaimedTurn:
+    """Take the row of a turn from an earlier attempt, if there is a call to make."""
     turn = await tx.session.get_one(Turn, (build_id, number), with_for_update=True, populate_existing=True)
     if await tx.session.get(Turn, (build_id, number + 1)) is not None:
         raise RowsAreAhead(f"The build has gone on since turn {number}.")
