@@ -8,7 +8,7 @@ before they are reached; `activities/runtime/errors.py` sees to that. If the dat
 from datetime import timedelta
 from typing import TypedDict
 
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
 
@@ -20,6 +20,7 @@ class Options(TypedDict, total=False):
     retry_policy: RetryPolicy
     cancellation_type: ActivityCancellationType
     task_queue: str
+    priority: Priority
 
 
 _HEARTBEAT = timedelta(seconds=15)
@@ -94,6 +95,11 @@ SANDBOX: Options = {
 }
 """Opening, pausing and resuming a sandbox; a restore moves a whole archive. Here and below the workflow waits until a
 cancelled activity has ended, so that nothing creates a sandbox or writes to one after the build has released it."""
+
+OPEN: Options = {**SANDBOX, "priority": Priority(priority_key=2)}
+"""Opening a sandbox, or resuming one. Before what else is queued, which has the key 3: someone waits for a build that
+begins or wakes, and no one for the snapshots of builds that rest. Builds open too rarely to hold those up for long. Of
+one key, users take turns, as the key of the workflow says."""
 
 RELEASE: Options = {**SANDBOX, "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30))}
 """Retried until it succeeds: no sandbox outlives its build and preview."""

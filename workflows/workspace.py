@@ -106,7 +106,7 @@ class Workspace:
         opened = await workflow.execute_activity_method(
             WorkspaceActivities.open_workspace,
             OpenWorkspace.sparse(build_id=self._build_id, change=change),
-            **self._moving(policies.SANDBOX),
+            **self._moving(policies.OPEN),
             summary="open the sandbox",
         )
         self._state.sandbox, self._state.sandbox_opened_at = opened.sandbox, opened.opened_at
@@ -204,7 +204,7 @@ class Workspace:
         resumed = await workflow.execute_activity_method(
             WorkspaceActivities.resume_workspace,
             request,
-            **self._moving(policies.SANDBOX),
+            **self._moving(policies.OPEN),
             summary="verify the workspace",
         )
         self._state.sandbox, self._state.sandbox_opened_at = resumed.sandbox, resumed.opened_at

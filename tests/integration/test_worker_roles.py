@@ -1,6 +1,7 @@
 """Workers of one role each: a build goes through all of them, and waits for the one that is missing."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from domain.worker_roles import WorkerRole, queue_of
 from local.stack import LocalStack
 from services.presence import Presence
 from tests.harness.deployments import new_deployment
+from tests.harness.scripts import bash, steps
 from tests.harness.wait import wait_until
 from tests.harness.worker import WorkerHarness
 from tests.harness.worker_process import RunningWorker, worker_process
@@ -25,9 +27,11 @@ from worker import wired_worker
 
 
 @asynccontextmanager
-async def _worker(harness: WorkerHarness, browser: Browser, role: WorkerRole) -> AsyncIterator[None]:
+async def _worker(
+    harness: WorkerHarness, browser: Browser, role: WorkerRole, **settings_of_it: object
+) -> AsyncIterator[None]:
     """Run a worker of this role in this process, and announce it."""
-    settings = harness.settings.model_copy(update={"worker_roles": [role]})
+    settings = harness.settings.model_copy(update={"worker_roles": [role], **settings_of_it})
     keeping = asyncio.create_task(Presence(harness.sessions, "worker", 2, [role]).keep(lambda _: None))
     async with wired_worker(settings, harness.client, browser) as worker, worker:
         yield
@@ -80,6 +84,48 @@ async def test_a_build_waits_for_the_role_that_no_worker_has_and_goes_on(stack: 
                 await harness.builds.cancel(build_id)
                 assert (await harness.finished(build_id)).status == Status.CANCELLED
         assert (await queues_of_work(harness, build_id))["dispatch_tool"] == {"build", "browser"}
+
+
+async def test_a_sandbox_is_opened_before_one_that_rests_is_archived(stack: LocalStack, browser: Browser) -> None:
+    script = steps([bash("true")], [bash("sleep 60")])
+    async with _deployment(stack) as (harness, _), _worker(harness, browser, WorkerRole.BUILD):
+        async with _worker(harness, browser, WorkerRole.ARCHIVE):
+            ends = await harness.start(script=script)
+            await harness.until_event(ends, "tool_started", turn=2)
+        # Its snapshot is queued first.
+        await harness.builds.cancel(ends)
+        await _is_queued(harness, ends, "snapshot_workspace")
+        begins = await harness.start(script=script)
+        await _is_queued(harness, begins, "open_workspace")
+        async with _worker(harness, browser, WorkerRole.ARCHIVE, max_archive_activities=1):
+            assert (await harness.finished(ends)).status == Status.CANCELLED
+            await harness.until_event(begins, "turn_started")
+            opened, archived = (
+                await _start_of(harness, begins, "open_workspace"),
+                await _start_of(harness, ends, "snapshot_workspace"),
+            )
+            assert opened < archived
+            await harness.builds.cancel(begins)
+            assert (await harness.finished(begins)).status == Status.CANCELLED
+
+
+async def _is_queued(harness: WorkerHarness, build_id: uuid.UUID, name: str) -> None:
+    """Wait until the build waits for a worker that takes this activity."""
+    fleet = FleetWorkflows(harness.client)
+
+    async def is_queued() -> bool:
+        view = await fleet.describe(build_id)
+        return view is not None and any(each.name == name and each.waits_since for each in view.pending)
+
+    await wait_until(is_queued)
+
+
+async def _start_of(harness: WorkerHarness, build_id: uuid.UUID, name: str) -> datetime:
+    """When a worker began with the build's last activity of this name."""
+    events = (await harness.handle(build_id).fetch_history()).events
+    ids = [each.event_id for each in events if each.activity_task_scheduled_event_attributes.activity_type.name == name]
+    [started] = [each for each in events if each.activity_task_started_event_attributes.scheduled_event_id == max(ids)]
+    return started.event_time.ToDatetime()
 
 
 @pytest.mark.thorough
