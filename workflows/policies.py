@@ -96,11 +96,6 @@ SANDBOX: Options = {
 """Opening, pausing and resuming a sandbox; a restore moves a whole archive. Here and below the workflow waits until a
 cancelled activity has ended, so that nothing creates a sandbox or writes to one after the build has released it."""
 
-OPEN: Options = {**SANDBOX, "priority": Priority(priority_key=2)}
-"""Opening a sandbox, or resuming one. Before what else is queued, which has the key 3: someone waits for a build that
-begins or wakes, and no one for the snapshots of builds that rest. Builds open too rarely to hold those up for long. Of
-one key, users take turns, as the key of the workflow says."""
-
 RELEASE: Options = {**SANDBOX, "retry_policy": RetryPolicy(maximum_interval=timedelta(seconds=30))}
 """Retried until it succeeds: no sandbox outlives its build and preview."""
 
@@ -111,6 +106,12 @@ SNAPSHOT: Options = {
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
 """A snapshot that must succeed before the build continues."""
+
+OF_REST = Priority(priority_key=4)
+"""Of the snapshot of a build that rests from now on, in a queue of its own role: no one waits for it. The other steps
+there, which have the key 3, open a workspace, or a build waits for them. In a queue for all work it would wait for
+tool calls without end, and its sandbox cost money for as long. Of one key, users take turns, as the key of the workflow
+says."""
 
 PAUSE_IF_POSSIBLE: Options = {**SANDBOX, "retry_policy": RetryPolicy(maximum_attempts=2)}
 """A pause that may fail: it only saves money."""

@@ -106,7 +106,7 @@ class Workspace:
         opened = await workflow.execute_activity_method(
             WorkspaceActivities.open_workspace,
             OpenWorkspace.sparse(build_id=self._build_id, change=change),
-            **self._moving(policies.OPEN),
+            **self._moving(policies.SANDBOX),
             summary="open the sandbox",
         )
         self._state.sandbox, self._state.sandbox_opened_at = opened.sandbox, opened.opened_at
@@ -138,7 +138,7 @@ class Workspace:
             taken = await workflow.execute_activity_method(
                 SnapshotActivities.snapshot_workspace,
                 request,
-                **self._moving(options),
+                **self._archiving(reason, options),
                 summary=f"snapshot: {reason}",
             )
         except ActivityError as error:
@@ -204,7 +204,7 @@ class Workspace:
         resumed = await workflow.execute_activity_method(
             WorkspaceActivities.resume_workspace,
             request,
-            **self._moving(policies.OPEN),
+            **self._moving(policies.SANDBOX),
             summary="verify the workspace",
         )
         self._state.sandbox, self._state.sandbox_opened_at = resumed.sandbox, resumed.opened_at
@@ -231,6 +231,13 @@ class Workspace:
     def _moving(self, options: policies.Options) -> policies.Options:
         """The options for an activity that moves archives."""
         return on_queue_of(WorkerRole.ARCHIVE, self._state, options)
+
+    def _archiving(self, reason: SnapshotReason, options: policies.Options) -> policies.Options:
+        """The options for a snapshot. One of a build that rests comes last in the queue of its role."""
+        moving = self._moving(options)
+        if reason in (SnapshotReason.SLEEP, SnapshotReason.WAIT) and "task_queue" in moving:
+            return {**moving, "priority": policies.OF_REST}
+        return moving
 
     def _id(self) -> str:
         return self.sandbox.sandbox_id

@@ -12,6 +12,7 @@ from checks.check import CheckContext
 from checks.roles import check_roles
 from clients.browser import Browser
 from clients.fleet_workflows import FleetWorkflows
+from clients.sandbox import Sandboxes, sandbox_config
 from db.session import open_sessions
 from domain.status import Status
 from domain.worker_roles import WorkerRole, queue_of
@@ -87,26 +88,29 @@ async def test_a_build_waits_for_the_role_that_no_worker_has_and_goes_on(stack: 
 
 
 async def test_a_sandbox_is_opened_before_one_that_rests_is_archived(stack: LocalStack, browser: Browser) -> None:
-    script = steps([bash("true")], [bash("sleep 60")])
+    held = steps([bash("true")], [bash("until [ -e ../go ]; do sleep 0.1; done", 300)])
     async with _deployment(stack) as (harness, _), _worker(harness, browser, WorkerRole.BUILD):
         async with _worker(harness, browser, WorkerRole.ARCHIVE):
-            ends = await harness.start(script=script)
-            await harness.until_event(ends, "tool_started", turn=2)
-        # Its snapshot is queued first.
-        await harness.builds.cancel(ends)
-        await _is_queued(harness, ends, "snapshot_workspace")
-        begins = await harness.start(script=script)
+            rests = await harness.start(script=held)
+            await harness.until_event(rests, "tool_started", turn=2)
+        # Its next call ends for a reason that is not known. It waits for its founder, and its snapshot is queued first.
+        await harness.rehearse("faults", {"kind": "unknown_stop_reason", "times": 1})
+        sandboxes = Sandboxes(sandbox_config(harness.settings))
+        sandbox_id = (await harness.row(rests)).sandbox_id
+        assert sandbox_id is not None
+        await (await sandboxes.connect(sandbox_id)).write("/home/user/go", "")
+        await sandboxes.close()
+        await _is_queued(harness, rests, "snapshot_workspace")
+        begins = await harness.start(script=held)
         await _is_queued(harness, begins, "open_workspace")
         async with _worker(harness, browser, WorkerRole.ARCHIVE, max_archive_activities=1):
-            assert (await harness.finished(ends)).status == Status.CANCELLED
             await harness.until_event(begins, "turn_started")
-            opened, archived = (
-                await _start_of(harness, begins, "open_workspace"),
-                await _start_of(harness, ends, "snapshot_workspace"),
-            )
-            assert opened < archived
-            await harness.builds.cancel(begins)
-            assert (await harness.finished(begins)).status == Status.CANCELLED
+            await harness.until_event(rests, "snapshot_stored")
+            opened = await _start_of(harness, begins, "open_workspace")
+            assert opened < await _start_of(harness, rests, "snapshot_workspace")
+            for each in (rests, begins):
+                await harness.builds.cancel(each)
+                assert (await harness.finished(each)).status == Status.CANCELLED
 
 
 async def _is_queued(harness: WorkerHarness, build_id: uuid.UUID, name: str) -> None:
