@@ -74,6 +74,10 @@ SESSION_ATTEMPTS = 3
 UNUSED_SECONDS = 900.0
 """Forget a sandbox that this process has not used for this long: another worker may have ended it without a word."""
 
+SPARED_SECONDS = 60.0
+"""A session that was used less than this long ago does not end for another. If more sandboxes are used in turn than
+there is room for, some keep theirs: otherwise each would end that of the one that is next."""
+
 STREAMS_PER_CONNECTION = 100
 """Requests at once on one connection to E2B's service, which speaks HTTP/2. Over plain HTTP it is one."""
 
@@ -255,8 +259,9 @@ class Sandboxes:
         self._open: OrderedDict[str, Sandbox] = OrderedDict()
         """The sandboxes that this process is connected with, the last used one last. Each takes about 0.1 MB."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._with_session: OrderedDict[str, Sandbox] = OrderedDict()
-        """The sandboxes that have a session with their runner or start one, the last used one last."""
+        self._with_session: OrderedDict[Sandbox, float] = OrderedDict()
+        """The sandboxes that have a session with their runner or start one, each with the time of its last use on the
+        monotonic clock; the last used one last."""
         self._http: httpx2.AsyncClient | None = None
 
     async def close(self) -> None:
@@ -402,23 +407,24 @@ class Sandboxes:
         A session holds one of the streams that the SDK can have open at once; half of them are for other requests.
 
         Returns:
-            False if there is no room and none is idle: the sandbox may start no session.
+            False if there is no room and none is idle for a while: the sandbox may start no session.
         """
         most = max(1, max_connections * (1 if self.is_local else STREAMS_PER_CONNECTION) // 2)
-        self._with_session.pop(sandbox.id, None)
+        self._with_session.pop(sandbox, None)
         while len(self._with_session) >= most:
-            idle = next((each for each in self._with_session.values() if each.is_session_idle), None)
+            long_ago = time.monotonic() - SPARED_SECONDS
+            unused = (each for each, used_at in self._with_session.items() if used_at <= long_ago)
+            idle = next((each for each in unused if each.is_session_idle), None)
             if idle is None:
                 return False
-            self._with_session.pop(idle.id)
-            await idle.end_session()
-        self._with_session[sandbox.id] = sandbox
+            self._with_session.pop(idle)
+            await idle.end_session(ends_runner=True)
+        self._with_session[sandbox] = time.monotonic()
         return True
 
     def forget_session(self, sandbox: "Sandbox") -> None:
         """Note that the sandbox has no session any more."""
-        if self._with_session.get(sandbox.id) is sandbox:
-            del self._with_session[sandbox.id]
+        self._with_session.pop(sandbox, None)
 
     def http(self) -> httpx2.AsyncClient:
         """The client for servers in sandboxes. It reaches local ones without this machine's proxy settings."""
@@ -730,12 +736,15 @@ class Sandbox:
         is_asked = self._session is not None and self._session.requests.is_asked
         return not is_asked and not self._session_starting.locked()
 
-    async def end_session(self) -> None:
-        """End the session with the runner, if there is one. Its process in the sandbox ends by itself."""
+    async def end_session(self, *, ends_runner: bool = False) -> None:
+        """End the session with the runner, if there is one. Its process in the sandbox ends by itself after a while.
+
+        `ends_runner`: it ends at once.
+        """
         session, self._session = self._session, None
         self._owner.forget_session(self)
         if session is not None:
-            await session.close()
+            await session.close(ends_runner=ends_runner)
 
     async def _runner(
         self, words: list[str], envelope: str, seconds: float, env: Mapping[str, str] | None = None
@@ -915,8 +924,10 @@ class _Session:
         """Write to the runner's input. Raises as `Sandboxes.ask`."""
         await self._owner.ask(self._what, self._handle.send_stdin(line, request_timeout=REQUEST_SECONDS - 1))
 
-    async def close(self) -> None:
-        """Close the connection. Calls keep running, and so does the runner for a while."""
+    async def close(self, *, ends_runner: bool) -> None:
+        """Close the connection. Calls keep running, and so does the runner for a while, unless it is to end."""
+        if ends_runner and not self.requests.has_ended:
+            await _close_quietly(self._handle.close_stdin(request_timeout=CHECK_SECONDS))
         await cancel_and_wait(self._ended)
         await _close_quietly(self._handle.disconnect())
 

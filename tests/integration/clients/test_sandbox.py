@@ -119,6 +119,31 @@ async def test_sandboxes_that_another_worker_ended_are_forgotten(
     await mine.close()
 
 
+async def test_a_session_ends_for_another_once_it_was_not_used_for_a_while(
+    sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clients.sandbox.max_connections", 2)  # room for one session
+    mine = Sandboxes(sandboxes.config)
+    first, second = [await mine.create(str(uuid.uuid4()), Role.WORKSPACE) for _ in range(2)]
+
+    assert await bash(first, "1", "echo 1") == "1\n"
+    assert await bash(second, "2", "echo 2") == "2\n"
+    assert (len(await runners(first)), await runners(second)) == (1, [])
+    monkeypatch.setattr("clients.sandbox.SPARED_SECONDS", -1.0)
+    assert await bash(second, "3", "echo 3") == "3\n"
+    assert len(await runners(second)) == 1
+
+    async def has_ended() -> bool:
+        return await runners(first) == []
+
+    await wait_until(has_ended)
+    assert await bash(first, "4", "echo 4") == "4\n"
+    assert len(await runners(first)) == 1
+    for each in (first, second):
+        await mine.kill(each.id)
+    await mine.close()
+
+
 async def exists(sandbox: Sandbox, path: str) -> bool:
     return (await sandbox.run(f"test -e {path}", timeout_seconds=DEADLINE)).exit_code == 0
 
