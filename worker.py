@@ -76,6 +76,10 @@ _NEW_OBJECTS = 50_000
 """New objects after which Python looks for cycles among them. At its default of 700, that is a fifteenth of the CPU of
 a worker with many builds."""
 
+_OLDER_OBJECTS = (5, 2)
+"""After how many such looks Python looks among the objects that outlived one, and after how many of those among all.
+With its default of ten for both, a worker would hold six million objects of workflows that have left its cache."""
+
 _SEPARATE_POLLS = 2
 """Requests with which a worker asks at once for activities of a separate role, which are few and long."""
 
@@ -270,8 +274,9 @@ async def main() -> None:
 
     Tool calls keep running in their sandboxes; the next worker attaches to them.
     """
+    gc.collect()
     gc.freeze()  # what is imported stays until the end
-    gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
+    gc.set_threshold(_NEW_OBJECTS, *_OLDER_OBJECTS)
     settings = load_settings()
     configure_logs(settings.log_format, settings.log_level)
     shutdown = Shutdown()
