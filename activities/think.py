@@ -199,7 +199,8 @@ class ThinkActivities:
     async def _admit(self, request: ThinkInput, deadline: float) -> tuple[Admission | None, str]:
         """Wait until the model's API takes the turn's call; returns the model, too."""
         build_id, turn = uuid.UUID(request.build_id), request.turn
-        caller, tokens = self._callers.get(build_id), 0
+        # A later attempt may find that an earlier one has stored the answer, which it need not wait for.
+        caller, tokens = self._callers.get(build_id) if activity.info().attempt == 1 else None, 0
         if caller is None or self._rates.is_limited(caller.model):
             async with autocommit(self._sessions) as tx:
                 caller = await load_caller(tx, build_id, turn)
