@@ -140,6 +140,8 @@ class FaultHarness:
         }
         self.bodies = directory / "bodies"
         self.oracle = directory / "oracle"
+        self._served = _GrowingLog(stack.directory("model") / "served.jsonl")
+        self._started = _GrowingLog(self.oracle / "started.jsonl")
         self.workers: list[WorkerProcess] = []
 
     async def open(self) -> None:
@@ -292,7 +294,7 @@ class FaultHarness:
 
     def served(self) -> list[dict[str, Any]]:
         """Return the calls that the rehearsal model served, oldest first."""
-        return _whole_lines(self.stack.directory("model") / "served.jsonl")
+        return self._served.lines()
 
     def effects(self) -> list[str]:
         """Return the ids of calls that took effect outside their workspaces in any sandbox, once for each time."""
@@ -304,7 +306,7 @@ class FaultHarness:
 
     def started(self) -> list[dict[str, Any]]:
         """Return the processes that the local sandbox server has started for its clients."""
-        return _whole_lines(self.oracle / "started.jsonl")
+        return self._started.lines()
 
     def previews_with_secrets(self) -> int:
         """Count the sandboxes whose product was started with the planted secrets."""
@@ -360,10 +362,23 @@ def _text_of(*paths: Path) -> str:
     return ""
 
 
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """Parse a log of JSON lines, without a last line that is still being written."""
-    lines = _text_of(path).splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+class _GrowingLog:
+    """A log of JSON lines. What was read is kept: after an hour of faults it is read once for each of many builds."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: list[dict[str, Any]] = []
+        self._read = 0
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Parse it, without a last line that is still being written."""
+        with suppress(FileNotFoundError), self._path.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._read += len(whole)
+            self._lines += map(json.loads, whole.splitlines())
+        return list(self._lines)
 
 
 async def copy_tree(source: Path, target: Path) -> None:
