@@ -85,13 +85,11 @@ async def until_calling(fault_harness: FaultHarness, harness: WorkerHarness, bui
 
 def requests_of(fault_harness: FaultHarness, goal: str) -> list[Request]:
     """The requests sent for a build, in order of arrival."""
-    requests: list[Request] = []
-    for path in sorted(fault_harness.bodies.glob("*.json")):
-        text = path.read_text(errors="replace")
-        with suppress(json.JSONDecodeError):  # still being written
-            if goal in text:
-                requests.append(Request(path.stem.partition("-")[2], json.loads(text), path.stat().st_mtime))
-    return requests
+    return [
+        Request(path.stem.partition("-")[2], json.loads(text), path.stat().st_mtime)
+        for path, text in fault_harness.bodies_sent().items()
+        if goal in text
+    ]
 
 
 async def until_closed(harness: WorkerHarness, build_id: uuid.UUID, *, wake: bool = False) -> Build:

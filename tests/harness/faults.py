@@ -139,6 +139,7 @@ class FaultHarness:
             "model": urlsplit(urls["ANTHROPIC_BASE_URL"]).port or 0,
         }
         self.bodies = directory / "bodies"
+        self._bodies: dict[Path, str] = {}
         self.oracle = directory / "oracle"
         self._served = _GrowingLog(stack.directory("model") / "served.jsonl")
         self._started = _GrowingLog(self.oracle / "started.jsonl")
@@ -295,6 +296,18 @@ class FaultHarness:
     def served(self) -> list[dict[str, Any]]:
         """Return the calls that the rehearsal model served, oldest first."""
         return self._served.lines()
+
+    def bodies_sent(self) -> dict[Path, str]:
+        """Return the requests to the model as JSON texts by their files, in order of arrival.
+
+        They are kept: after an hour of faults they are read for each of hundreds of builds.
+        """
+        for path in sorted(set(self.bodies.glob("*.json")) - self._bodies.keys()):
+            text = path.read_text(errors="replace")
+            with suppress(json.JSONDecodeError):  # still being written
+                json.loads(text)
+                self._bodies[path] = text
+        return dict(sorted(self._bodies.items()))
 
     def effects(self) -> list[str]:
         """Return the ids of calls that took effect outside their workspaces in any sandbox, once for each time."""
