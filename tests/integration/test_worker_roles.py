@@ -125,11 +125,24 @@ async def _is_queued(harness: WorkerHarness, build_id: uuid.UUID, name: str) -> 
 
 
 async def _start_of(harness: WorkerHarness, build_id: uuid.UUID, name: str) -> datetime:
-    """When a worker began with the build's last activity of this name."""
-    events = (await harness.handle(build_id).fetch_history()).events
-    ids = [each.event_id for each in events if each.activity_task_scheduled_event_attributes.activity_type.name == name]
-    [started] = [each for each in events if each.activity_task_started_event_attributes.scheduled_event_id == max(ids)]
-    return started.event_time.ToDatetime()
+    """When a worker began with the build's only activity of this name. The history says it once the activity is done,
+    which is after it has told the feed."""
+    times: list[datetime] = []
+
+    async def has_ended() -> bool:
+        events = (await harness.handle(build_id).fetch_history()).events
+        ids = {
+            each.event_id for each in events if each.activity_task_scheduled_event_attributes.activity_type.name == name
+        }
+        times.extend(
+            each.event_time.ToDatetime()
+            for each in events
+            if each.activity_task_started_event_attributes.scheduled_event_id in ids
+        )
+        return bool(times)
+
+    await wait_until(has_ended)
+    return times[0]
 
 
 @pytest.mark.thorough
