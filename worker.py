@@ -78,7 +78,7 @@ a worker with many builds."""
 
 _OLDER_OBJECTS = (5, 2)
 """After how many such looks Python looks among the objects that outlived one, and after how many of those among all.
-With its default of ten for both, a worker would hold six million objects of workflows that have left its cache."""
+With its default of ten for both, a worker could hold six million objects of workflows that have left its cache."""
 
 _SEPARATE_POLLS = 2
 """Requests with which a worker asks at once for activities of a separate role, which are few and long."""

@@ -153,8 +153,8 @@ class ThinkActivities:
         self._conversations = ConversationLoader(sessions, images)
         self._secrets = secrets
         self._callers: OrderedDict[uuid.UUID, Caller] = OrderedDict()
-        """Who made the last turns of builds, the latest last. A guess at who makes the next one: its model's limits
-        are asked for as these say, and its call is made as the rows say."""
+        """Who made the last turn of each build, the latest last. The next one waits for the limits of this model; its
+        call is made as the rows say."""
 
     @activity.defn
     @application_errors

@@ -407,7 +407,8 @@ class Sandboxes:
         A session holds one of the streams that the SDK can have open at once; half of them are for other requests.
 
         Returns:
-            False if there is no room and none is idle for a while: the sandbox may start no session.
+            False if the sandbox may start no session: there is no room, and the others were used within the last
+            `SPARED_SECONDS`.
         """
         most = max(1, max_connections * (1 if self.is_local else STREAMS_PER_CONNECTION) // 2)
         self._with_session.pop(sandbox, None)

@@ -174,8 +174,9 @@ async def claim_turn(
         lost_after: an earlier attempt is lost after this many seconds in which it does not say that it makes the call.
 
     Raises:
-        RowsAreAhead: the build has ended, or has a later turn. The transaction has to be rolled back.
-        RowsAreBehind: the turn before is missing, or has no answer or not all of its results. So has this one's.
+        RowsAreAhead: the build has ended, or has a later turn.
+        RowsAreBehind: the turn before is missing, or has no answer or not all of its results. The transaction has to be
+            rolled back: it holds the new row.
     """
     values = {"build": build_id, "turn": number, "before": number - 1, "day": day}
     values |= {"run": run_id, "claim": claim, "counters": counters}

@@ -139,7 +139,7 @@ class FaultHarness:
             "model": urlsplit(urls["ANTHROPIC_BASE_URL"]).port or 0,
         }
         self.bodies = directory / "bodies"
-        self._bodies: dict[Path, str] = {}
+        self._bodies_read: dict[Path, str] = {}
         self.oracle = directory / "oracle"
         self._served = _GrowingLog(stack.directory("model") / "served.jsonl")
         self._started = _GrowingLog(self.oracle / "started.jsonl")
@@ -302,12 +302,12 @@ class FaultHarness:
 
         They are kept: after an hour of faults they are read for each of hundreds of builds.
         """
-        for path in sorted(set(self.bodies.glob("*.json")) - self._bodies.keys()):
+        for path in sorted(set(self.bodies.glob("*.json")) - self._bodies_read.keys()):
             text = path.read_text(errors="replace")
             with suppress(json.JSONDecodeError):  # still being written
                 json.loads(text)
-                self._bodies[path] = text
-        return dict(sorted(self._bodies.items()))
+                self._bodies_read[path] = text
+        return dict(sorted(self._bodies_read.items()))
 
     def effects(self) -> list[str]:
         """Return the ids of calls that took effect outside their workspaces in any sandbox, once for each time."""
