@@ -30,6 +30,7 @@ from typing import Any, TypeVar, cast
 
 import structlog
 from sqlalchemy import select
+from temporalio.client import WorkflowHistory
 from temporalio.service import RPCError
 
 from activities.runtime.crash_point import CrashPoint
@@ -58,6 +59,7 @@ from tests.harness.disabled_safeguards import NEXT_VERSION
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.fault_waits import Damage, close_preview, until_closed
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
+from tests.harness.history import chain_of
 from tests.harness.namespaces import new_namespace
 from tests.harness.reset import completed_tasks, reset
 from tests.harness.rigged_worker import SANDBOXED
@@ -136,7 +138,7 @@ async def run_chaos(
                     outcome.damage.append("the browser has opened no page of a build")
         await judge_builds(faults, chaos, expected, outcome)
         if keep is not None and outcome.damage:
-            await _keep(faults, keep / f"seed-{seed}")
+            await keep_evidence(faults, keep / f"seed-{seed}")
     return outcome
 
 
@@ -183,8 +185,8 @@ async def judge_builds(faults: FaultHarness, chaos: "Chaos", expected: Deliverab
         outcome.damage.append("no fault struck")
 
 
-async def _keep(faults: FaultHarness, directory: Path) -> None:
-    """Keep what explains the damage: the feed, ledger and history of each build, the model's requests and what it has
+async def keep_evidence(faults: FaultHarness, directory: Path) -> None:
+    """Keep what explains the damage: the feed, ledger and histories of each build, the model's requests and what it has
     served, and the logs of workers and servers."""
     directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - of this machine's disk, like all here
     async with transaction(faults.sessions) as tx:
@@ -200,8 +202,9 @@ async def _keep(faults: FaultHarness, directory: Path) -> None:
             )
             (directory / f"{build_id}.ledger").write_text("\n".join(map(_ledger_line, entries)))
             with suppress(RPCError):  # it was lost with its namespace
-                history = await faults.client.get_workflow_handle(build_workflow_id(build_id)).fetch_history()
-                (directory / f"{build_id}.json").write_text(history.to_json())
+                for number, run in enumerate(await chain_of(faults.client, str(build_id))):
+                    history = WorkflowHistory(build_workflow_id(build_id), run)
+                    (directory / f"{build_id}.{number}.json").write_text(history.to_json())
     for log in (
         *faults.directory.glob("*.log"),
         *(faults.stack.data / "logs").glob("*.log"),

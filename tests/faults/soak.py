@@ -31,7 +31,7 @@ from sqlalchemy import text
 
 from db.transaction import transaction
 from local.stack import PARTS
-from tests.faults.chaos import Chaos, Outcome, judge_builds, show
+from tests.faults.chaos import Chaos, Outcome, judge_builds, keep_evidence, show
 from tests.faults.people import MISSED, scripts
 from tests.faults.plan import Action, plan_soak
 from tests.harness.api_process import ApiProcess
@@ -91,13 +91,16 @@ class Soak:
         return not self.outcome.damage and not self.grown
 
 
-async def run_soak(seed: int, seconds: float, every: float = 10.0, *, plan: list[Action] | None = None) -> Soak:
+async def run_soak(
+    seed: int, seconds: float, every: float = 10.0, keep: Path | None = None, *, plan: list[Action] | None = None
+) -> Soak:
     """Run in a harness of its own.
 
     Args:
         seed: determines the faults and what people do.
         seconds: length of the run, without the time until all builds have closed.
         every: seconds between two measurements.
+        keep: where to store feeds, histories and logs if there is damage.
         plan: faults in place of the seed's.
     """
     soak = Soak(Outcome(seed), Samples())
@@ -124,6 +127,8 @@ async def run_soak(seed: int, seconds: float, every: float = 10.0, *, plan: list
             if not worker.is_running or not api.is_running:
                 soak.outcome.damage.append("a process that no fault struck has ended")
         await judge_builds(faults, chaos, expected, soak.outcome)
+        if keep is not None and soak.outcome.damage:
+            await keep_evidence(faults, keep)
     soak.grown = list(_grown(soak.samples))
     if seconds >= _JUDGED_SECONDS:
         soak.grown += _unjudged(soak.samples)
@@ -307,9 +312,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--every", type=float, default=10, help="seconds between two measurements")
-    parser.add_argument("--keep", type=Path, help="directory for the measurements as soak.csv")
+    parser.add_argument("--keep", type=Path, help="directory for the measurements, and for what explains damage")
     options = parser.parse_args()
-    soak = asyncio.run(run_soak(options.seed, options.seconds, options.every))
+    soak = asyncio.run(run_soak(options.seed, options.seconds, options.every, options.keep))
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
         soak.samples.write(options.keep / "soak.csv")
