@@ -8,9 +8,13 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 from sqlalchemy import select
 
+from clients.object_store import ObjectStore, store_config
+from db import stored_exports
 from db.erasures import finish, note_counts
-from db.models import ApiKey, Erasure, User
+from db.models import ApiKey, Erasure, StoredExport, User
+from db.projects import create_project
 from db.transaction import transaction
+from db.users import ensure_user
 from tests.harness.accessibility import scrolls_sideways, violations
 from tests.harness.api_server import make_key
 from tests.harness.console import Console
@@ -58,13 +62,61 @@ async def test_a_key_is_shown_once_replaced_and_revoked(console: Console) -> Non
         assert all((await tx.session.scalars(query)).all())
 
 
+_FILE = b"a zip, as far as the console knows"
+
+
+async def _write(console: Console, export: StoredExport) -> None:
+    """Do what a worker does, and issue the certificate."""
+    claim, key = uuid.uuid4(), f"exports/{export.id}.zip"
+    async with ObjectStore(store_config(console.api.settings)) as store:
+        await store.put(key, _FILE)
+    written = stored_exports.WrittenExport(key, len(_FILE), "a", {}, "b")
+    async with transaction(console.api.sessions) as tx:
+        assert await stored_exports.claim_export(tx, export.id, claim) is not None
+        assert await stored_exports.store_export(tx, export.id, claim, written)
+
+
+async def test_a_project_is_exported(console: Console) -> None:
+    page = console.page
+    async with transaction(console.api.sessions) as tx:
+        await ensure_user(tx, console.user)
+        others = await stored_exports.insert_export(tx, console.user, None, console.user, None)
+        project = await create_project(tx, console.user, "The choir", None, None)
+    assert others is not None
+    await console.open(f"/projects/{project.id}")
+    exports = section(page, "Exports")
+    await exports.get_by_role("button", name="Export this project").click()
+    waiting = exports.get_by_role("listitem")
+    await expect(waiting).to_have_count(1)
+    await expect(waiting).to_contain_text("Begins in a moment")
+    await expect(exports.get_by_role("button", name="Export this project")).to_be_disabled()
+    async with transaction(console.api.sessions) as tx:
+        export = await stored_exports.find_open_export(tx, console.user, project.id)
+        assert export is not None
+        await stored_exports.fail_exports(tx, [export.id], "Its files are <b>too many</b>.")
+    await expect(waiting).to_contain_text("Its files are <b>too many</b>.")
+    await exports.get_by_role("button", name="Export this project").click()
+    await expect(exports.get_by_role("listitem")).to_have_count(2)
+    assert await violations(page) == []
+    assert not await scrolls_sideways(page)
+
+
 async def test_an_account_is_exported_and_deleted(console: Console) -> None:
     page = console.page
     await console.open("/account")
     data = section(page, "Your data")
+    await data.get_by_role("button", name="Export my data").click()
+    await expect(data.get_by_role("listitem")).to_contain_text("Begins in a moment")
+    async with transaction(console.api.sessions) as tx:
+        export = await tx.session.scalar(select(StoredExport).where(StoredExport.user_id == console.user))
+    assert export is not None
+    assert export.project_id is None
+    await _write(console, export)
     async with page.expect_download() as downloading:
-        await data.get_by_role("link", name="Export my data").click()
+        await data.get_by_role("link", name="Download").click()
     assert re.fullmatch(r"account-\d{8}\.zip", (await downloading.value).suggested_filename)
+    assert (await (await downloading.value).path()).read_bytes() == _FILE
+    assert await violations(page) == []
 
     await data.get_by_role("button", name="Delete my account").click()
     dialog = page.get_by_role("dialog", name="Delete your account?")

@@ -21,5 +21,5 @@ export const paths = {
   /** The page with which the API signs a browser in; not part of the app. It comes back to `to`. */
   signIn: (to: string) => `/sign-in#${new URLSearchParams({ to })}`,
   apiDocs: () => "/docs",
-  accountExport: () => "/v1/account/export",
+  exportFile: (id: string) => `/v1/exports/${encodeURIComponent(id)}/file`,
 };

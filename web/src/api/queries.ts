@@ -20,6 +20,7 @@ export const keys = {
   projects: () => ["projects"] as const,
   project: (id: string) => ["projects", id] as const,
   builds: () => ["builds"] as const,
+  exports: () => ["exports"] as const,
   build: (id: string) => ["builds", id] as const,
   ofBuild: (id: string, part: string, ...more: unknown[]) => ["builds", id, part, ...more] as const,
 };

@@ -123,8 +123,8 @@ export const account = {
   deleteTitle: "Delete this webhook?",
   deleteHelp: "Nothing more is sent to it, and its list of deliveries goes.",
   yourData: "Your data",
-  yourDataHelp: "Export what is known of you as a zip, or delete your account with all that it has.",
-  exportData: "Export my data",
+  yourDataHelp:
+    "Export what is known of you as a zip, which is kept for a week, or delete your account with all that it has.",
   deleteAccount: "Delete my account",
   deleteAccountTitle: "Delete your account?",
   deleteAccountHelp:

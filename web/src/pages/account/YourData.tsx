@@ -1,11 +1,12 @@
 import { useState } from "react";
 import { api, dataOf } from "../../api/client.ts";
-import { Button, ButtonLink } from "../../parts/Button.tsx";
+import { Button } from "../../parts/Button.tsx";
 import { Confirm } from "../../parts/Confirm.tsx";
 import { Field } from "../../parts/Field.tsx";
 import { paths } from "../../paths.ts";
 import { account as accountWords } from "../../words/account.ts";
 import style from "./Account.module.css";
+import { Exports } from "./Exports.tsx";
 
 /** Take what is known of you with you, or have it deleted. */
 export function YourData({ user }: { user: string }) {
@@ -14,10 +15,8 @@ export function YourData({ user }: { user: string }) {
     <section className={style.card} aria-labelledby="your-data">
       <h2 id="your-data">{accountWords.yourData}</h2>
       <p className={style.help}>{accountWords.yourDataHelp}</p>
+      <Exports />
       <div className={style.buttons}>
-        <ButtonLink to={paths.accountExport()} download>
-          {accountWords.exportData}
-        </ButtonLink>
         <Button kind="danger" onClick={() => setDeleting(true)}>
           {accountWords.deleteAccount}
         </Button>

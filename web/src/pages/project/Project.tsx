@@ -16,7 +16,9 @@ import { InOrder, Skeleton } from "../../parts/Skeleton.tsx";
 import { isEnded, Status } from "../../parts/Status.tsx";
 import { usePageTitle } from "../../parts/title.ts";
 import { paths } from "../../paths.ts";
+import { exports as exportWords } from "../../words/exports.ts";
 import { product as productWords } from "../../words/product.ts";
+import { Exports } from "../account/Exports.tsx";
 import { Builds } from "./Builds.tsx";
 import { useChangeProject } from "./change.ts";
 import { NewBuild } from "./NewBuild.tsx";
@@ -80,6 +82,7 @@ function Product({ project, newest }: ProductProps) {
   const [parameters, setParameters] = useSearchParams();
   const newBuild = useRef<HTMLElement>(null);
   const canChange = mayChange(me.data, project.organisation_id);
+  const mayExport = me.data?.scopes.includes("account:read") ?? false;
   const isArchived = project.archived_at != null;
   const open = newest !== undefined && !isEnded(newest.status) ? newest : undefined;
   const start = parseStart(parameters.get("from"));
@@ -128,6 +131,15 @@ function Product({ project, newest }: ProductProps) {
       <Boundary>
         <Secrets projectId={project.id} canChange={canChange} />
       </Boundary>
+      {mayExport && (
+        <Boundary>
+          <section className={style.section} aria-labelledby="exports">
+            <h2 id="exports">{exportWords.title}</h2>
+            <p className={style.quiet}>{exportWords.projectHelp}</p>
+            <Exports projectId={project.id} />
+          </section>
+        </Boundary>
+      )}
       {canChange && (
         <Boundary>
           <Ownership project={project} hasOpenBuild={open !== undefined} />
