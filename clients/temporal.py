@@ -4,14 +4,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from types import TracebackType
 from urllib.parse import urlsplit
 
 from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
-from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes
+from temporalio.converter import DataConverter, DefaultFailureConverter, PayloadConverter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
@@ -23,6 +25,9 @@ from domain.payload_keys import PayloadKeys, parse_payload_keys
 
 _RPC_TIMEOUT = timedelta(seconds=8)
 
+_MOST_FRAMES = 6
+"""Innermost frames of a failure's stack trace in history. Outside are those of the SDK and of decorators."""
+
 
 class CompactPayloadConverter(PydanticPayloadConverter):
     """Pydantic JSON without unset fields, because every byte that a turn adds to history costs money."""
@@ -31,7 +36,41 @@ class CompactPayloadConverter(PydanticPayloadConverter):
         super().__init__(ToJsonOptions(exclude_unset=True))
 
 
-DATA_CONVERTER = DataConverter(payload_converter_class=CompactPayloadConverter)
+class BriefFailureConverter(DefaultFailureConverter):
+    """Failures with short stack traces: history has one for each time that a step fails, and the worker's log has all
+    of them whole."""
+
+    def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure) -> None:
+        """As the SDK does, with the innermost frames. The exception keeps its own."""
+        whole = exception.__traceback__
+        exception.__traceback__ = _innermost(whole, _MOST_FRAMES)
+        try:
+            super().to_failure(exception, payload_converter, failure)
+        finally:
+            exception.__traceback__ = whole
+
+
+class EncodedFailureConverter(BriefFailureConverter):
+    """The same, with message and stack trace where a codec encrypts them."""
+
+    def __init__(self) -> None:
+        super().__init__(encode_common_attributes=True)
+
+
+def _innermost(trace: TracebackType | None, frames: int) -> TracebackType | None:
+    ahead = trace
+    for _ in range(frames):
+        if ahead is None:
+            return trace
+        ahead = ahead.tb_next
+    while ahead is not None and trace is not None:
+        ahead, trace = ahead.tb_next, trace.tb_next
+    return trace
+
+
+DATA_CONVERTER = DataConverter(
+    payload_converter_class=CompactPayloadConverter, failure_converter_class=BriefFailureConverter
+)
 """The converter of every client, worker and replayer that has no PAYLOAD_KEY; all must use the same."""
 
 
@@ -42,7 +81,7 @@ def data_converter(keys: PayloadKeys) -> DataConverter:
     converter = replace(DATA_CONVERTER, payload_codec=EncryptingCodec(keys))
     if keys.writes is None:
         return converter
-    return replace(converter, failure_converter_class=DefaultFailureConverterWithEncodedAttributes)
+    return replace(converter, failure_converter_class=EncodedFailureConverter)
 
 
 def payload_keys(environment: Mapping[str, str] | None = None) -> PayloadKeys:

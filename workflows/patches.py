@@ -238,4 +238,13 @@ BEGINS = Patch(
     deprecate_when="no build run that began without it is open",
 )
 
+LONG_RESTS = Patch(
+    "long-rests",
+    since=date(2026, 11, 30),
+    commit="0000000",
+    gates="Continue as new in a wait for a person or for budget once the history is long, as each wake that does not "
+    "help makes it longer. Before, such a run went on until Temporal ended it.",
+    deprecate_when="no build run that began without it is open",
+)
+
 EVERY_PATCH = tuple(each for each in list(globals().values()) if isinstance(each, Patch))

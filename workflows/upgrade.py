@@ -43,12 +43,17 @@ class Upgrade:
         return is_upgrade_due()
 
     @property
+    def is_possible(self) -> bool:
+        """Whether a new run would find its way back to the step that this one is at."""
+        return not self._holds
+
+    @property
     def is_asked(self) -> bool:
         """Whether the build was asked to move in the wait that it is in, and may.
 
         Each time takes a signal, so that no build moves again and again.
         """
-        return self._state.upgrade and not self._holds and self.is_due
+        return self._state.upgrade and self.is_possible and self.is_due
 
     @contextmanager
     def held(self, *, when: bool = True) -> Iterator[None]:

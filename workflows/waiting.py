@@ -98,6 +98,7 @@ class Waiting:
         self._outage = outage
         self._upgrade = upgrade
         self._permits = PermitQueue(build_id, state, projection, upgrade)
+        self._rests_in_run = 0
 
     async def retry_with_help(
         self, step: Callable[[], Awaitable[T]], *, in_sandbox: bool = False, resumable: bool = False
@@ -316,6 +317,7 @@ class Waiting:
                 beyond = rest.input_beyond if waiting_for is WaitingFor.FOUNDER else None
                 what = f"waiting for {waiting_for.replace('_', ' ')}"
                 self._note_rest(rest, around)
+                self._continue_as_new_if_long()
                 await wait_for_wake(state, None, what, input_beyond=beyond, upgrade=self._upgrade)
             rest = rest.model_copy(update={"over": True})
             self._note_rest(rest, around)
@@ -340,6 +342,16 @@ class Waiting:
         if around is not None:
             rest = rest.model_copy(update={"before": around.before, "notes": [*around.notes, *rest.notes]})
         self._state.rest = rest
+
+    def _continue_as_new_if_long(self) -> None:
+        """Wait in a new run if the history is long: each wake that does not help makes it longer."""
+        context = self._state.context
+        limit = context.continue_as_new_turns if context is not None else None
+        is_over = limit is not None and self._rests_in_run >= limit
+        is_long = is_over or workflow.info().is_continue_as_new_suggested()
+        if is_long and self._upgrade.is_possible and workflow.patched(patches.LONG_RESTS.id):
+            self._upgrade.continue_as_new()
+        self._rests_in_run += 1
 
     async def rest_on(self) -> None:
         """Wait on if the run before has continued as new in a wait. The sandbox stays paused."""
@@ -384,6 +396,7 @@ class Waiting:
         ):
             self._fail_if_stop_policy(stop)
             self._note_rest(rest)
+            self._continue_as_new_if_long()
             if stop.day is not None and stop.day < workflow.now().date():
                 woken = False  # a new day has begun meanwhile, and its budget has not been checked
             elif stop.outcome is ThinkOutcome.ON_HOLD:

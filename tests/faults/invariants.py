@@ -48,7 +48,7 @@ from local.sandbox.record import TRAFFIC_TOKEN_PREFIX
 from tests.faults.recovered import Past
 from tests.harness.fault_waits import Damage, Request, requests_of
 from tests.harness.faults import SECRET, FaultHarness
-from tests.harness.history import chain_of, largest_payload, shares_of
+from tests.harness.history import chain_of, failure_size, largest_payload, shares_of
 from tests.harness.planted import PLANTED_KEY
 from tests.harness.planted import needles as planted_needles
 from tests.harness.processes import command_line, lives
@@ -64,6 +64,12 @@ _LARGEST_PAYLOAD = 4096
 
 _LARGEST_TURN = 65_536
 """Most bytes of one turn in a history, whatever faults struck it and however many messages its founder sent."""
+
+_LARGEST_WAKE = 4096
+"""Most bytes that a wake adds to its turn if the step that the build waits for fails again."""
+
+_LARGEST_FAILURE = 3072
+"""Most bytes of one failure in a history: what to do, and the innermost frames of where it happened."""
 
 _NOT_RUN = "This call was not run"
 LEFT_OBJECT = "belongs to no snapshot and has no tombstone"
@@ -542,8 +548,12 @@ async def _history(fault_harness: FaultHarness, build: Build) -> list[str]:
     damage: list[str] = []
     for events in await chain_of(fault_harness.client, str(build.id)):
         damage += [
-            f"a turn takes {share.bytes} bytes of history" for share in shares_of(events) if share.bytes > _LARGEST_TURN
+            f"a turn with {share.wakes} wakes takes {share.bytes} bytes of history"
+            for share in shares_of(events)
+            if share.bytes > _LARGEST_TURN + share.wakes * _LARGEST_WAKE
         ]
+        if (largest := max(map(failure_size, events), default=0)) > _LARGEST_FAILURE:
+            damage.append(f"a failure in history has {largest} bytes")
         if (largest := max(map(largest_payload, events), default=0)) > _LARGEST_PAYLOAD:
             damage.append(f"a payload in history has {largest} bytes")
     return damage

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
-from domain.names import build_workflow_id
+from domain.names import MONEY, WAKE, build_workflow_id
+
+_WAKES = (WAKE, MONEY)
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,8 @@ class TurnShare:
     events: int
     bytes: int
     largest_payload: int
+    wakes: int
+    """Signals that end a wait. One after which the step fails again adds to the turn."""
 
 
 def shares_of(events: Sequence[HistoryEvent]) -> list[TurnShare]:
@@ -31,9 +35,14 @@ def shares_of(events: Sequence[HistoryEvent]) -> list[TurnShare]:
             end - start,
             sum(event.ByteSize() for event in events[start:end]),
             max(largest_payload(event) for event in events[start:end]),
+            sum(map(_is_wake, events[start:end])),
         )
         for start, end in itertools.pairwise(starts)
     ]
+
+
+def _is_wake(event: HistoryEvent) -> bool:
+    return event.workflow_execution_signaled_event_attributes.signal_name in _WAKES
 
 
 def largest_payload(event: HistoryEvent) -> int:
@@ -42,6 +51,13 @@ def largest_payload(event: HistoryEvent) -> int:
     payloads = [*getattr(getattr(attributes, "input", None), "payloads", [])]
     payloads += getattr(getattr(attributes, "result", None), "payloads", [])
     return max((payload.ByteSize() for payload in [*payloads, event.user_metadata.summary]), default=0)
+
+
+def failure_size(event: HistoryEvent) -> int:
+    """Return the bytes of the failure in an event, or of the one that the attempt before ended with; 0 without one."""
+    attributes = getattr(event, event.WhichOneof("attributes") or "")
+    failures = [getattr(attributes, name, None) for name in ("failure", "last_failure")]
+    return sum(failure.ByteSize() for failure in failures if failure is not None)
 
 
 async def chain_of(client: Client, build_id: str) -> list[Sequence[HistoryEvent]]:

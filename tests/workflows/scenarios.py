@@ -31,6 +31,7 @@ from local.stack import LocalStack
 from services.build_settings import change_settings, notify_of_settings
 from settings import Settings
 from tests.harness.api_server import new_database
+from tests.harness.history import chain_of
 from tests.harness.reaper import reap, reap_until
 from tests.harness.scripts import HOLD_FILE, PRODUCT, SMALL, bash, hold, steps
 from tests.harness.wait import DEADLINE, wait_until
@@ -343,6 +344,25 @@ async def needs_operator(harness: WorkerHarness) -> list[EndedWorkflow]:
     assert "ANTHROPIC_API_KEY" in failed.data["error"]
     await harness.builds.wake(build_id)
     return await ready_build(harness, build_id)
+
+
+@_scenario("an operator wakes it again and again, in vain: it waits on in a new run", continue_as_new_turns=4)
+async def woken_in_vain(harness: WorkerHarness) -> list[EndedWorkflow]:
+    refused = {"kind": "authentication", "after": 1, "times": 6}
+    build_id = await harness.start(script=steps([bash("echo one")], [bash(PRODUCT)]), faults=[refused])
+    for times in range(6):
+        await harness.until_event(build_id, "turn_failed", count=times + 1)
+        assert (await harness.until(build_id, frozenset({Status.NEEDS_INPUT}))).waiting_for == "operator"
+        await harness.builds.wake(build_id)
+    workflows = await ready_build(harness, build_id)
+    wakes = [
+        sum(event.HasField("workflow_execution_signaled_event_attributes") for event in run)
+        for run in await chain_of(harness.client, str(build_id))
+    ]
+    assert wakes == [4, 2]
+    done = await harness.events(build_id, "tool_done")
+    assert [event.data["is_error"] for event in done] == [False, False], "each call runs once"
+    return workflows
 
 
 _DECLINED = {"kind": "refusal", "category": "cyber", "explanation": "It looks like an exploit.", "lasting": True}

@@ -1,14 +1,18 @@
-"""The connection to Temporal: the client uses the environment and the profiles, and mistakes are named."""
+"""The connection to Temporal: the client uses the environment and the profiles, and mistakes are named. Failures in
+history are short."""
 
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
 from temporalio.service import ConnectConfig, TLSConfig
 
 from clients.search_attributes import creation_command
-from clients.temporal import connect_temporal
+from clients.temporal import DATA_CONVERTER, EncodedFailureConverter, connect_temporal
 from domain.errors import Misconfigured
 
 CLOUD = {"TEMPORAL_ADDRESS": "eu-central-1.aws.api.temporal.io:7233", "TEMPORAL_NAMESPACE": "shop.a1b2c"}
@@ -130,3 +134,41 @@ async def test_search_attributes_are_created_with_the_tool_of_the_server() -> No
         "temporal operator search-attribute create --address temporal.example:7233 --namespace products "
         "--name BuildUser --type Keyword"
     )
+
+
+def _fail_below(frames: int) -> None:
+    if frames == 0:
+        raise ApplicationError("The object store does not let us write.") from OSError("refused")
+    _go_on(frames - 1)  # not itself: Python shows the same line only three times in a row
+
+
+def _go_on(frames: int) -> None:
+    if frames == 0:
+        raise ApplicationError("The object store does not let us write.") from OSError("refused")
+    _fail_below(frames - 1)
+
+
+def _error(frames: int) -> ApplicationError:
+    try:
+        _fail_below(frames)
+    except ApplicationError as error:
+        return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize(("frames", "kept"), [(1, 3), (4, 6), (5, 6), (40, 6)])
+def test_a_failure_in_history_has_the_innermost_frames(frames: int, kept: int) -> None:
+    error, failure = _error(frames), Failure()
+    DATA_CONVERTER.failure_converter.to_failure(error, DATA_CONVERTER.payload_converter, failure)
+    assert failure.stack_trace.count("  File ") == kept
+    assert 'raise ApplicationError("The object store' in failure.stack_trace, "where it happened"
+    assert (failure.message, failure.cause.message) == ("The object store does not let us write.", "refused")
+    assert len(traceback.extract_tb(error.__traceback__)) == frames + 2, "the log still has all of them"
+
+
+def test_a_failure_for_a_codec_has_nothing_in_plain() -> None:
+    failure = Failure()
+    EncodedFailureConverter().to_failure(_error(40), DATA_CONVERTER.payload_converter, failure)
+    assert (failure.message, failure.stack_trace) == ("Encoded failure", "")
+    [hidden] = DATA_CONVERTER.payload_converter.from_payloads([failure.encoded_attributes], [dict[str, str]])
+    assert hidden["stack_trace"].count("  File ") == 6
