@@ -241,7 +241,7 @@ BEGINS = Patch(
 LONG_RESTS = Patch(
     "long-rests",
     since=date(2026, 11, 30),
-    commit="0000000",
+    commit="306f0fe",
     gates="Continue as new in a wait for a person or for budget once the history is long, as each wake that does not "
     "help makes it longer. Before, such a run went on until Temporal ended it.",
     deprecate_when="no build run that began without it is open",
