@@ -37,8 +37,7 @@ class CompactPayloadConverter(PydanticPayloadConverter):
 
 
 class BriefFailureConverter(DefaultFailureConverter):
-    """Failures with short stack traces: history has one for each time that a step fails, and the worker's log has all
-    of them whole."""
+    """Failures with short stack traces, as history has one for each time that a step fails. The log's are longer."""
 
     def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure) -> None:
         """As the SDK does, with the innermost frames. The exception keeps its own."""
