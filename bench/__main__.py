@@ -17,6 +17,7 @@ These run only if named. Their sizes are options of their own programs (see `pyt
     fleet                   1,000 builds that think: what they ask of each part, and which one is at its limit first
     rows_read               rows that the queries of the reaper, metrics and operators read with 220,000 builds
     snapshot_memory         how much a worker's memory grows while it takes a snapshot
+    export_memory           how much it grows while it writes the export of a large project
 
 Each runs on an embedded stack of its own, durable as in production, with the rehearsal model and no think time. Figures
 depend on the machine and its load, which are printed too. A full run takes long; --small takes a minute or two.
@@ -52,6 +53,7 @@ PROGRAMS = {
     "reaper": ("bench.reaper",),
     "fleet_page": ("bench.fleet_page",),
     "snapshot_memory": ("bench.snapshot_memory",),
+    "export_memory": ("bench.export_memory",),
     "web": ("bench.web",),
     "fleet": ("bench.fleet",),
     "rows_read": ("bench.rows_read",),
