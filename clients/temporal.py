@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -25,8 +26,15 @@ from domain.payload_keys import PayloadKeys, parse_payload_keys
 
 _RPC_TIMEOUT = timedelta(seconds=8)
 
-_MOST_FRAMES = 6
-"""Innermost frames of a failure's stack trace in history. Outside are those of the SDK and of decorators."""
+_OWN_FRAMES = 4
+"""Frames of our own code in a failure's stack trace in history. Those outside of them say how activities are called."""
+
+_INNERMOST_FRAMES = 2
+"""Frames of a library in which the error was raised."""
+
+_PROGRAM = str(Path(__file__).resolve().parent.parent)
+_OWN_PACKAGES = ("activities", "clients", "db", "domain", "observing", "services", "workflows")
+"""Directories of the program: a wheel puts them beside those of libraries."""
 
 
 class CompactPayloadConverter(PydanticPayloadConverter):
@@ -40,9 +48,9 @@ class BriefFailureConverter(DefaultFailureConverter):
     """Failures with short stack traces, as history has one for each time that a step fails. The log's are longer."""
 
     def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure) -> None:
-        """As the SDK does, with the innermost frames. The exception keeps its own."""
+        """As the SDK does, with the frames that say where it was. The exception keeps all."""
         whole = exception.__traceback__
-        exception.__traceback__ = _innermost(whole, _MOST_FRAMES)
+        exception.__traceback__ = _brief(whole)
         try:
             super().to_failure(exception, payload_converter, failure)
         finally:
@@ -56,15 +64,23 @@ class EncodedFailureConverter(BriefFailureConverter):
         super().__init__(encode_common_attributes=True)
 
 
-def _innermost(trace: TracebackType | None, frames: int) -> TracebackType | None:
-    ahead = trace
-    for _ in range(frames):
-        if ahead is None:
-            return trace
-        ahead = ahead.tb_next
-    while ahead is not None and trace is not None:
-        ahead, trace = ahead.tb_next, trace.tb_next
-    return trace
+def _brief(trace: TracebackType | None) -> TracebackType | None:
+    """The frames of our own code, the innermost few of them, and the innermost frames of all."""
+    frames: list[TracebackType] = []
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    own = [number for number, each in enumerate(frames) if _is_own(each.tb_frame.f_code.co_filename)]
+    kept = sorted({*own[-_OWN_FRAMES:], *range(len(frames))[-_INNERMOST_FRAMES:]})
+    brief = None
+    for each in (frames[number] for number in reversed(kept)):
+        brief = TracebackType(brief, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return brief
+
+
+def _is_own(path: str) -> bool:
+    directory, _, rest = path.removeprefix(_PROGRAM + os.sep).partition(os.sep)
+    return bool(rest) and path.startswith(_PROGRAM) and directory in _OWN_PACKAGES
 
 
 DATA_CONVERTER = DataConverter(

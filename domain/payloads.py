@@ -207,7 +207,7 @@ class LoopState(BaseModel):
     gates_since_person: int = 0
     notes: list[TurnNote] = Field(default_factory=list)
     sent_notes: list[TurnNote] | None = None
-    """The notes of a turn that was given up for a request to finish: if it is asked again, it has the same ones."""
+    """The notes that the open turn began with, from its first call on: if it is asked again, it has the same ones."""
     outage: OutageState | None = None
     recovered: bool = False
     permit_free: bool = False
@@ -713,6 +713,9 @@ class AnsweredTurn(BaseModel):
     """At the gate: the founder has asked to finish."""
     wants_plan: bool = False
     """At the evidence: a plan that is not done is a finding."""
+    sandbox: SandboxRef | None = None
+    """At the plan and the gate: the one that the agent has worked in. If there is another one after a wait, also in a
+    new run, the agent has to see first what that has cost."""
 
 
 for _model in (LoopState, BuildInput, LoadedState):

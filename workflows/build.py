@@ -321,12 +321,13 @@ class BuildWorkflow:
             turn.step = TurnStep.GATE if self._state.finish else TurnStep.COMPACT
         if turn.step is TurnStep.PLAN:
             turn.step = TurnStep.GATE if await self._plan.lets_pass() else TurnStep.COMPACT
+            turn.sandbox = None
         if turn.step not in (TurnStep.GATE, TurnStep.EVIDENCE):
             return False
         return await self._gate.check() is GateOutcome.PASSED
 
     async def _think(self, *, patient: bool) -> ThinkResult | None:
-        """Make one model call. Notes added while it is retried are for the next turn.
+        """Make one model call. Notes added while it is retried are for the next turn, also if that is in a new run.
 
         Args:
             patient: wait for an answer even if the founder has asked to finish.
@@ -335,7 +336,10 @@ class BuildWorkflow:
             None if the founder has asked to finish, and no answer has come. The turn stays open.
         """
         state = self._state
-        notes = list(state.notes) if state.sent_notes is None else state.sent_notes
+        is_sent = state.sent_notes is not None
+        if state.sent_notes is None:
+            state.sent_notes, state.notes = state.notes, []
+        notes = state.sent_notes
         request = ThinkInput.sparse(
             build_id=self._build.build_id,
             turn=state.turn,
@@ -358,11 +362,11 @@ class BuildWorkflow:
             waiting.retry_with_help(think, resumable=True) if patient else waiting.retry_until_finish(think)
         )
         if result is not None and (result.outcome is ThinkOutcome.BUSY or result.outcome in BLOCKED):
+            if not is_sent:
+                state.sent_notes, state.notes = None, [*notes, *state.notes]
             return result  # nothing was sent
-        if state.sent_notes is None:
-            state.notes = state.notes[len(notes) :]
-        state.sent_notes = notes if result is None else None
         if result is not None:
+            state.sent_notes = None
             state.message_read = max(state.message_read, result.message_read)
             self._settings.note(result.settings)
         return result

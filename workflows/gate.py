@@ -62,7 +62,7 @@ class EvidenceGate:
             turn.finishing = finishing
         if not self._waiting.goes_on_waiting or not workflow.patched(patches.GATE_WAITS_ON.id):
             await self._projection.become(Status.CHECKS)
-        sandbox = self._workspace.sandbox
+        sandbox = self._workspace.sandbox_of(turn)
         await self._waiting.retry_with_help(lambda: self._workspace.snapshot(SnapshotReason.GATE), in_sandbox=True)
         if self._workspace.sandbox != sandbox and workflow.patched(patches.REPLACES.id):
             self._keep_finish(finishing)

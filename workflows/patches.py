@@ -243,7 +243,8 @@ LONG_RESTS = Patch(
     since=date(2026, 11, 30),
     commit="306f0fe",
     gates="Continue as new in a wait for a person or for budget once the history is long, as each wake that does not "
-    "help makes it longer. Before, such a run went on until Temporal ended it.",
+    "help makes it longer. Before, such a run went on until Temporal ended it, as does one that had waited with a long "
+    "history before its worker was replaced.",
     deprecate_when="no build run that began without it is open",
 )
 

@@ -32,9 +32,10 @@ class PlanCheck:
         If stories are open, the agent is told which, or the founder is asked about the blocker that it names. Without
         progress in the plan the agent is told a few times only; then the gate decides.
         """
-        state, sandbox = self._state, self._workspace.sandbox
+        state = self._state
         if state.finish or not state.loaded_context.wants_plan or not workflow.patched(patches.PLAN.id):
             return True
+        sandbox = self._workspace.sandbox_of(state.answered)
         reading = await self._waiting.retry_with_help(self._read, in_sandbox=True)
         if self._state.finish:  # the founder has decided meanwhile
             return True

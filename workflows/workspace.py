@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.lifetime import is_near_its_end
     from domain.notes import TurnNote
     from domain.payloads import (
+        AnsweredTurn,
         LoopState,
         OpenWorkspace,
         ResumeWorkspace,
@@ -50,6 +51,14 @@ class Workspace:
         """The sandbox; only after `open`."""
         assert self._state.sandbox is not None, "the workspace is opened before it is used"
         return self._state.sandbox
+
+    def sandbox_of(self, turn: AnsweredTurn | None) -> SandboxRef:
+        """The sandbox that the turn's plan or gate began with, perhaps in an earlier run."""
+        if turn is None:
+            return self.sandbox
+        if turn.sandbox is None:
+            turn.sandbox = self.sandbox
+        return turn.sandbox
 
     def expect(self, sandbox_id: str | None, *, has_turns: bool, is_asleep: bool, lost_minutes: int | None) -> None:
         """Take up the workspace of an earlier run.

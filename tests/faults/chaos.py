@@ -59,7 +59,7 @@ from tests.harness.disabled_safeguards import NEXT_VERSION
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.fault_waits import Damage, close_preview, until_closed
 from tests.harness.faults import FaultHarness, Front, WorkerProcess, copy_tree, fault_harness, put_back
-from tests.harness.history import chain_of
+from tests.harness.history import runs_of
 from tests.harness.namespaces import new_namespace
 from tests.harness.reset import completed_tasks, reset
 from tests.harness.rigged_worker import SANDBOXED
@@ -138,7 +138,7 @@ async def run_chaos(
                     outcome.damage.append("the browser has opened no page of a build")
         await judge_builds(faults, chaos, expected, outcome)
         if keep is not None and outcome.damage:
-            await keep_evidence(faults, keep / f"seed-{seed}")
+            await keep_evidence(faults, keep / f"seed-{seed}", outcome)
     return outcome
 
 
@@ -185,9 +185,16 @@ async def judge_builds(faults: FaultHarness, chaos: "Chaos", expected: Deliverab
         outcome.damage.append("no fault struck")
 
 
-async def keep_evidence(faults: FaultHarness, directory: Path) -> None:
+async def keep_evidence(faults: FaultHarness, directory: Path, outcome: Outcome) -> None:
     """Keep what explains the damage: the feed, ledger and histories of each build, the model's requests and what it has
-    served, and the logs of workers and servers."""
+    served, and the logs of workers and servers. If that fails, the outcome says so and is shown all the same."""
+    try:
+        await _keep(faults, directory)
+    except Exception as error:
+        outcome.damage.append(f"not all evidence could be kept: {error!r}")
+
+
+async def _keep(faults: FaultHarness, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - of this machine's disk, like all here
     async with transaction(faults.sessions) as tx:
         ids = (await tx.session.scalars(select(Build.id))).all()
@@ -202,9 +209,9 @@ async def keep_evidence(faults: FaultHarness, directory: Path) -> None:
             )
             (directory / f"{build_id}.ledger").write_text("\n".join(map(_ledger_line, entries)))
             with suppress(RPCError):  # it was lost with its namespace
-                for number, run in enumerate(await chain_of(faults.client, str(build_id))):
+                async for run_id, run in runs_of(faults.client, str(build_id)):
                     history = WorkflowHistory(build_workflow_id(build_id), run)
-                    (directory / f"{build_id}.{number}.json").write_text(history.to_json())
+                    (directory / f"{build_id}.{run_id}.json").write_text(history.to_json())
     for log in (
         *faults.directory.glob("*.log"),
         *(faults.stack.data / "logs").glob("*.log"),

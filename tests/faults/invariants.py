@@ -65,8 +65,8 @@ _LARGEST_PAYLOAD = 4096
 _LARGEST_TURN = 65_536
 """Most bytes of one turn in a history, whatever faults struck it and however many messages its founder sent."""
 
-_LARGEST_WAKE = 4096
-"""Most bytes that a wake adds to its turn if the step that the build waits for fails again."""
+_LARGEST_REST = 6144
+"""Most bytes that a wait for a person or for budget adds to its turn, and a step that fails again after it."""
 
 _LARGEST_FAILURE = 3072
 """Most bytes of one failure in a history: what to do, and the innermost frames of where it happened."""
@@ -548,9 +548,9 @@ async def _history(fault_harness: FaultHarness, build: Build) -> list[str]:
     damage: list[str] = []
     for events in await chain_of(fault_harness.client, str(build.id)):
         damage += [
-            f"a turn with {share.wakes} wakes takes {share.bytes} bytes of history"
+            f"a turn with {share.rests} waits for help takes {share.bytes} bytes of history"
             for share in shares_of(events)
-            if share.bytes > _LARGEST_TURN + share.wakes * _LARGEST_WAKE
+            if share.bytes > _LARGEST_TURN + share.rests * _LARGEST_REST
         ]
         if (largest := max(map(failure_size, events), default=0)) > _LARGEST_FAILURE:
             damage.append(f"a failure in history has {largest} bytes")

@@ -100,7 +100,7 @@ async def run_soak(
         seed: determines the faults and what people do.
         seconds: length of the run, without the time until all builds have closed.
         every: seconds between two measurements.
-        keep: where to store feeds, histories and logs if there is damage.
+        keep: where to store feeds, histories and logs if there is damage or something has grown.
         plan: faults in place of the seed's.
     """
     soak = Soak(Outcome(seed), Samples())
@@ -127,11 +127,11 @@ async def run_soak(
             if not worker.is_running or not api.is_running:
                 soak.outcome.damage.append("a process that no fault struck has ended")
         await judge_builds(faults, chaos, expected, soak.outcome)
-        if keep is not None and soak.outcome.damage:
-            await keep_evidence(faults, keep)
-    soak.grown = list(_grown(soak.samples))
-    if seconds >= _JUDGED_SECONDS:
-        soak.grown += _unjudged(soak.samples)
+        soak.grown = list(_grown(soak.samples))
+        if seconds >= _JUDGED_SECONDS:
+            soak.grown += _unjudged(soak.samples)
+        if keep is not None and not soak.holds:
+            await keep_evidence(faults, keep, soak.outcome)
     return soak
 
 

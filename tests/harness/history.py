@@ -1,15 +1,15 @@
 """Measures how much of a build's histories each turn takes."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
-from domain.names import MONEY, WAKE, build_workflow_id
+from domain.names import build_workflow_id
 
-_WAKES = (WAKE, MONEY)
+_AFTER_RESTS = ("resume_workspace", "check_budget")
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class TurnShare:
     events: int
     bytes: int
     largest_payload: int
-    wakes: int
-    """Signals that end a wait. One after which the step fails again adds to the turn."""
+    rests: int
+    """Waits for a person or for budget that have ended. A step that fails again after one adds to the turn."""
 
 
 def shares_of(events: Sequence[HistoryEvent]) -> list[TurnShare]:
@@ -35,14 +35,14 @@ def shares_of(events: Sequence[HistoryEvent]) -> list[TurnShare]:
             end - start,
             sum(event.ByteSize() for event in events[start:end]),
             max(largest_payload(event) for event in events[start:end]),
-            sum(map(_is_wake, events[start:end])),
+            sum(map(_ends_rest, events[start:end])),
         )
         for start, end in itertools.pairwise(starts)
     ]
 
 
-def _is_wake(event: HistoryEvent) -> bool:
-    return event.workflow_execution_signaled_event_attributes.signal_name in _WAKES
+def _ends_rest(event: HistoryEvent) -> bool:
+    return event.activity_task_scheduled_event_attributes.activity_type.name in _AFTER_RESTS
 
 
 def largest_payload(event: HistoryEvent) -> int:
@@ -62,11 +62,14 @@ def failure_size(event: HistoryEvent) -> int:
 
 async def chain_of(client: Client, build_id: str) -> list[Sequence[HistoryEvent]]:
     """Return the histories of all runs in a build's chain, in order."""
+    return [events async for _, events in runs_of(client, build_id)][::-1]
+
+
+async def runs_of(client: Client, build_id: str) -> AsyncIterator[tuple[str, Sequence[HistoryEvent]]]:
+    """Yield the id and the history of each run in a build's chain, the last one first."""
     workflow_id = build_workflow_id(build_id)
     run_id = (await client.get_workflow_handle(workflow_id).describe()).run_id
-    chain: list[Sequence[HistoryEvent]] = []
     while run_id:
         history = await client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history()
-        chain.insert(0, history.events)
+        yield run_id, history.events
         run_id = history.events[0].workflow_execution_started_event_attributes.continued_execution_run_id
-    return chain

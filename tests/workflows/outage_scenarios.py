@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 from temporalio.testing import TimeSkipper
 
 from clients.sandbox import Sandboxes, sandbox_config
-from db.models import Build, DependencyState
+from db.models import Build, DependencyState, GateRun
 from db.transaction import transaction
 from domain.names import FINISH, preview_workflow_id
 from domain.outage import PREVIEW_WAITS
@@ -156,6 +156,38 @@ async def woken_while_away(away: Away) -> list[EndedWorkflow]:
     workflows = await ready_build(away.harness, build_id)
     statuses = await away.harness.statuses(build_id)
     assert statuses[statuses.index("waiting") :] == ["waiting", "scaffold", "code", "checks", "ready"]
+    return workflows
+
+
+@_scenario(
+    "the store refuses the snapshot at the gate; the build waits on in a new run, and its sandbox is lost: the "
+    "agent looks first what that has cost",
+    continue_as_new_turns=1,
+)
+async def lost_at_gate_as_new(away: Away) -> list[EndedWorkflow]:
+    harness = away.harness
+    build_id = await harness.start(script=steps([hold(PRODUCT)], [{"text": "Done."}], [bash(PRODUCT)]))
+    await harness.until_event(build_id, "tool_started")
+    away.proxies[Dependency.STORE].refuse(403)
+    await release_command(harness, build_id)
+    asked = await harness.until(build_id, frozenset({Status.NEEDS_INPUT}))
+    assert (asked.waiting_for, asked.sandbox_id is None) == ("store", False)
+    run_id = (await harness.handle(build_id).describe()).run_id
+
+    async def waits_in_new_run() -> bool:
+        return (await harness.handle(build_id).describe()).run_id != run_id
+
+    await harness.builds.wake(build_id)
+    await wait_until(waits_in_new_run)
+    sandboxes = Sandboxes(sandbox_config(harness.settings))
+    await sandboxes.kill(str(asked.sandbox_id))
+    await sandboxes.close()
+    away.give_back(Dependency.STORE)
+    await harness.builds.wake(build_id)
+    workflows = await ready_build(harness, build_id)
+    async with harness.session() as tx:
+        checks = await tx.session.scalar(select(func.count()).where(GateRun.build_id == build_id))
+    assert checks == 1, "what is left of the product was not checked before the agent had seen it"
     return workflows
 
 

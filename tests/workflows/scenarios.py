@@ -5,6 +5,7 @@ scenario's function is part of the names of its stored histories.
 """
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -355,11 +356,13 @@ async def woken_in_vain(harness: WorkerHarness) -> list[EndedWorkflow]:
         assert (await harness.until(build_id, frozenset({Status.NEEDS_INPUT}))).waiting_for == "operator"
         await harness.builds.wake(build_id)
     workflows = await ready_build(harness, build_id)
-    wakes = [
-        sum(event.HasField("workflow_execution_signaled_event_attributes") for event in run)
-        for run in await chain_of(harness.client, str(build_id))
-    ]
+    chain = await chain_of(harness.client, str(build_id))
+    wakes = [sum(event.HasField("workflow_execution_signaled_event_attributes") for event in run) for run in chain]
     assert wakes == [4, 2]
+    scheduled = [event.activity_task_scheduled_event_attributes for run in chain for event in run]
+    asked = [json.loads(each.input.payloads[0].data) for each in scheduled if each.activity_type.name == "think"]
+    notes = [(each["turn"], set(each.get("notes", []))) for each in asked]
+    assert notes == [(1, set()), *[(2, set())] * 7, (3, {"resumed"})], "what happened in a turn is for the next one"
     done = await harness.events(build_id, "tool_done")
     assert [event.data["is_error"] for event in done] == [False, False], "each call runs once"
     return workflows

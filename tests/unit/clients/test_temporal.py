@@ -1,8 +1,9 @@
 """The connection to Temporal: the client uses the environment and the profiles, and mistakes are named. Failures in
 history are short."""
 
+import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import ConnectConfig, TLSConfig
 
 from clients.search_attributes import creation_command
-from clients.temporal import DATA_CONVERTER, EncodedFailureConverter, connect_temporal
+from clients.temporal import _PROGRAM, DATA_CONVERTER, EncodedFailureConverter, _is_own, connect_temporal
 from domain.errors import Misconfigured
 
 CLOUD = {"TEMPORAL_ADDRESS": "eu-central-1.aws.api.temporal.io:7233", "TEMPORAL_NAMESPACE": "shop.a1b2c"}
@@ -136,39 +137,80 @@ async def test_search_attributes_are_created_with_the_tool_of_the_server() -> No
     )
 
 
-def _fail_below(frames: int) -> None:
+@pytest.fixture
+def own_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take this file for the program's."""
+    monkeypatch.setattr("clients.temporal._OWN_PACKAGES", ("tests",))
+
+
+def _fail_below(frames: int, error: Exception) -> None:
     if frames == 0:
-        raise ApplicationError("The object store does not let us write.") from OSError("refused")
-    _go_on(frames - 1)  # not itself: Python shows the same line only three times in a row
+        raise error from OSError("refused")
+    _go_on(frames - 1, error)  # not itself: Python shows the same line only three times in a row
 
 
-def _go_on(frames: int) -> None:
+def _go_on(frames: int, error: Exception) -> None:
     if frames == 0:
-        raise ApplicationError("The object store does not let us write.") from OSError("refused")
-    _fail_below(frames - 1)
+        raise error from OSError("refused")
+    _fail_below(frames - 1, error)
 
 
-def _error(frames: int) -> ApplicationError:
+def _raised(fail: Callable[[], object]) -> Exception:
     try:
-        _fail_below(frames)
-    except ApplicationError as error:
+        fail()
+    except Exception as error:
         return error
     raise AssertionError
 
 
-@pytest.mark.parametrize(("frames", "kept"), [(1, 3), (4, 6), (5, 6), (40, 6)])
-def test_a_failure_in_history_has_the_innermost_frames(frames: int, kept: int) -> None:
-    error, failure = _error(frames), Failure()
+def _failure_of(error: Exception) -> Failure:
+    failure = Failure()
     DATA_CONVERTER.failure_converter.to_failure(error, DATA_CONVERTER.payload_converter, failure)
+    return failure
+
+
+@pytest.mark.usefixtures("own_frames")
+@pytest.mark.parametrize(("frames", "kept"), [(0, 3), (1, 4), (2, 4), (40, 4)])
+def test_a_failure_in_history_has_the_innermost_frames(frames: int, kept: int) -> None:
+    error = _raised(lambda: _fail_below(frames, ApplicationError("The object store does not let us write.")))
+    whole = traceback.extract_tb(error.__traceback__)
+    failure = _failure_of(error)
     assert failure.stack_trace.count("  File ") == kept
-    assert 'raise ApplicationError("The object store' in failure.stack_trace, "where it happened"
+    assert "raise error from OSError" in failure.stack_trace, "where it happened"
     assert (failure.message, failure.cause.message) == ("The object store does not let us write.", "refused")
-    assert len(traceback.extract_tb(error.__traceback__)) == frames + 2, "the log still has all of them"
+    assert traceback.extract_tb(error.__traceback__) == whole, "the log still has all of them"
 
 
+@pytest.mark.usefixtures("own_frames")
+def test_a_failure_within_a_library_says_from_where_it_was_called() -> None:
+    pattern = "(" * 300 + ")" * 300  # the parser of regular expressions calls itself for each
+    whole = _raised(lambda: re.compile(pattern + "("))
+    failure = _failure_of(whole)
+    assert len(traceback.extract_tb(whole.__traceback__)) > 7
+    lines = [line for line in failure.stack_trace.splitlines() if line.startswith("  File ")]
+    assert [__file__ in line for line in lines] == [True, True, False, False]
+
+
+@pytest.mark.usefixtures("own_frames")
 def test_a_failure_for_a_codec_has_nothing_in_plain() -> None:
     failure = Failure()
-    EncodedFailureConverter().to_failure(_error(40), DATA_CONVERTER.payload_converter, failure)
+    error = _raised(lambda: _fail_below(40, ApplicationError("The object store does not let us write.")))
+    EncodedFailureConverter().to_failure(error, DATA_CONVERTER.payload_converter, failure)
     assert (failure.message, failure.stack_trace) == ("Encoded failure", "")
     [hidden] = DATA_CONVERTER.payload_converter.from_payloads([failure.encoded_attributes], [dict[str, str]])
-    assert hidden["stack_trace"].count("  File ") == 6
+    assert hidden["stack_trace"].count("  File ") == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "is_own"),
+    [
+        ("activities/think.py", True),
+        ("clients/model/anthropic.py", True),
+        (".venv/lib/python3.11/site-packages/activities/think.py", False),
+        ("sqlalchemy/engine/base.py", False),
+        ("typing_extensions.py", False),
+    ],
+)
+def test_the_program_is_told_from_libraries_also_in_a_wheel(path: str, is_own: bool) -> None:
+    assert _is_own(f"{_PROGRAM}/{path}") is is_own
+    assert not _is_own(f"/usr/lib/python3.11/{path}")

@@ -25,7 +25,7 @@ export function Failure({ error, retry, page }: { error: Error; retry?: () => vo
     <>
       {page !== undefined && <h1 className="visually-hidden">{page}</h1>}
       <Notice kind="bad" title={printable(error.message)} alert>
-        {left > 0 && <p>{words.shared.again(left)}</p>}
+        {left > 0 && retry !== undefined && <p>{words.shared.again(left)}</p>}
         {retry !== undefined && <Button onClick={retry}>{words.shared.retry}</Button>}
       </Notice>
     </>

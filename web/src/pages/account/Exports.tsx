@@ -25,12 +25,14 @@ export function Exports({ projectId }: { projectId?: string }) {
   const list = useQuery({
     queryKey: keys.exports(),
     queryFn: () => dataOf(api.GET("/v1/exports")),
-    refetchInterval: (query) => query.state.data?.exports.some(isBeingWritten) && ASK_AGAIN_MS,
+    refetchInterval: (query) =>
+      query.state.error === null && query.state.data?.exports.some(isBeingWritten) ? ASK_AGAIN_MS : false,
   });
   const [isBusy, setBusy] = useState(false);
   const [error, setError] = useState<Error>();
   const key = useRef(idempotencyKey());
   const own = list.data?.exports.filter((each) => each.project_id === (projectId ?? null)) ?? [];
+  const shown = own.filter((each, place) => place < MOST_SHOWN || each.state === "ready");
 
   async function ask() {
     setBusy(true);
@@ -55,12 +57,12 @@ export function Exports({ projectId }: { projectId?: string }) {
           {projectId === undefined ? exportWords.exportAccount : exportWords.exportProject}
         </Button>
       </div>
-      {error && <Failure error={error} />}
+      {error && <Failure error={error} retry={() => void ask()} />}
       {list.isPending && <Skeleton />}
       {list.isError && <Failure error={list.error} retry={() => void list.refetch()} />}
       {own.length > 0 && (
         <ul className={style.list} aria-label={exportWords.title}>
-          {own.slice(0, MOST_SHOWN).map((each) => (
+          {shown.map((each) => (
             <Item
               key={each.id}
               title={
