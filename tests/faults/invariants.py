@@ -65,8 +65,9 @@ _LARGEST_PAYLOAD = 4096
 _LARGEST_TURN = 65_536
 """Most bytes of one turn in a history, whatever faults struck it and however many messages its founder sent."""
 
-_LARGEST_REST = 6144
-"""Most bytes that a wait for a person or for budget adds to its turn, and a step that fails again after it."""
+_LARGEST_REST = 12_288
+"""Most bytes that a wait for a person or for budget adds to its turn, and a step that fails again after it: 4 KB if it
+is the resume, 10 KB if it is a snapshot, of which a second one is tried before the next wait."""
 
 _LARGEST_FAILURE = 3072
 """Most bytes of one failure in a history: what to do, and the innermost frames of where it happened."""
