@@ -4,7 +4,10 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
+
+from domain.budget import next_utc_midnight
 
 T = TypeVar("T")
 
@@ -14,6 +17,14 @@ machine take many times as long as one alone."""
 
 LOOK_SECONDS = 0.05
 """Check a condition again after this many seconds."""
+
+
+async def until_far_from_midnight(seconds: float = 60) -> None:
+    """Wait for the next UTC day if it begins within so many seconds: for tests that must see one day only."""
+    now = datetime.now(UTC)
+    left = (next_utc_midnight(now) - now).total_seconds()
+    if left < seconds:
+        await asyncio.sleep(left + 0.1)
 
 
 @overload

@@ -10,7 +10,6 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +209,7 @@ async def test_the_ledger_equals_what_the_model_served(harness: WorkerHarness, b
         )
         assert recorded.model_dump() == usage
         assert entry.cost == cost_microdollars(harness.settings.model_prices, entry.model, recorded)
-        assert entry.day == datetime.now(UTC).date()
+        assert entry.day == entry.opened_at.date()
 
 
 async def test_state_is_saved_after_each_turn(harness: WorkerHarness, built: Built) -> None:
