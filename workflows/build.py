@@ -391,6 +391,5 @@ class BuildWorkflow:
 
     def _is_to_continue_as_new(self) -> bool:
         """Whether the history is long, or the workers are to have another version. Each run of it takes a turn."""
-        limit = self._state.loaded_context.continue_as_new_turns
-        is_long = workflow.info().is_continue_as_new_suggested() or (limit is not None and self._run_turns >= limit)
+        is_long = self._upgrade.is_long(self._run_turns)
         return is_long or ((self._run_turns > 0 or self._state.upgrade) and self._upgrade.is_due)

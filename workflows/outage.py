@@ -208,8 +208,4 @@ class Outage:
             workflow.logger.warning("the sandbox was not paused", extra={"error": error})
 
     def _is_long(self) -> bool:
-        """Whether the history is long. The setting that limits turns a run limits waits, too."""
-        context = self._state.context
-        limit = context.continue_as_new_turns if context is not None else None
-        is_over = limit is not None and self._waits_in_run >= limit
-        return is_over or workflow.info().is_continue_as_new_suggested()
+        return self._upgrade.is_long(self._waits_in_run)

@@ -78,10 +78,7 @@ class PermitQueue:
             await self._projection.become(before)
 
     def _is_long(self) -> bool:
-        context = self._state.context
-        limit = context.continue_as_new_turns if context is not None else None
-        is_over = limit is not None and self._checks_in_run >= limit
-        return is_over or workflow.info().is_continue_as_new_suggested()
+        return self._upgrade.is_long(self._checks_in_run)
 
     def _continue_as_new_if_long(self) -> None:
         """Wait in a new run if the history is long. Only before the first sandbox: a turn may be open later."""

@@ -47,6 +47,16 @@ class Upgrade:
         """Whether a new run would find its way back to the step that this one is at."""
         return not self._holds
 
+    def is_long(self, steps: int) -> bool:
+        """Whether the history is long.
+
+        Args:
+            steps: turns, or waits of one kind, in this run. The setting that limits turns a run limits waits, too.
+        """
+        context = self._state.context
+        limit = context.continue_as_new_turns if context is not None else None
+        return workflow.info().is_continue_as_new_suggested() or (limit is not None and steps >= limit)
+
     @property
     def is_asked(self) -> bool:
         """Whether the build was asked to move in the wait that it is in, and may.

@@ -345,10 +345,7 @@ class Waiting:
 
     def _continue_as_new_if_long(self) -> None:
         """Wait in a new run if the history is long: each wake that does not help makes it longer."""
-        context = self._state.context
-        limit = context.continue_as_new_turns if context is not None else None
-        is_over = limit is not None and self._rests_in_run >= limit
-        is_long = is_over or workflow.info().is_continue_as_new_suggested()
+        is_long = self._upgrade.is_long(self._rests_in_run)
         if is_long and self._upgrade.is_possible and workflow.patched(patches.LONG_RESTS.id):
             self._upgrade.continue_as_new()
         self._rests_in_run += 1
