@@ -24,6 +24,9 @@ for _variable in outside_variables(os.environ):
 
 share_certificates()
 
+# The scenarios are in modules of their own, whose failed assertions are to show their values, too.
+pytest.register_assert_rewrite("tests.workflows")
+
 
 _LONGEST = (
     *("workflows/test_scenarios.py", "integration/cli/test_demo.py", "faults/test_each_fault.py"),

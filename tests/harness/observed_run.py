@@ -161,7 +161,7 @@ async def observed_stack(
     }
     own = {
         "api": {
-            "DATABASE_URL": api_database_url(stack.environment["DATABASE_URL"]),
+            "DATABASE_URL": api_database_url(shared["DATABASE_URL"]),
             "API_TOKEN": TOKEN,
             "API_OPERATOR_TOKEN": OPERATORS,
             "PUBLIC_URL": f"http://127.0.0.1:{api_port}",

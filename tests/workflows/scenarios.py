@@ -358,7 +358,8 @@ async def woken_in_vain(harness: WorkerHarness) -> list[EndedWorkflow]:
     workflows = await ready_build(harness, build_id)
     chain = await chain_of(harness.client, str(build_id))
     wakes = [sum(event.HasField("workflow_execution_signaled_event_attributes") for event in run) for run in chain]
-    assert wakes == [4, 2]
+    # The row says that the build waits before it goes on to a new run, so the fifth wake may still reach the old one.
+    assert wakes in ([4, 2], [5, 1]), wakes
     scheduled = [event.activity_task_scheduled_event_attributes for run in chain for event in run]
     asked = [json.loads(each.input.payloads[0].data) for each in scheduled if each.activity_type.name == "think"]
     notes = [(each["turn"], set(each.get("notes", []))) for each in asked]

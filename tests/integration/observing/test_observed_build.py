@@ -19,6 +19,7 @@ from clients.temporal import connect_temporal
 from local.stack import LocalStack
 from observing import genai
 from observing.trace_ids import TraceIds, build_ids, request_ids, turn_ids
+from tests.harness.api_server import new_database
 from tests.harness.observed_run import ObservedStack, observed_stack
 from tests.harness.promql import metric_names
 from tests.harness.scripts import PRODUCT, bash, hold, steps
@@ -87,7 +88,7 @@ async def _look(running: ObservedStack, stack: LocalStack, spans: list[ReceivedS
         open_metrics = (await http.get(f"{running.worker.metrics_url}/metrics", headers=accept)).text
         # The API shows its metrics at their own port only.
         health["api"] = (await http.get(f"{running.api_url}/metrics")).status_code
-    async with _unknown_model(stack, PLANTED):
+    async with _unknown_model(running, PLANTED):
         failed = await running.build(brief, _SCRIPT)
     for program in programs.values():
         assert await program.stop() == 0
@@ -128,9 +129,9 @@ async def _until_a_tool_is_seen(events: AsyncGenerator[str]) -> None:
 
 
 @asynccontextmanager
-async def _unknown_model(stack: LocalStack, name: str) -> AsyncIterator[None]:
+async def _unknown_model(running: ObservedStack, name: str) -> AsyncIterator[None]:
     """The founder's builds are to use a model that has no price."""
-    connection = await asyncpg.connect(stack.environment["DATABASE_URL"].replace("+asyncpg", ""))
+    connection = await asyncpg.connect(running.environment["DATABASE_URL"].replace("+asyncpg", ""))
     change = "update users set model_overrides = $1::text::jsonb where id = 'founder'"
     try:
         await connection.execute(change, json.dumps({"coder": name}))
@@ -143,9 +144,13 @@ async def _unknown_model(stack: LocalStack, name: str) -> AsyncIterator[None]:
 @pytest.fixture(scope="module")
 async def observed(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ObservedBuild]:
     directory = tmp_path_factory.mktemp("observed")
+    # The reaper starts whatever other tests have left unstarted in the session's database, and it would be counted.
+    own = {"DATABASE_URL": await new_database(stack)}
     async with (
         trace_receiver() as (endpoint, spans),
-        observed_stack(stack, directory, f"test-{uuid.uuid4()}", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as running,
+        observed_stack(
+            stack, directory, f"test-{uuid.uuid4()}", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **own
+        ) as running,
     ):
         yield await _look(running, stack, spans)
 
@@ -296,7 +301,7 @@ async def test_log_lines_of_activities_name_their_trace(observed: ObservedBuild)
 
 
 def _of_builds(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines of builds' activities. The reaper's name their workflow, and may tell of builds of other tests."""
+    """The lines of builds' activities. The reaper's name their workflow."""
     return [line for line in lines if "activity" in line and "workflow_id" not in line]
 
 
