@@ -1,13 +1,15 @@
 """The pages for the account and for usage."""
 
+import json
 import re
 import uuid
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 from sqlalchemy import select
 
+from api import errors
 from clients.object_store import ObjectStore, store_config
 from db import stored_exports
 from db.erasures import finish, note_counts
@@ -99,6 +101,31 @@ async def test_a_project_is_exported(console: Console) -> None:
     await expect(exports.get_by_role("listitem")).to_have_count(2)
     assert await violations(page) == []
     assert not await scrolls_sideways(page)
+
+
+async def test_an_export_that_is_refused_for_a_while_is_asked_for_again(console: Console) -> None:
+    page = console.page
+    console.expect_error("status of 429")
+    body = {"type": errors.TOO_MANY_REQUESTS.uri, "detail": "Too many requests were made."}
+    answer = {"status": 429, "body": json.dumps(body), "content_type": "application/problem+json"}
+    asked: list[str] = []
+
+    async def refuse_first(route: Route) -> None:
+        asked.append(route.request.headers["idempotency-key"])
+        if len(asked) == 1:
+            await route.fulfill(**answer, headers={"Retry-After": "2"})
+        else:
+            await route.continue_()
+
+    await page.route("**/v1/account/exports", refuse_first)
+    await console.open("/account")
+    data = section(page, "Your data")
+    await data.get_by_role("button", name="Export my data").click()
+    await expect(data.get_by_text(re.compile("It is asked again in [12] s."))).to_be_visible()
+    await expect(data.get_by_role("listitem")).to_have_count(1)
+    await expect(data.get_by_role("alert")).to_have_count(0)
+    assert len(asked) == 2
+    assert asked[0] == asked[1], "a request whose answer was lost may have begun an export"
 
 
 async def test_an_account_is_exported_and_deleted(console: Console) -> None:

@@ -1,4 +1,4 @@
-import { useEffect, useState } from "react";
+import { useEffect, useEffectEvent, useState } from "react";
 import { Problem } from "../api/client.ts";
 import { words } from "../words/index.ts";
 import { Button } from "./Button.tsx";
@@ -12,15 +12,17 @@ import { printable } from "./printable.ts";
 export function Failure({ error, retry, page }: { error: Error; retry?: () => void; page?: string }) {
   const wait = error instanceof Problem ? error.retryAfter : undefined;
   const [left, setLeft] = useState(wait ?? 0);
+  // Callers give a new function each time they are drawn, which must not begin the second anew.
+  const askAgain = useEffectEvent(() => retry?.());
   useEffect(() => setLeft(wait ?? 0), [wait]);
   useEffect(() => {
     if (left <= 0) return;
     const timer = setTimeout(() => {
       setLeft(left - 1);
-      if (left === 1) retry?.();
+      if (left === 1) askAgain();
     }, 1_000);
     return () => clearTimeout(timer);
-  }, [left, retry]);
+  }, [left]);
   return (
     <>
       {page !== undefined && <h1 className="visually-hidden">{page}</h1>}
