@@ -13,12 +13,16 @@ import uuid
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
 import httpx2
 
 from db.migrate import migrate
+from db.session import open_sessions
+from db.transaction import transaction
+from db.users import UserChange, change_user, ensure_user
 from local.ports import Ports
 from local.prometheus import INSTALL, find_prometheus, prometheus
 from local.stack import LocalStack
@@ -52,7 +56,9 @@ async def run_healthy(program: Path, seconds: float, builds: int) -> Health:
         directory = Path(name)
         async with LocalStack(directory / "stack", temporal_ui=False) as stack:
             await migrate(stack.environment["DATABASE_URL"])
-            async with observed_stack(stack, directory, f"healthy-{uuid.uuid4()}") as programs:
+            await _make_founder(stack.environment["DATABASE_URL"])
+            limits = {"NEW_PROJECTS_PER_DAY": "0"}  # an hour has hundreds
+            async with observed_stack(stack, directory, f"healthy-{uuid.uuid4()}", **limits) as programs:
                 targets = {f"cofounder-{each.name}": [each.metrics_address] for each in (programs.api, programs.worker)}
                 command = prometheus(program, stack.data / "prometheus", port, targets, interval_seconds=15)
                 process = await stack.start_beside(command, log=directory / "prometheus.log")
@@ -64,6 +70,13 @@ async def run_healthy(program: Path, seconds: float, builds: int) -> Health:
                     await process.stop()
                     ports.release()
     return health
+
+
+async def _make_founder(database_url: str) -> None:
+    """Give the founder a plan without a limit: an hour of builds costs more than a day's share of the smallest one."""
+    async with open_sessions(database_url) as sessions, transaction(sessions) as tx:
+        await ensure_user(tx, "founder")
+        await change_user(tx, "founder", UserChange(plan="cto_scale"), datetime.now(UTC).date())
 
 
 async def _go_on(programs: ObservedStack, url: str, health: Health, seconds: float, builds: int) -> None:

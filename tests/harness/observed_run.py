@@ -123,6 +123,9 @@ class ObservedStack:
 
         Returns:
             The build, with the id of the request that started it.
+
+        Raises:
+            TimeoutError: it did not end in time; the message has its status and why.
         """
         goal = f"Build the first version. [{uuid.uuid4().hex}]"
         model = self.environment["ANTHROPIC_BASE_URL"]
@@ -140,7 +143,10 @@ class ObservedStack:
                 build.update((await http.get(f"/builds/{build['id']}")).raise_for_status().json())
                 return build["status"] in ("ready", "failed")
 
-            await wait_until(has_ended, look_seconds=0.2)
+            try:
+                await wait_until(has_ended, look_seconds=0.2)
+            except TimeoutError as error:
+                raise TimeoutError(f"The build is {build['status']}: {build['reason']}") from error
             return build | {"request_id": answer.headers["X-Request-Id"]}
 
 
