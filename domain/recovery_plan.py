@@ -229,7 +229,9 @@ def _doubts(inventory: Inventory, changed: int, orphans: int = 0) -> list[str]:
             "That is right only if the database was put back. Check DATABASE_URL and TEMPORAL_NAMESPACE."
         )
     if inventory.is_store_empty:
-        doubts.append("The object store has no snapshot, and rows name some. Check S3_BUCKET and S3_ENDPOINT_URL.")
+        doubts.append(
+            "The object store has no snapshot, and rows name some. Check PROJECT_SNAPSHOT_BUCKET and S3_ENDPOINT_URL."
+        )
     if inventory.workers:
         doubts.append(f"Workers are running: {', '.join(inventory.workers)}. Stop them first; start them afterwards.")
     return doubts

@@ -183,7 +183,9 @@ async def _run(stack: "LocalStack", as_json: bool) -> None:
 
 
 def _print_environment(stack: "LocalStack", as_json: bool) -> None:
-    environment = dict(stack.environment)
+    from local.postgres import for_shells
+
+    environment = for_shells(stack.environment)
     if as_json:
         environment |= {"temporal_ui_url": stack.temporal_ui_url} if stack.temporal_ui_url else {}
         typer.echo(json.dumps(environment))

@@ -17,6 +17,7 @@ import shutil
 import signal
 import stat
 import tempfile
+from collections.abc import Mapping
 from importlib import util
 from pathlib import Path
 
@@ -134,6 +135,11 @@ class Postgres:
             environment={"LC_ALL": "C", "PATH": os.defpath},
             account=self._account,
         )
+
+
+def for_shells(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables with a DATABASE_URL, if they have one, that `psql` takes, too. The settings take both forms."""
+    return {name: value.replace("postgresql+asyncpg:", "postgresql:", 1) for name, value in environment.items()}
 
 
 def api_database_url(database_url: str) -> str:

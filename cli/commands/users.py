@@ -137,9 +137,7 @@ def _notify_and_print(settings: "Settings", account: "Account", as_json: bool, *
         lambda console: print_account(console, account),
     )
     if trouble:
-        output.note(
-            f"The open builds could not be build_ids now. The reaper notifies them within a minute. ({trouble})"
-        )
+        output.note(f"The open builds could not be notified now. The reaper notifies them within a minute. ({trouble})")
     elif build_ids:
         output.note(f"Open builds notified: {len(build_ids)}.")
 

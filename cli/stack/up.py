@@ -32,6 +32,7 @@ from cli.stack.programs import (
 from db.migrate import migrate
 from domain.product_secrets import KEY_BYTES
 from local.ports import LOOPBACK, Ports
+from local.postgres import for_shells
 from local.prometheus import INSTALL, find_prometheus, prometheus
 from local.stack import LocalStack
 
@@ -176,7 +177,7 @@ def _print_environment(
     as_json: bool,
     prometheus_url: str | None = None,
 ) -> None:
-    variables = {name: value for name, value in environment.items() if name not in _PROGRAMS_ONLY}
+    variables = for_shells({name: value for name, value in environment.items() if name not in _PROGRAMS_ONLY})
     file = stack.data / "env.sh"
     _write_privately(
         file, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))

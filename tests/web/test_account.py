@@ -107,13 +107,13 @@ async def test_an_export_that_is_refused_for_a_while_is_asked_for_again(console:
     page = console.page
     console.expect_error("status of 429")
     body = {"type": errors.TOO_MANY_REQUESTS.uri, "detail": "Too many requests were made."}
-    answer = {"status": 429, "body": json.dumps(body), "content_type": "application/problem+json"}
     asked: list[str] = []
 
     async def refuse_first(route: Route) -> None:
         asked.append(route.request.headers["idempotency-key"])
         if len(asked) == 1:
-            await route.fulfill(**answer, headers={"Retry-After": "2"})
+            kind = "application/problem+json"
+            await route.fulfill(status=429, body=json.dumps(body), content_type=kind, headers={"Retry-After": "2"})
         else:
             await route.continue_()
 

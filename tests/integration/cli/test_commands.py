@@ -752,7 +752,7 @@ async def test_top_up_is_money_of_today_and_wakes_builds(
     assert "another amount" in told(await run("users", "top-up", "eve", "3", "--key", "k"))
     for wrong in ("0", "five", "0.0000001", "nan", "1e99"):
         assert "not a valid amount" in told(await run("users", "top-up", "eve", wrong))
-    await api.project("ada")
+    assert (await run("users", "set", "ada", "--plan", "cto_scale")).exit_code == 0
     assert "nothing to top up" in told(await run("users", "top-up", "ada", "1"))
     shown = (await run("users", "show", "eve")).stdout
     assert "$2.50 today" in shown
@@ -761,7 +761,7 @@ async def test_top_up_is_money_of_today_and_wakes_builds(
     monkeypatch.setenv("TEMPORAL_ADDRESS", "no address")
     away = await run("users", "top-up", "eve", "1")
     assert away.exit_code == 0, away.output
-    assert "The reaper notifies them within a minute" in away.stdout
+    assert "The open builds could not be notified now. The reaper notifies them within a minute" in away.stdout
     assert "$3.50 today" in away.stdout
 
 

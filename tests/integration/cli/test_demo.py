@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import signal
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import httpx2
 import psutil
 import pytest
@@ -97,6 +99,8 @@ async def test_up_serves_until_ctrl_c_and_keeps_its_data(directory: Path, monkey
         for line in environment_of(data):
             name, _, value = line.removeprefix("export ").partition("=")
             monkeypatch.setenv(name, *shlex.split(value))
+        database = await asyncpg.connect(os.environ["DATABASE_URL"])  # as `psql` takes it
+        await database.close()
         monkeypatch.setattr("cli.doctor.checklist.DEADLINE_SECONDS", DEADLINE)  # the machine may be busy
         monkeypatch.setattr("checks.services._REQUEST_SECONDS", DEADLINE)
         results = await run_checks([name for name, _ in CHECKS], None, lambda _: None)

@@ -47,7 +47,7 @@ def _commands_in(document: Path) -> list[list[str]]:
     """The `cofounder` and `make` commands of a document's shell blocks, as words."""
     lines = [
         line
-        for block in re.findall(r"(?s)```sh\n(.*?)```", document.read_text())
+        for block in re.findall(r"(?s)```(?:sh|bash)\n(.*?)```", document.read_text())
         for line in block.replace("\\\n", " ").splitlines()
     ]
     commands = [shlex.split(line, comments=True) for line in lines if re.match(r"(\S*/)?(cofounder|make) ", line)]
