@@ -20,6 +20,7 @@ import pytest
 from temporalio.client import Client
 
 from local.errors import DataInUse, PartDied, PartFailed, PortBusy, StackError
+from local.postgres import for_shells
 from local.stack import LocalStack, PartName, Progress
 from tests.harness.processes import processes_left_in, survivors
 from tests.harness.wait import DEADLINE
@@ -344,7 +345,7 @@ async def test_nothing_survives_a_killed_owner_and_the_next_one_can_start(nothin
             process.kill()
             await process.wait()
     async with LocalStack(tmp_path / "data", parts={"postgres"}) as stack:
-        assert stack.environment["DATABASE_URL"] == environment["DATABASE_URL"]
+        assert for_shells(stack.environment)["DATABASE_URL"] == environment["DATABASE_URL"]
 
 
 async def test_a_temporary_directory_goes_with_a_killed_owner(nothing_left: Path) -> None:
