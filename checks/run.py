@@ -19,7 +19,7 @@ DEADLINE_SECONDS = 15.0
 """Fail a check after this many seconds."""
 
 KEPT_SECONDS = 10.0
-"""The cockpit shows the same results for this many seconds, however many operators look."""
+"""The operators' pages show the same results for this many seconds, however many operators look."""
 
 NamedCheck = tuple[str, Check]
 
@@ -40,7 +40,7 @@ SERVER_CHECKS: Sequence[NamedCheck] = (
     ("permits", check_permits),
     ("previews", check_previews),
 )
-"""The checks that concern servers. `cofounder doctor` makes them on its machine, the cockpit on the API's."""
+"""The checks that concern servers. `cofounder doctor` makes them on its machine, the operators' pages on the API's."""
 
 
 async def run_checks(

@@ -35,7 +35,7 @@ def choose_target(output: Path | None, name: str, *, force: bool) -> Path:
 
 def _refuse_existing(target: Path, force: bool) -> None:
     if target.is_dir() or (not force and os.path.lexists(target)):
-        raise Conflict(f"{target} already exists. Replace it with --force, or choose another file with --output.")
+        raise Conflict(f"{target} already exists. Replace it with --force, or choose another file.")
 
 
 async def save(pieces: AsyncIterable[bytes], target: Path, *, force: bool) -> dict[str, Any]:
@@ -58,7 +58,7 @@ async def save(pieces: AsyncIterable[bytes], target: Path, *, force: bool) -> di
         partial.chmod(0o666 & ~_umask())  # a temporary file is readable only by its owner
         partial.replace(target)
     except OSError as error:
-        raise InvalidInput(f"{target} can't be written: {error.strerror}. Choose another with --output.") from error
+        raise InvalidInput(f"{target} can't be written: {error.strerror}. Choose another file.") from error
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)

@@ -8,7 +8,8 @@ from enum import StrEnum
 from domain.names import build_workflow_id
 
 SILENT = timedelta(minutes=20)
-"""A build that works and has had no event for this long is silent. The longest model calls take half of it."""
+"""A build that works and has had no event for this long is silent. A slow model that writes all that it may takes
+longer."""
 
 SUSPICIOUS = timedelta(minutes=2)
 """Ask Temporal about a build that works and has had no event for this long."""

@@ -84,7 +84,7 @@ async def rotate_key(tx: Transaction, maker: Identity, key_id: str, overlap: tim
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
         raise Conflict(f"The key {old.id} has ended. Make a new one.")
     if old.replaced_by is not None:
-        raise Conflict(f"The key {old.id} was rotated before. Rotate the one in its place: {old.replaced_by}.")
+        raise Conflict(f"The key {old.id} was rotated before. Rotate its replacement: {old.replaced_by}.")
     scopes = check_scopes(map(Scope, old.scopes), maker.scopes)
     limit = await _expiry_of(tx, maker)
     # As long as the old one, and not in vain if the key that asks expires before that: it can't be outlived.

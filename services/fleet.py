@@ -1,7 +1,7 @@
 """What operators see of all builds: counts, money, permits, rates, and what is away or switched off.
 
 What the database knows is read in the caller's transaction, which sees every row. Temporal is asked beside it, for a
-short time: the cockpit has to work while Temporal does not.
+short time: the operators' pages have to work while Temporal does not.
 """
 
 import asyncio

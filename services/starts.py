@@ -82,7 +82,7 @@ async def _not_kept(tx: Transaction, source: Build, number: int | None) -> Snaps
     if not kept:
         return SnapshotNotStored(
             f"Build {source.id} has no snapshot: it ended before any work was saved. Choose another build, or start "
-            "without `start_from`.",
+            "from nothing.",
             details,
         )
     listed = ", ".join(map(str, kept))

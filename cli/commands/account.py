@@ -40,7 +40,7 @@ def delete(
         erasure = await api.erase_account(confirm)
         output.print_result(
             erasure,
-            f"{confirm} is being deleted. Soon your key does not work any more. Keep this id: it is the only way to "
+            f"{confirm} is being deleted. Your key will stop working soon. Keep this id: it is the only way to "
             f"the certificate. To see how far it is: cofounder erasures show {erasure['id']}",
         )
 

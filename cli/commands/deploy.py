@@ -150,7 +150,7 @@ def settle(
         deleted = f" Deleted the records of {', '.join(settled.deleted)}." if settled.deleted else ""
         output.print_result(
             {"version": to, "left": settled.left.by_version, "deleted": settled.deleted},
-            f"All builds keep to {to}.{deleted}",
+            f"All builds are on {to}.{deleted}",
         )
 
     _with_temporal(run)

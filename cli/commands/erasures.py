@@ -26,7 +26,7 @@ def list_(as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) ->
         rows = [(each["id"], sentence_of(each)) for each in listed["erasures"]]
         output.print_result(
             listed,
-            lambda console: print_rows(console, rows) if rows else console.print("You have had nothing erased."),
+            lambda console: print_rows(console, rows) if rows else console.print("You have no erasures."),
         )
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

@@ -30,7 +30,7 @@ def list_(as_json: AsJson = False, api_url: ApiUrl = None, user: User = None) ->
         rows = [(each["id"], _sentence_of(each)) for each in listed["exports"]]
         output.print_result(
             listed,
-            lambda console: print_rows(console, rows) if rows else console.print("You have had nothing exported."),
+            lambda console: print_rows(console, rows) if rows else console.print("You have no exports."),
         )
 
     with_api(run, as_json=as_json, api_url=api_url, user=user)

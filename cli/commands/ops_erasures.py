@@ -30,9 +30,7 @@ def erase(
 
     async def run(api: "ApiClient", output: "Output") -> None:
         erasure = await api.write_ops("POST", f"users/{quote(user_id, safe='')}/erase", {"user_id": confirm})
-        output.print_result(
-            erasure, f"{user_id} is being erased. To see how far it is: cofounder erasures show {erasure['id']}"
-        )
+        output.print_result(erasure, f"{user_id} is being erased. To see how far it is: cofounder ops erasures")
 
     as_operator(run, as_json=as_json, api_url=api_url)
 

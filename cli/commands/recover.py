@@ -20,13 +20,14 @@ def recover(
         bool, typer.Option("--temporal", help="Temporal's namespace is new or empty: start the open builds there.")
     ] = False,
     after_restore: Annotated[
-        bool, typer.Option("--after-restore", help="The database was restored from a backup; Temporal and store not.")
+        bool,
+        typer.Option(
+            "--after-restore", help="The database was restored from a backup; Temporal and the object store were not."
+        ),
     ] = False,
     rate: Annotated[float, typer.Option("--rate", min=0.1, max=1000, help="Builds a second.")] = 10,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Carry the plan out although something speaks against it.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Carry the plan out even if there are doubts.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Take stock of rows, workflows, sandboxes and snapshots, print a plan, and carry it out.

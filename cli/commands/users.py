@@ -175,5 +175,5 @@ def erase(
     erasure = asyncio.run(run())
     Output(as_json).print_result(
         {"id": str(erasure.id), "user_id": user_id},
-        f"{user_id} is being erased. To see how far it is: cofounder erasures show {erasure.id} --user {user_id}",
+        f"{user_id} is being erased. To see how far it is: cofounder ops erasures",
     )

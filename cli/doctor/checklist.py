@@ -1,4 +1,5 @@
-"""The checks of `cofounder doctor`: those of servers, which the cockpit makes too, and those of this machine."""
+"""The checks of `cofounder doctor`: those of servers, which the operators' pages make too, and those of this
+machine."""
 
 from collections.abc import Callable, Sequence
 

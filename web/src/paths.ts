@@ -1,4 +1,4 @@
-/** The address of every page. `api/web.py` answers these with the app. */
+/** The address of every page. `api/routes/pages.py` answers these with the app. */
 export const paths = {
   projects: () => "/",
   newIdea: () => "/new",

@@ -136,7 +136,7 @@ export const account = {
   deletedTitle: "Your account is deleted",
   certificate: "Certificate",
   noErasure:
-    "This is the certificate of something else than the deletion of an account. See cofounder certificates show.",
+    "This certificate is not of the deletion of an account. cofounder certificates show has it, with its id.",
   certificateHelp:
     "Keep the address of this page: it is the only way to the certificate. It has ids and counts, and nothing that you wrote.",
   deleted: "Everything listed here is gone. What your calls cost stays in the books, without your name.",

@@ -140,7 +140,7 @@ export const timeline = {
   changesOf: "Changes",
   back: "Go back to here",
   newFrom: "New build from here",
-  notKept: "Its snapshot is not kept any more: only the latest five are.",
+  notKept: "Its snapshot is not kept any more: only the latest ones are.",
   whole: "Show the phases",
   more: (phases: number) => counted(phases, "more phase"),
   fewer: "Show fewer phases",

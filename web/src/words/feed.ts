@@ -22,8 +22,12 @@ const SNAPSHOT: Record<string, string> = {
   phase: "at the end of a phase",
   gate: "for the checks",
   sleep: "before sleeping",
+  wait: "before waiting for a person",
+  replace: "before moving to a new sandbox",
+  restored: "after a lost sandbox",
+  before_restore: "before going back",
+  restore: "after going back",
   end: "at the end",
-  restore: "before going back",
 };
 
 export const feed = {

@@ -463,7 +463,7 @@ export const fleet = {
   },
   checksPart: {
     title: "Checks",
-    help: "The same checks that cofounder doctor makes, made by the API.",
+    help: "The checks of servers that cofounder doctor makes, made by the API.",
     run: "Check now",
     again: "Check again",
     states: { ok: "fine", warn: "look at it", fail: "wrong" } as Record<string, string>,

@@ -75,7 +75,7 @@ export const panels = {
     linkBy: (name: string) => `Made by ${name},`,
     linkUntil: "works until",
     revoke: "Revoke",
-    revoked: "The link is revoked. Who has used it sees nothing new.",
+    revoked: "The link is revoked. Anyone who has used it sees nothing new.",
   },
   changes: {
     scope: "Show",
@@ -196,7 +196,7 @@ export const panels = {
     download: (number: number, format: string) => `Download snapshot ${number} as ${format}`,
     final: "final",
     kept: "kept",
-    keptHelp: "The latest five are kept, and those marked.",
+    keptHelp: "The latest ones are kept, and those marked.",
     reasons: {
       phase: "End of a phase",
       sleep: "Before a sleep",
@@ -221,7 +221,7 @@ export const panels = {
     ofSnapshot: "Snapshot",
     current: "The current one",
     pushNow: "Push",
-    pushing: "It may take minutes. Closing this page stops it.",
+    pushing: "The push may take minutes. Closing this page stops it.",
     pushed: (branch: string, repository: string) => `Branch ${branch} of ${repository} has these commits now.`,
     pushedAlready: (branch: string, repository: string) =>
       `Branch ${branch} of ${repository} had these commits already.`,
