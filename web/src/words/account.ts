@@ -135,8 +135,7 @@ export const account = {
   keepAccount: "Keep it",
   deletedTitle: "Your account is deleted",
   certificate: "Certificate",
-  noErasure:
-    "This certificate is not of the deletion of an account. cofounder certificates show has it, with its id.",
+  noErasure: "This certificate is not of the deletion of an account. cofounder certificates show has it, with its id.",
   certificateHelp:
     "Keep the address of this page: it is the only way to the certificate. It has ids and counts, and nothing that you wrote.",
   deleted: "Everything listed here is gone. What your calls cost stays in the books, without your name.",
