@@ -18,13 +18,13 @@ from temporalio.client import WorkflowFailureError
 from temporalio.testing import TimeSkipper
 
 from clients.browser import Browser
-from clients.sandbox import RUNNER_MODULE, RUNNER_SOURCE, Role, Sandboxes, sandbox_config
+from clients.sandbox import RUNNER_MODULE, RUNNER_SOURCE, Role, Sandbox, Sandboxes, sandbox_config
 from clients.sandbox_runner import JOURNAL
 from db.models import Build, BusinessEvent, LedgerEntry, Message, Preview, Project, ToolCall
 from db.transaction import transaction
 from db.users import UserChange, change_user
 from domain import prompt
-from domain.errors import CofounderError
+from domain.errors import CofounderError, SandboxUnavailable
 from domain.guards import SILENT
 from domain.names import EXTEND, FINISH, REAPER_WORKFLOW, build_workflow_id, preview_workflow_id
 from domain.status import Status
@@ -96,7 +96,13 @@ async def release_held(settings: Settings, build_id: uuid.UUID, role: Role = Rol
     """Do the same by the settings of a program."""
     sandboxes = Sandboxes(sandbox_config(settings))
     [newest, *_] = await wait_until(lambda: sandboxes.find(str(build_id), role))
-    sandbox = await sandboxes.connect(newest)
+
+    async def connected() -> Sandbox | None:
+        with suppress(SandboxUnavailable):  # a connection that was open during an outage is closed at its next use
+            return await sandboxes.connect(newest)
+        return None
+
+    sandbox = await wait_until(connected)
     command = f"until [ -e {HOLD_FILE} ]; do sleep 0.05; done; rm {HOLD_FILE}"
     await sandbox.run(command, timeout_seconds=DEADLINE, cwd="/")
     await sandboxes.close()
