@@ -12,7 +12,7 @@ import { printable } from "./printable.ts";
 export function Failure({ error, retry, page }: { error: Error; retry?: () => void; page?: string }) {
   const wait = error instanceof Problem ? error.retryAfter : undefined;
   const [left, setLeft] = useState(wait ?? 0);
-  // Callers give a new function each time they are drawn, which must not begin the second anew.
+  // Callers give a new function each time they are drawn, which must not restart the second.
   const askAgain = useEffectEvent(() => retry?.());
   useEffect(() => setLeft(wait ?? 0), [wait]);
   useEffect(() => {
