@@ -137,9 +137,15 @@ class Postgres:
         )
 
 
+def url_for_psql(database_url: str) -> str:
+    """Return the URL without the name of a driver. The settings take both forms."""
+    return database_url.replace("postgresql+asyncpg:", "postgresql:", 1)
+
+
 def for_shells(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables with a DATABASE_URL, if they have one, that `psql` takes, too. The settings take both forms."""
-    return {name: value.replace("postgresql+asyncpg:", "postgresql:", 1) for name, value in environment.items()}
+    """Return the variables for a person's shell: a DATABASE_URL, if there is one, is one that `psql` takes."""
+    url = environment.get("DATABASE_URL")
+    return dict(environment) if url is None else {**environment, "DATABASE_URL": url_for_psql(url)}
 
 
 def api_database_url(database_url: str) -> str:

@@ -27,7 +27,7 @@ _Project = Annotated[
     uuid.UUID | None, typer.Option("--project", help="The project; may be left out if you have only one.")
 ]
 
-_NEXT_START = "The product has it when its preview starts the next time: cofounder preview last --restart"
+_NEXT_START = "The product has it when its preview starts the next time: cofounder preview BUILD --restart"
 
 
 @app.command(name="set", epilog="Example: cofounder secrets set STRIPE_API_KEY < key.txt")

@@ -36,6 +36,7 @@ from domain.status import Status
 from domain.verdicts import LEAST_CLOSED
 from local.binaries import of_distribution
 from local.ports import Ports
+from local.postgres import url_for_psql
 from local.prometheus import INSTALL, RULES, find_prometheus, prometheus
 from local.stack import LocalStack, PartName
 from services.webhooks import context_of
@@ -177,7 +178,7 @@ class Scene:
         for example, value in fault.replaced.items():
             command = command.replace(example, value)
         command = command.replace("http://127.0.0.1:8000", self.programs.api_url)
-        command = command.replace("$DATABASE_URL", _plain_url(self.stack))
+        command = command.replace("$DATABASE_URL", url_for_psql(self.stack.environment["DATABASE_URL"]))
         program, *words = shlex.split(command)
         if program == "echo":
             name, _, value = words[0].partition("=")
@@ -261,11 +262,6 @@ class Scene:
 async def _start(program: ObservedProgram) -> None:
     if program.process.returncode is not None:
         await program.start()
-
-
-def _plain_url(stack: LocalStack) -> str:
-    """The database's URL without the name of a driver."""
-    return stack.environment["DATABASE_URL"].replace("postgresql+asyncpg:", "postgresql:")
 
 
 def _temporal() -> str:
@@ -538,7 +534,7 @@ async def locked_events(scene: Scene) -> AsyncIterator[Fault]:
     build_id = await scene.harness.start(script=steps(*[[bash("echo")] for _ in range(200)]))
     await scene.harness.until_event(build_id, "tool_started")
     user_id = (await scene.harness.row(build_id)).user_id
-    connection = await asyncpg.connect(_plain_url(scene.stack))
+    connection = await asyncpg.connect(url_for_psql(scene.stack.environment["DATABASE_URL"]))
 
     async def hold() -> None:
         while True:

@@ -39,7 +39,7 @@ async def _use_many() -> None:
         await sandboxes.kill(each.id)
     await sandboxes.close()
     sys.stdout.write("all answered\n")
-    sys.stdout.flush()  # a crash at the very end, if that is what happens, is not to look like one before
+    sys.stdout.flush()  # so that a crash as the process ends loses no output
 
 
 def test_more_sandboxes_than_connections(stack: LocalStack) -> None:
@@ -52,7 +52,7 @@ def test_more_sandboxes_than_connections(stack: LocalStack) -> None:
         timeout=DEADLINE,
         check=False,
     )
-    assert program.stdout == "all answered\n", (program.returncode, program.stderr)
+    assert (program.stdout, program.returncode) == ("all answered\n", 0), program.stderr
 
 
 if __name__ == "__main__":
