@@ -20,6 +20,7 @@ from db.feed import append_events
 from db.transaction import transaction
 from domain.events import NarrationEvent
 from local.ports import Ports
+from local.postgres import api_database_url
 
 _INTERVAL_SECONDS = 0.05
 """Seconds between two events."""
@@ -44,15 +45,24 @@ class Latency:
 
 
 class _Viewer(asyncio.Protocol):
-    """A viewer that costs little CPU: notes each event number in the stream and when it arrived."""
+    """A viewer that costs little CPU: notes each event number in the stream and when it arrived.
+
+    `refusal`: what the API answered instead of a stream.
+    """
 
     _NUMBER = re.compile(rb'"claim":"(\d+)"')
 
     def __init__(self) -> None:
         self.arrivals: dict[int, float] = {}
+        self.refusal: str | None = None
+        self._has_status = False
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic()
+        if not self._has_status:
+            self._has_status = True
+            if not data.startswith(b"HTTP/1.1 200 "):
+                self.refusal = data.decode(errors="replace")
         for match in self._NUMBER.finditer(data):
             self.arrivals[int(match[1])] = now
 
@@ -78,7 +88,10 @@ async def api_process(bench: BenchStack) -> AsyncIterator[Api]:
     ports.release()
     tokens = {"API_TOKEN": secrets.token_hex(16), "API_OPERATOR_TOKEN": token}  # an operator acts for the viewers
     unlimited = {"OPEN_FEEDS_PER_USER": "0", "READS_PER_MINUTE": "0"}
-    variables = {**tokens, **unlimited, "TEMPORAL_TASK_QUEUE": bench.harness.settings.temporal_task_queue}
+    variables = {
+        **{"DATABASE_URL": api_database_url(bench.servers.environment["DATABASE_URL"]), **tokens, **unlimited},
+        "TEMPORAL_TASK_QUEUE": bench.harness.settings.temporal_task_queue,
+    }
     async with bench.program(["-m", "api", "--port", str(port)], variables):
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             while True:
@@ -137,6 +150,8 @@ async def _all_have(number: int, viewers: Sequence[_Viewer]) -> None:
     async with asyncio.timeout(_TIMEOUT_SECONDS):
         for viewer in viewers:
             while number not in viewer.arrivals:
+                if viewer.refusal is not None:
+                    raise RuntimeError(f"The API refuses to show the build:\n{viewer.refusal}")
                 await asyncio.sleep(0.01)
 
 
