@@ -54,7 +54,7 @@ class SwitchList(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"autonomous_agent": True, "off": [examples.SWITCH]}]})
 
     autonomous_agent: bool = Field(
-        description="AUTONOMOUS_AGENT of this process. If it is false, all builds are off in spite of the switches."
+        description="AUTONOMOUS_AGENT of this process. If it is false, all builds are off whatever the switches say."
     )
     off: list[SwitchOut]
 

@@ -95,7 +95,7 @@ async def check_reaper(context: CheckContext) -> CheckResult:
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise
-        return warn(f"there is no schedule {REAPER_ID}", "Start a worker, which creates it: python worker.py")
+        return warn(f"there is no schedule {REAPER_ID}", "Start a worker, which creates it: python -m worker")
     if description.schedule.state.paused:
         return fail(
             f"the schedule {REAPER_ID} is paused, so builds that a crash left behind are neither started nor closed",
@@ -131,6 +131,6 @@ async def check_worker(context: CheckContext) -> CheckResult:
     if not workers:
         return fail(
             f"no worker polls the task queue {queue}, so builds stay queued",
-            "Start a worker (`python worker.py` or `cofounder up`), or set TEMPORAL_TASK_QUEUE to the workers' queue.",
+            "Start a worker (`python -m worker` or `cofounder up`), or set TEMPORAL_TASK_QUEUE to the workers' queue.",
         )
     return ok(f"{len(workers)} on the task queue {queue}: {', '.join(workers[:3])}{', …' if workers[3:] else ''}")

@@ -37,6 +37,11 @@ def with_api(
     settings = load_settings()
     secret = settings.api_operator_token if operator else None
     secret = secret or settings.api_token
+    if secret is None and operator:
+        raise Misconfigured(
+            "API_OPERATOR_TOKEN is not set. Set it to the operators' token that the API was started with, or API_TOKEN "
+            "to the API key of an operator; for `cofounder up`: . .cofounder/up/env.sh"
+        )
     if secret is None:
         raise Misconfigured(
             "API_TOKEN is not set. Set it to an API key: make one in the web console, at Account, or ask an operator "

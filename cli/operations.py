@@ -103,7 +103,7 @@ def switch_json(switch: Switch) -> dict[str, Any]:
 def print_switches(console: Console, switches: Sequence[Switch], *, autonomous_agent: bool) -> None:
     """Print what is off."""
     if not autonomous_agent:
-        console.print("AUTONOMOUS_AGENT is false here: all builds are off, in spite of the switches.")
+        console.print("AUTONOMOUS_AGENT is false here: all builds are off, whatever the switches say.")
     if not switches:
         console.print("Everything is on.")
     print_rows(

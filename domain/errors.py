@@ -13,6 +13,7 @@
     │   ├── ProjectArchived
     │   ├── BuildClosed
     │   ├── TooManyUnread
+    │   ├── MessageRead
     │   ├── AlreadyAnswered
     │   ├── RestorePending
     │   ├── SnapshotNotStored
@@ -23,6 +24,7 @@
     │   ├── KillSwitchOn
     │   └── NoSecretsKey        there is no SECRETS_KEY, so founders can't set secrets
     ├── CredentialRefused       a key or a sign-in that does not work
+    │   ├── TokenRefused        a token of an identity provider
     │   └── SignInLinkRefused   the code of a sign-in link does not work
     ├── BuildFailed             this build cannot continue; the text is for the founder
     ├── RowsMoved               the build's rows do not fit what this run of its workflow asks for

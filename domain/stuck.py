@@ -8,8 +8,11 @@ from enum import StrEnum
 from domain.names import build_workflow_id
 
 SILENT = timedelta(minutes=20)
-"""A build that works and has had no event for this long is silent. A slow model that writes all that it may takes
-longer."""
+"""A build that works and has had no event for this long is silent, unless an activity runs."""
+
+SILENT_IN_ACTIVITY = timedelta(minutes=80)
+"""So is one with an activity: a call of a slow model, and the wait until a rate limit allows it, may take 75 minutes
+(`workflows/policies.py`). Temporal notices within a minute if the activity's worker is gone."""
 
 SUSPICIOUS = timedelta(minutes=2)
 """Ask Temporal about a build that works and has had no event for this long."""
@@ -139,10 +142,11 @@ def find_reasons(build: BuildFacts, workflow: WorkflowFacts, now: datetime) -> l
                 StuckKind.WAITS_FOR_OPERATOR,
                 build.reason or "It waits for an operator.",
                 "Remove the cause, then: cofounder ops wake --where 'status=needs_input and waiting_for=operator' "
-                "--rate 10 --reason …",
+                "--reason …, which shows what it would wake, and again with --yes",
             )
         )
-    if build.works and not build.is_lost and build.silent_for(now) > SILENT:
+    longest = SILENT_IN_ACTIVITY if any(each.waits_since is None for each in workflow.pending) else SILENT
+    if build.works and not build.is_lost and build.silent_for(now) > longest:
         minutes = int(build.silent_for(now).total_seconds() // 60)
         found.append(
             Why(

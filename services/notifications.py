@@ -74,7 +74,7 @@ async def notify_released(sessions: Sessions, workflows: BuildWorkflows, *, auto
     The reaper repeats what fails.
 
     Args:
-        autonomous_agent: False while AUTONOMOUS_AGENT holds all builds, in spite of the switches.
+        autonomous_agent: False while AUTONOMOUS_AGENT holds all builds, whatever the switches say.
 
     Returns:
         The builds that received it.

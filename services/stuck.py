@@ -73,7 +73,7 @@ async def find_stuck(
     others = [Why(StuckKind.REAPER, step.alert, "See: cofounder ops checks") for step in steps if step.alert]
     if not any(process.role == "worker" for process in processes):
         detail = "No worker was seen in the last two minutes, so no build makes progress."
-        others.append(Why(StuckKind.NO_WORKER, detail, "Start a worker: python worker.py"))
+        others.append(Why(StuckKind.NO_WORKER, detail, "Start a worker: python -m worker"))
     if problems is None:
         detail = "Temporal does not answer, so its part is missing here."
         others.append(Why(StuckKind.TEMPORAL, detail, "See: cofounder ops checks"))

@@ -203,8 +203,8 @@ def _print_expected(console: "Console", act: str, expected: Json) -> None:
     from cli.output import print_table
 
     console.print(
-        f"{expected['count']} builds match, and `{act}` fits {expected['fitting']} of them now. Nothing was changed; "
-        "add --yes to do it.",
+        f"{expected['count']} builds match. `{act}` is possible for {expected['fitting']} of them now. Nothing was "
+        "changed; add --yes to do it.",
         markup=False,
     )
     if expected["sample"]:

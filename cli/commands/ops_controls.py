@@ -141,7 +141,7 @@ def _print_switches(console: "Console", found: Json) -> None:
     from cli.output import local_time, print_rows
 
     if not found["autonomous_agent"]:
-        console.print("AUTONOMOUS_AGENT is false: all builds are off, in spite of the switches.")
+        console.print("AUTONOMOUS_AGENT is false: all builds are off, whatever the switches say.")
     if not found["off"]:
         console.print("Everything is on.")
     rows = [

@@ -177,7 +177,7 @@ async def test_selected_builds_are_woken_and_their_link_opens_the_workflow(
     dialog = page.get_by_role("dialog", name="Wake builds")
     await dialog.get_by_label("Reason").fill("The model answers again.")
     await dialog.get_by_role("button", name="See what would happen").click()
-    await expect(dialog.get_by_text("2 builds match, and it fits all of them.")).to_be_visible()
+    await expect(dialog.get_by_text("2 builds match, and it is possible for all of them.")).to_be_visible()
     await dialog.get_by_role("button", name="Wake 2 builds").click()
     runs = page.get_by_role("region", name="Acts on many builds")
     await expect(runs.get_by_text("0 of 2")).to_be_visible()

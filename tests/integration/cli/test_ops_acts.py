@@ -65,7 +65,7 @@ async def test_an_act_is_shown_first_then_carried_out_and_listed(api: RunningApi
     wanted = ("cancel", "--where", "user=ada and open=true", "--reason", "a test", "--rate", "50")
     shown = await run(*wanted)
     assert shown.exit_code == 0, shown.output
-    assert "3 builds match, and `cancel` fits 3 of them now. Nothing was changed" in shown.output
+    assert "3 builds match. `cancel` is possible for 3 of them now. Nothing was changed" in shown.output
     assert (await run(*wanted, "--yes", "--dry-run")).output == shown.output
     done = await run(*wanted, "--yes", "--json")
     assert done.exit_code == 0, done.output

@@ -137,6 +137,8 @@ def test_input_that_is_not_text_is_not_sent(run: Run) -> None:
 def test_missing_token(run: Run) -> None:
     done = run("build", "--idea", "A waitlist", API_TOKEN="")
     assert (done.exit_code, done.err.startswith("error: API_TOKEN is not set.")) == (1, True)
+    done = run("ops", "stuck", API_TOKEN="")
+    assert (done.exit_code, done.err.startswith("error: API_OPERATOR_TOKEN is not set.")) == (1, True)
 
 
 def test_wrong_settings_are_named(run: Run) -> None:

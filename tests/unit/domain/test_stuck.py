@@ -8,6 +8,7 @@ import pytest
 from domain.stuck import (
     LATE,
     SILENT,
+    SILENT_IN_ACTIVITY,
     SUSPICIOUS,
     UNTAKEN,
     BuildFacts,
@@ -60,6 +61,15 @@ def test_rows_say_why(build: BuildFacts, kind: StuckKind) -> None:
 
 def test_a_silent_build_that_has_just_got_its_status_is_not_stuck() -> None:
     assert find_reasons(replace(FINE, last_event_at=None, status_at=NOW - SECOND), WorkflowFacts(), NOW) == []
+
+
+def test_a_long_model_call_is_not_silence() -> None:
+    runs = WorkflowFacts(pending=[PendingActivity("make_model_call", 1, None)])
+    due = PendingActivity("make_model_call", 1, None, "cofounder", NOW - SECOND)
+    long, too_long = (replace(FINE, last_event_at=NOW - each - SECOND) for each in (SILENT, SILENT_IN_ACTIVITY))
+    assert find_reasons(long, runs, NOW) == []
+    assert [each.kind for each in find_reasons(long, WorkflowFacts(pending=[due]), NOW)] == [StuckKind.SILENT]
+    assert [each.kind for each in find_reasons(too_long, runs, NOW)] == [StuckKind.SILENT]
 
 
 def test_temporal_says_why() -> None:

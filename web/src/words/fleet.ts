@@ -168,10 +168,10 @@ export const fleet = {
     changed: "See again",
     dryRun: (fitting: number, count: number) =>
       fitting === count
-        ? `${counted(count, "build")} match, and it fits all of them.`
-        : `${counted(count, "build")} match. It fits ${fitting.toLocaleString()} of them; the others are skipped.`,
+        ? `${counted(count, "build")} match, and it is possible for all of them.`
+        : `${counted(count, "build")} match. It is possible for ${fitting.toLocaleString()} of them; the others are skipped.`,
     takes: (time: string) => `It takes about ${time}.`,
-    none: "It fits none of them: there is nothing to do.",
+    none: "It is possible for none of them: there is nothing to do.",
     sample: "The first of them",
     verbs: {
       wake: (count: number) => `Wake ${counted(count, "build")}`,
@@ -180,7 +180,7 @@ export const fleet = {
       suspend: (count: number) => `Suspend the users of ${counted(count, "build")}`,
       unsuspend: (count: number) => `Lift the suspension of the users of ${counted(count, "build")}`,
     } as Record<string, (count: number) => string>,
-    fits: "fits",
+    fits: "possible",
     runs: "Acts on many builds",
     progress: (reached: number, total: number) => `${reached.toLocaleString()} of ${total.toLocaleString()}`,
     results: (done: number, skipped: number, failed: number) =>
@@ -278,7 +278,7 @@ export const fleet = {
   switchesPart: {
     title: "Switches",
     help: "A switch stops builds before their next model call. Their work is kept, and they go on by themselves when it is on again.",
-    agentOff: "AUTONOMOUS_AGENT is false: all builds are off, in spite of the switches.",
+    agentOff: "AUTONOMOUS_AGENT is false: all builds are off, whatever the switches say.",
     allOn: "Nothing is switched off.",
     switchOff: "Switch builds off",
     switchOn: "Switch on",

@@ -6,11 +6,14 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.__main__ import NAMES
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.thorough
 async def test_benchmarks_run(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     command = [sys.executable, "-m", "bench", "--small", "--json", str(figures)]
