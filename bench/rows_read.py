@@ -78,7 +78,7 @@ def queries() -> Mapping[str, Query]:
         "reaper: missed notifications": lambda tx: steering.missed_notifications(tx, now),
         "reaper: builds closed lately": lambda tx: reaper.builds_closed_between(tx, now - timedelta(hours=1), now, 200),
         "reaper: objects that are due": lambda tx: tombstones.lock_due(tx, 200, now),
-        "reaper: unstarted erasures": lambda tx: erasures.unstarted_erasures(tx, now),
+        "reaper: erasures to start": lambda tx: erasures.erasures_to_start(tx, now, now),
         "reaper: running bulk acts": bulk_runs.running_runs,
         "reaper: next for a permit": lambda tx: permits.next_in_queue(tx, 100),
         "reaper: lost permits": lambda tx: permits.return_lost_permits(tx, [], timedelta(minutes=2)),

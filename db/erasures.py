@@ -77,18 +77,17 @@ async def list_erasures(
     return list(await tx.session.scalars(query))
 
 
-async def unstarted_erasures(tx: Transaction, before: datetime) -> list[uuid.UUID]:
-    """Return erasures that were requested before this time and whose workflow is not known to have been started."""
-    query = select(Erasure.id).where(
-        Erasure.started_at.is_(None), Erasure.finished_at.is_(None), Erasure.requested_at < before
-    )
+async def erasures_to_start(tx: Transaction, requested_before: datetime, started_before: datetime) -> list[uuid.UUID]:
+    """Return unfinished erasures whose workflow is not known to have been started since they were requested; and those
+    whose workflow was started so long ago that it may be gone."""
+    is_new = Erasure.started_at.is_(None) & (Erasure.requested_at < requested_before)
+    query = select(Erasure.id).where(Erasure.finished_at.is_(None), is_new | (Erasure.started_at < started_before))
     return list(await tx.session.scalars(query))
 
 
 async def mark_started(tx: Transaction, erasure_id: uuid.UUID) -> None:
-    """Note that the erasure's workflow was started."""
-    unmarked = update(Erasure).where(Erasure.id == erasure_id, Erasure.started_at.is_(None))
-    await tx.session.execute(unmarked.values(started_at=func.now()))
+    """Note that the erasure's workflow was started, or runs."""
+    await tx.session.execute(update(Erasure).where(Erasure.id == erasure_id).values(started_at=func.now()))
 
 
 async def archive_all(tx: Transaction, projects: Sequence[uuid.UUID]) -> None:

@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 _YOUNG = timedelta(seconds=15)
 """Leave younger rows alone: the request that made them starts the workflow itself."""
 
+_PERHAPS_GONE = timedelta(hours=1)
+"""Start the workflow of an erasure again after this time. One that still runs is left alone."""
+
 
 async def erase_project(
     sessions: Sessions, workflows: BuildWorkflows, user_id: str, project_id: uuid.UUID, name: str
@@ -120,16 +123,18 @@ async def require_account_erasure(tx: Transaction, erasure_id: uuid.UUID) -> Era
 
 
 async def start_unstarted(sessions: Sessions, workflows: BuildWorkflows) -> int:
-    """Start the workflows of erasures that a crash has left without one. Returns how many."""
+    """Start the workflows of erasures that have none, because of a crash or a loss of Temporal's namespace. Returns how
+    many erasures it looked at."""
+    now = datetime.now(UTC)
     async with transaction(sessions) as tx:
-        unstarted = await erasures.unstarted_erasures(tx, datetime.now(UTC) - _YOUNG)
+        unstarted = await erasures.erasures_to_start(tx, now - _YOUNG, now - _PERHAPS_GONE)
     for erasure_id in unstarted:
         await _start(sessions, workflows, erasure_id)
     return len(unstarted)
 
 
 async def _start_or_leave_to_reaper(sessions: Sessions, workflows: BuildWorkflows, erasure: Erasure) -> None:
-    if erasure.started_at is not None or erasure.finished_at is not None:
+    if erasure.finished_at is not None:
         return
     try:
         await _start(sessions, workflows, erasure.id)

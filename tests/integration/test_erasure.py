@@ -6,26 +6,28 @@ import uuid
 import zipfile
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import structlog
 from pydantic import SecretStr
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import DBAPIError
 from temporalio import activity
 
 from clients.browser import Browser
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Role, Sandboxes, sandbox_config
-from db.erasures import certificate_of
+from db.erasures import certificate_of, insert_erasure
 from db.models import AuditEntry, Erasure, LedgerEntry, User, UserDay
 from db.transaction import transaction
 from db.users import ensure_user
+from domain.erasure import ErasureKind
 from domain.names import build_workflow_id, erasure_workflow_id
 from domain.payloads import ErasureStep
 from local.stack import LocalStack
-from services.erasure import erase_user
+from services.erasure import erase_user, start_unstarted
 from tests.harness.api_server import (
     AS_OPERATOR,
     BRIEF,
@@ -327,6 +329,23 @@ async def day_of_user(api: RunningApi, user: str, word: str) -> None:
         row = await tx.session.get_one(User, user)
         row.name, row.email = word, f"{word}@example.com"
     await day_of(api, user)
+
+
+async def test_an_erasure_whose_workflow_is_lost_is_started_again(api: RunningApi, harness: WorkerHarness) -> None:
+    word = a_word()
+    project = await api.project(ADA, name=word, brief={**BRIEF, "name": word})
+    async with transaction(api.sessions) as tx:
+        erasure = await insert_erasure(tx, ErasureKind.PROJECT, ADA, uuid.UUID(project), ADA)
+        assert erasure is not None
+        lost = update(Erasure).where(Erasure.id == erasure.id)
+        await tx.session.execute(lost.values(started_at=func.now() - timedelta(minutes=59)))
+    assert await start_unstarted(api.sessions, harness.builds) == 0
+    async with transaction(api.sessions) as tx:
+        await tx.session.execute(lost.values(started_at=func.now() - timedelta(minutes=61)))
+    assert await start_unstarted(api.sessions, harness.builds) == 1
+    assert await start_unstarted(api.sessions, harness.builds) == 0, "it is left alone for another hour"
+    await finished(api, str(erasure.id))
+    assert await tables_with(api.sessions, word) == set()
 
 
 async def test_what_is_not_erased(api: RunningApi) -> None:
