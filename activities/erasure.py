@@ -24,6 +24,8 @@ from domain.names import build_workflow_id, delivery_workflow_id, export_workflo
 from domain.payloads import ErasureRef, ErasureStep
 from services.builds import signal_cancel
 
+_DELETED = "What it was to have, or a part of that, is being deleted."
+
 _OF_BUILDS = (SNAPSHOTS_PREFIX, DIFFS_PREFIX, ARCHIVES_PREFIX)
 
 
@@ -44,7 +46,7 @@ class ErasureActivities:
         async with heartbeating():
             erasure, scope = await self._read(request)
             async with transaction(self._sessions) as tx:
-                await stored_exports.fail_exports(tx, scope.exports, "What it was to have is being deleted.")
+                await stored_exports.fail_exports(tx, scope.exports, _DELETED)
                 unwritten = await stored_exports.unwritten_exports(tx, scope.exports)
                 opened = await erasures.open_builds(tx, erasure, scope)
                 previews = await erasures.open_previews(tx, scope.builds)
@@ -145,10 +147,9 @@ class ErasureActivities:
             if left:
                 return ErasureStep(left=left)
             async with transaction(self._sessions) as tx:
-                await erasures.archive_all(tx, scope.projects)  # and lock them
-                now = await erasures.read_scope(tx, erasure)
+                now = await erasures.lock_scope(tx, erasure)
                 opened = await erasures.open_builds(tx, erasure, now)
-                if further := len(opened) + len(set(now.exports) - set(scope.exports)):
+                if further := len(opened) + now.beyond(scope):
                     return ErasureStep(left=further)
                 await erasures.erase_rows(tx, erasure, now)
                 await erasures.finish(tx, erasure.id)

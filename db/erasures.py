@@ -24,9 +24,11 @@ from db.models import (
     Preview,
     Project,
     ToolCall,
+    User,
     WebhookDelivery,
 )
-from db.stored_exports import exports_of
+from db.organisations import lock_members
+from db.stored_exports import exports_with
 from db.transaction import Transaction
 from domain.conversation import IMAGE_MARK
 from domain.erasure import ErasureCertificate, ErasureKind, new_stand_in
@@ -101,16 +103,25 @@ async def archive_all(tx: Transaction, projects: Sequence[uuid.UUID]) -> None:
 
 
 async def organisations_left_ownerless(tx: Transaction, user_id: str) -> list[str]:
-    """Return the names of organisations that have other members, and no owner but this user."""
-    owners = func.count().filter(Membership.role == Role.OWNER, Membership.user_id != user_id)
+    """Return the names of organisations that have other members, and no owner but this user and suspended ones. Their
+    members stay as they are until the transaction ends."""
+    await _lock_members(tx, user_id)
+    others = (Membership.role == Role.OWNER, Membership.user_id != user_id, User.suspended.is_(False))
     query = (
         select(Organisation.name)
         .join(Membership, Membership.org_id == Organisation.id)
+        .join(User, User.id == Membership.user_id)
         .group_by(Organisation.id, Organisation.name)
-        .having(func.bool_or(Membership.user_id == user_id), func.count() > 1, owners == 0)
+        .having(func.bool_or(Membership.user_id == user_id), func.count() > 1, func.count().filter(*others) == 0)
         .order_by(Organisation.name)
     )
     return list(await tx.session.scalars(query))
+
+
+async def _lock_members(tx: Transaction, user_id: str) -> None:
+    query = select(Membership.org_id).where(Membership.user_id == user_id).order_by(Membership.org_id)
+    for org_id in (await tx.session.scalars(query)).all():
+        await lock_members(tx, org_id)
 
 
 # ---- what there is to erase
@@ -124,24 +135,40 @@ class Scope:
     builds: Sequence[uuid.UUID]
     exports: Sequence[uuid.UUID] = ()
 
+    def beyond(self, earlier: "Scope") -> int:
+        """How many things there are that an earlier look has not found."""
+        pairs = ((self.projects, earlier.projects), (self.builds, earlier.builds), (self.exports, earlier.exports))
+        return sum(len({*now} - {*before}) for now, before in pairs)
+
 
 async def read_scope(tx: Transaction, erasure: Erasure) -> Scope:
     """Return what the erasure still finds in the database."""
-    if erasure.project_id is not None:
-        projects = [erasure.project_id]
-    else:
-        alone = (
-            select(Membership.org_id)
-            .group_by(Membership.org_id)
-            .having(func.count() == func.count().filter(Membership.user_id == erasure.user_id))
-        )
-        own = select(Organisation.id).where(Organisation.personal_of == erasure.user_id)
-        query = select(Project.id).where(Project.org_id.in_(alone) | Project.org_id.in_(own)).order_by(Project.id)
-        projects = list(await tx.session.scalars(query))
-    builds = await tx.session.scalars(select(Build.id).where(Build.project_id.in_(projects)).order_by(Build.id))
     of_user = erasure.user_id if erasure.kind == ErasureKind.USER else None
-    exports = await exports_of(tx, projects, of_user)
+    projects = await _projects_of(tx, erasure)
+    builds = await tx.session.scalars(select(Build.id).where(Build.project_id.in_(projects)).order_by(Build.id))
+    exports = await exports_with(tx, projects, of_user, erasure.requested_at)
     return Scope(projects, builds.all(), [each.id for each in exports])
+
+
+async def lock_scope(tx: Transaction, erasure: Erasure) -> Scope:
+    """Return what the erasure still finds, which stays all of it until the transaction ends."""
+    if erasure.kind == ErasureKind.USER:
+        await _lock_members(tx, erasure.user_id)
+    await archive_all(tx, await _projects_of(tx, erasure))  # and lock them
+    return await read_scope(tx, erasure)
+
+
+async def _projects_of(tx: Transaction, erasure: Erasure) -> list[uuid.UUID]:
+    if erasure.project_id is not None:
+        return [erasure.project_id]
+    alone = (
+        select(Membership.org_id)
+        .group_by(Membership.org_id)
+        .having(func.count() == func.count().filter(Membership.user_id == erasure.user_id))
+    )
+    own = select(Organisation.id).where(Organisation.personal_of == erasure.user_id)
+    query = select(Project.id).where(Project.org_id.in_(alone) | Project.org_id.in_(own)).order_by(Project.id)
+    return list(await tx.session.scalars(query))
 
 
 async def open_builds(tx: Transaction, erasure: Erasure, scope: Scope) -> list[Build]:
@@ -232,6 +259,8 @@ _BEFORE_BUILDS = (
     "delete from business_events where project_id = any(:projects)",
     "delete from snapshots where project_id = any(:projects)",
     "delete from exports where project_id = any(:projects)",
+    "update exports set deleted_at = now(), expires_at = least(expires_at, now()) "
+    "where id = any(:exports) and stored_at is not null and deleted_at is null",
 )
 
 _BUILD_ROWS = (
@@ -278,7 +307,7 @@ _USER_ROWS = (
 async def erase_rows(tx: Transaction, erasure: Erasure, scope: Scope) -> None:
     """Delete the rows of the projects, and of the user if the user is erased, and note how many there were."""
     await tx.session.execute(text("select set_config('cofounder.erasure', :id, true)"), {"id": str(erasure.id)})
-    projects = {"projects": list(scope.projects), "builds": list(scope.builds)}
+    projects = {"projects": list(scope.projects), "builds": list(scope.builds), "exports": list(scope.exports)}
     counts = {"projects": len(scope.projects), "builds": len(scope.builds), "exports": len(scope.exports)}
     for table in _COUNTED:
         found = await tx.session.scalar(

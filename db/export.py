@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import inspect, select, tuple_
 
-from db.models import Base, Build
+from db.models import Base, Build, Erasure, Project
 from db.transaction import Transaction
 
 PAGE = 200
@@ -20,11 +20,15 @@ Key = tuple[Any, ...]
 async def read_page(tx: Transaction, model: type[Base], of: Mapping[str, object], after: Key | None) -> Sequence[Base]:
     """Return the next rows of a table, in the order of their keys. Fewer than `PAGE`: they are the last.
 
+    Projects that are being erased are left out: an export that is written meanwhile would keep their names.
+
     Args:
         of: the columns that say whose rows.
     """
     key = inspect(model).primary_key
     query = select(model).filter_by(**of).order_by(*key).limit(PAGE)
+    if model is Project:
+        query = query.where(~select(Erasure.id).where(Erasure.project_id == Project.id).exists())
     if after is not None:
         query = query.where(tuple_(*key) > after)
     return (await tx.session.scalars(query)).all()

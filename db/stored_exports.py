@@ -3,18 +3,21 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db import access, certificates
-from db.models import StoredExport
+from db.models import Project, StoredExport
 from db.transaction import Transaction
 from domain.certificates import CertificateKind, Statement
 from domain.exports import FILES_KEPT, KEPT
 
 EXPORTS_PREFIX = "exports/"
+
+_OVERLAP = timedelta(minutes=5)
+"""An export that is requested this long after an erasure may have been read before that was committed."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +152,21 @@ async def mark_deleted(tx: Transaction, export_id: uuid.UUID) -> None:
     await tx.session.execute(update(StoredExport).where(StoredExport.id == export_id).values(deleted_at=func.now()))
 
 
-async def exports_of(tx: Transaction, projects: Sequence[uuid.UUID], user_id: str | None) -> list[StoredExport]:
-    """Return the exports of the projects, and all of the user's."""
-    of_user = StoredExport.user_id == user_id
-    query = select(StoredExport).where(or_(StoredExport.project_id.in_(projects), of_user))
-    return list(await tx.session.scalars(query.order_by(StoredExport.id)))
+async def exports_with(
+    tx: Transaction, projects: Sequence[uuid.UUID], user_id: str | None, requested_at: datetime
+) -> list[StoredExport]:
+    """Return the exports that have something of the projects, and all of the user's.
+
+    An account's export has the rows of the projects that the user has made, until the erasure of a project is
+    requested, at this time.
+    """
+    makers = select(Project.user_id).where(Project.id.in_(projects))
+    of_makers = (StoredExport.project_id.is_(None), StoredExport.user_id.in_(makers))
+    was_before = StoredExport.requested_at < requested_at + _OVERLAP
+    condition = or_(
+        StoredExport.project_id.in_(projects), StoredExport.user_id == user_id, and_(*of_makers, was_before)
+    )
+    return list(await tx.session.scalars(select(StoredExport).where(condition).order_by(StoredExport.id)))
 
 
 async def unwritten_exports(tx: Transaction, export_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:

@@ -1,5 +1,6 @@
 """User rows: made by a sign-in or an operator, and changed by operators."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -52,6 +53,11 @@ async def find_user(tx: Transaction, user_id: str, *, locked: bool = False) -> U
     if locked:
         query = query.with_for_update(key_share=True).execution_options(populate_existing=True)
     return (await tx.session.scalars(query)).one_or_none()
+
+
+async def suspended_among(tx: Transaction, user_ids: Collection[str]) -> set[str]:
+    """Return those of the users who are suspended."""
+    return set(await tx.session.scalars(select(User.id).where(User.id.in_(user_ids), User.suspended)))
 
 
 async def list_plans(tx: Transaction) -> list[PlanTier]:

@@ -91,8 +91,7 @@ async def erase_user(
             assert erasure is not None, "its insertion was refused because it is there"
         else:
             await change_user(tx, user_id, UserChange(suspended=True), datetime.now(UTC).date())
-            scope = await erasures.read_scope(tx, erasure)
-            await erasures.archive_all(tx, scope.projects)
+            await erasures.lock_scope(tx, erasure)
             await record(tx, Action.USER_ERASE, user_id=user_id, erasure_id=erasure.id)
     await _start_or_leave_to_reaper(sessions, workflows, erasure)
     return erasure

@@ -15,6 +15,7 @@ from db.organisations import OwnOrganisation
 from db.projects import find_project, lock_project, move_project
 from db.session import Sessions
 from db.transaction import Transaction, request_transaction
+from db.users import suspended_among
 from domain.audit import Action
 from domain.errors import Conflict, NotFound, Refused
 from domain.identity import CHANGING_ROLES, Role
@@ -103,7 +104,7 @@ async def set_member(
         own = await _require_owner(tx, user_id, org_id, "change its members")
         _require_shareable(own.organisation, member_id)
         roles = await _roles(tx, org_id)
-        check_owner_remains(roles, member_id, role)
+        check_owner_remains(roles, member_id, role, suspended=await suspended_among(tx, roles))
         if member_id not in roles and len(roles) >= MAX_MEMBERS:
             raise Conflict(f"The organisation has {MAX_MEMBERS} members, the most it may have. Remove one first.")
         cancelled = [] if role in CHANGING_ROLES else await _cancel_builds(tx, org_id, member_id)
@@ -136,7 +137,7 @@ async def remove_member(
         roles = await _roles(tx, org_id)
         if member_id not in roles:
             raise NotFound(f"{member_id} is not a member of the organisation.")
-        check_owner_remains(roles, member_id, None)
+        check_owner_remains(roles, member_id, None, suspended=await suspended_among(tx, roles))
         cancelled = await _cancel_builds(tx, org_id, member_id)
         await record(tx, Action.MEMBER_REMOVE, user_id=member_id, org_id=org_id, cancelled_builds=len(cancelled))
         await organisations.delete_member(tx, org_id, member_id)

@@ -49,7 +49,8 @@ async def request_export(
             raise NotFound(f"There is no project {project_id}.")
         erasure = await find_erasure_of(tx, user_id, project_id)
         if erasure is not None and erasure.finished_at is None:
-            raise Conflict("It is being deleted, so it can't be exported any more.")
+            what = "The account" if project_id is None else "The project"
+            raise Conflict(f"{what} is being deleted, so it can't be exported any more.")
         requested_by = user_id if tx.author is None else tx.author.actor
         export = await stored_exports.insert_export(tx, user_id, project_id, requested_by, key)
         if export is None:

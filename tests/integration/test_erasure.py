@@ -1,5 +1,6 @@
 """A project or a founder is erased: nothing is found anywhere afterwards, money adds up, and a certificate says so."""
 
+import asyncio
 import io
 import logging
 import uuid
@@ -12,18 +13,20 @@ from typing import Any
 import pytest
 import structlog
 from pydantic import SecretStr
-from sqlalchemy import func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 from temporalio import activity
 
 from clients.browser import Browser
 from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Role, Sandboxes, sandbox_config
+from db import erasures
 from db.erasures import certificate_of, insert_erasure
-from db.models import AuditEntry, Erasure, LedgerEntry, User, UserDay
-from db.transaction import transaction
+from db.models import AuditEntry, Erasure, LedgerEntry, Membership, User, UserDay
+from db.transaction import Transaction, transaction
 from db.users import ensure_user
 from domain.erasure import ErasureKind
+from domain.errors import LastOwner
 from domain.names import build_workflow_id, erasure_workflow_id
 from domain.payloads import ErasureStep
 from local.stack import LocalStack
@@ -38,6 +41,7 @@ from tests.harness.api_server import (
     new_database,
     running_api,
     settings_for,
+    suspend,
 )
 from tests.harness.buckets import new_versioned_bucket
 from tests.harness.founder_texts import (
@@ -81,6 +85,7 @@ async def api(stack: LocalStack, harness: WorkerHarness) -> AsyncIterator[Runnin
         harness.settings.database_url,
         stack.environment,
         temporal_task_queue=harness.settings.temporal_task_queue,
+        project_snapshot_bucket=harness.settings.project_snapshot_bucket,
         api_operator_token=SecretStr(OPERATORS),
     )
     async with running_api(settings, stack.environment) as running:
@@ -169,13 +174,13 @@ async def test_a_project_is_erased_from_every_place(
         assert await columns_without(api.sessions, word) == set()
         assert len(await objects_with(store, word)) == 8, "also an earlier version, and one that was deleted"
         before = await money(api)
-        erasures = []
+        asked_for = []
         for each, name in ((project, word), (live, live_name)):
             asked = await erase(api, each, name)
             assert asked.status_code == 202, asked.text
             assert (await erase(api, each, name)).json()["id"] == asked.json()["id"], "a repeat changes nothing"
-            erasures.append(asked.json()["id"])
-        certificates = [await finished(api, each) for each in erasures]
+            asked_for.append(asked.json()["id"])
+        certificates = [await finished(api, each) for each in asked_for]
     assert await tables_with(api.sessions, word) == set()
     assert await objects_with(store, word) == []
     left = await store.versions("")
@@ -185,7 +190,7 @@ async def test_a_project_is_erased_from_every_place(
     both = [(each, role) for each in (build, running) for role in Role]
     assert [found for each, role in both for found in await sandboxes.find(str(each), role)] == []
     await sandboxes.close()
-    for workflow_id in (*map(erasure_workflow_id, erasures),):
+    for workflow_id in (*map(erasure_workflow_id, asked_for),):
         history = await harness.client.get_workflow_handle(workflow_id).fetch_history()
         assert word.encode() not in b"".join(event.SerializeToString() for event in history.events)
     assert word not in str(logged) + caplog.text
@@ -198,13 +203,13 @@ async def test_a_project_is_erased_from_every_place(
     assert (planted["counts"]["objects"], planted["counts"]["uploads"]) == (9, 1), "eight versions and a marker"
     assert (planted["counts"]["sandboxes"], ran["counts"]["executions"] >= 1) == (1, True)
     async with transaction(api.sessions) as tx:
-        row = await tx.session.get_one(Erasure, uuid.UUID(erasures[0]))
+        row = await tx.session.get_one(Erasure, uuid.UUID(asked_for[0]))
         assert planted["sha256"] == certificate_of(row).sha256
     assert await columns_without(api.sessions, others) == set(), "the projects of others are as they were"
     assert (await api.http.get(f"/v1/projects/{project}", headers=as_user(ADA))).status_code == 404
-    assert (await api.http.get(f"/v1/erasures/{erasures[0]}", headers=as_user(BOB))).status_code == 404
+    assert (await api.http.get(f"/v1/erasures/{asked_for[0]}", headers=as_user(BOB))).status_code == 404
     listed = (await api.http.get("/v1/erasures", headers=as_user(ADA))).json()["erasures"]
-    assert {each["id"] for each in listed} == set(erasures)
+    assert {each["id"] for each in listed} == set(asked_for)
     assert kept
 
 
@@ -346,6 +351,98 @@ async def test_an_erasure_whose_workflow_is_lost_is_started_again(api: RunningAp
     assert await start_unstarted(api.sessions, harness.builds) == 0, "it is left alone for another hour"
     await finished(api, str(erasure.id))
     assert await tables_with(api.sessions, word) == set()
+
+
+async def test_an_account_export_keeps_no_name_of_an_erased_project(api: RunningApi, store: ObjectStore) -> None:
+    user, word = f"ivy-{uuid.uuid4().hex[:8]}", a_word()
+    project = await api.project(user, name=word, brief={**BRIEF, "name": word})
+
+    async def export() -> Any:
+        asked = (await api.http.post("/v1/account/exports", headers=as_user(user))).json()["id"]
+
+        async def read() -> Any:
+            body = (await api.http.get(f"/v1/exports/{asked}", headers=as_user(user))).json()
+            return body if body["state"] == "ready" else None
+
+        return await wait_until(read)
+
+    async def projects_in(response: Any) -> str:
+        with zipfile.ZipFile(io.BytesIO(response.content)) as file:
+            return file.read("projects.jsonl").decode()
+
+    export_id = (await export())["id"]
+    path = f"/v1/exports/{export_id}"
+    assert word in await projects_in(await api.http.get(f"{path}/file", headers=as_user(user)))
+    asked = await erase(api, project, word, user)
+    direct = await api.http.get("/v1/account/export", headers=as_user(user))
+    assert word not in await projects_in(direct), "it may be read until the rows go"
+    certificate = await finished(api, asked.json()["id"], user)
+    assert certificate["counts"]["exports"] == 1
+    assert await store.versions(f"exports/{export_id}/") == []
+    assert (await api.http.get(path, headers=as_user(user))).json()["state"] == "expired"
+    assert (await api.http.get(f"{path}/file", headers=as_user(user))).status_code == 404
+    assert word not in await projects_in(
+        await api.http.get(f"/v1/exports/{(await export())['id']}/file", headers=as_user(user))
+    )
+
+
+async def test_what_an_erasure_gets_to_erase_in_its_last_step_is_erased_everywhere_first(
+    api: RunningApi, harness: WorkerHarness, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last other member is gone when the objects of the other projects are deleted already."""
+    user, friend = (f"{name}-{uuid.uuid4().hex[:8]}" for name in ("jo", "kim"))
+    word = a_word()
+    for each in (user, friend):
+        await api.http.get("/v1/projects", headers=as_user(each))
+    made = await api.http.post("/v1/organisations", json={"name": "Two"}, headers=as_user(user))
+    members = f"/v1/organisations/{made.json()['id']}/members"
+    assert (await api.http.put(f"{members}/{friend}", json={"role": "owner"}, headers=as_user(user))).is_success
+    project, build = await plant_rows(api.sessions, user, word)
+    async with transaction(api.sessions) as tx:
+        moved = text("update projects set org_id = :org where id = :project")
+        await tx.session.execute(moved, {"org": made.json()["id"], "project": project})
+    await plant_objects(store, build, word)
+    lock, left = erasures.lock_scope, list[str]()
+
+    async def leave_first(tx: Transaction, erasure: Erasure) -> erasures.Scope:
+        if activity.in_activity() and not left:
+            async with transaction(api.sessions) as other:
+                await other.session.execute(delete(Membership).where(Membership.user_id == friend))
+            left.append(friend)
+        return await lock(tx, erasure)
+
+    monkeypatch.setattr(erasures, "lock_scope", leave_first)
+    erasure = await erase_user(api.sessions, harness.builds, user, "operator", confirmed=user)
+    await harness.client.get_workflow_handle(erasure_workflow_id(erasure.id)).result()
+    assert left == [friend]
+    assert await tables_with(api.sessions, word) == set()
+    assert await objects_with(store, word) == []
+
+
+async def test_an_organisation_is_not_left_to_owners_who_are_erased_too(
+    api: RunningApi, harness: WorkerHarness
+) -> None:
+    one, two, third = (f"{name}-{uuid.uuid4().hex[:8]}" for name in ("lea", "max", "ned"))
+    for each in (one, two, third):
+        await api.http.get("/v1/projects", headers=as_user(each))
+    made = await api.http.post("/v1/organisations", json={"name": "Three"}, headers=as_user(one))
+    members = f"/v1/organisations/{made.json()['id']}/members"
+    for each, role in ((two, "owner"), (third, "member")):
+        assert (await api.http.put(f"{members}/{each}", json={"role": role}, headers=as_user(one))).is_success
+    await suspend(api, two)
+    with pytest.raises(LastOwner, match="the only owner of Three"):
+        await erase_user(api.sessions, harness.builds, one, "operator", confirmed=one)
+    for refused in (
+        await api.http.delete(f"{members}/{one}", headers=as_user(one)),
+        await api.http.put(f"{members}/{one}", json={"role": "member"}, headers=as_user(one)),
+    ):
+        assert (refused.status_code, "suspended" in refused.text) == (409, True)
+    await suspend(api, two, suspended=False)
+    asked = await asyncio.gather(
+        *(erase_user(api.sessions, harness.builds, each, "operator", confirmed=each) for each in (one, two)),
+        return_exceptions=True,
+    )
+    assert {type(each) for each in asked} == {Erasure, LastOwner}
 
 
 async def test_what_is_not_erased(api: RunningApi) -> None:
