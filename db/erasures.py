@@ -289,8 +289,8 @@ _USER_ROWS = (
     "update preview_links set created_by = :stand_in where created_by = :user",
     "delete from exports where user_id = :user",
     "delete from preview_visits where user_id = :user",
-    "delete from sign_ins where user_id = :user",
-    "delete from sign_in_codes where user_id = :user",
+    "delete from sign_ins where user_id = :user or api_key_id in (select id from api_keys where user_id = :user)",
+    "delete from sign_in_codes where user_id = :user or api_key_id in (select id from api_keys where user_id = :user)",
     "delete from api_keys where user_id = :user",
     "delete from user_identities where user_id = :user",
     "delete from organisations where personal_of = :user",  # and with it its webhooks
@@ -299,7 +299,13 @@ _USER_ROWS = (
     "delete from memberships where user_id = :user",
     "delete from switches where scope = 'user' and key = :user",
     "delete from request_buckets where identity = :user",
-    "update audit set ip = null where ip is not null and (actor = :user or user_id = :user)",
+    # Not who it was for the identity provider, nor from where; the id stays.
+    "update audit set ip = null, "
+    "credential_id = case when actor = :user and how = 'jwt' then null else credential_id end, "
+    "fields = case when user_id = :user then fields - 'subject' else fields end "
+    "where (actor = :user or user_id = :user) "
+    "and (ip is not null or (how = 'jwt' and actor = :user and credential_id is not null) or fields ? 'subject')",
+    "update bulk_runs set credential_id = null where actor = :user and how = 'jwt'",
     "delete from users where id = :user",
 )
 

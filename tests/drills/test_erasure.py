@@ -132,7 +132,7 @@ async def _erase(stack: LocalStack, apart: LocalStack, rig: Path, figure: Callab
         assert row.counts["sandboxes"] >= len(Role)
 
         assert await tables_with(sessions, word) == set()
-        assert await tables_with(sessions, ada) <= {"erasures", "audit"}
+        assert await tables_with(sessions, ada) <= {"erasures", "audit", "bulk_runs"}
         assert [version for version in await store.versions("") if _is_of(version.key, builds, word)] == []
         assert await objects_with(store, word) == []
         for build in builds:

@@ -25,9 +25,12 @@ from db.phase_diffs import DIFFS_PREFIX
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
 from db.stored_exports import EXPORTS_PREFIX
-from db.transaction import transaction
+from db.transaction import Transaction, transaction
 from db.users import ensure_user
+from domain.audit import Action
+from domain.bulk import BulkAct, BulkState
 from domain.conversation import image_mark
+from domain.identity import How
 
 PLACES: Mapping[str, tuple[str, ...]] = {
     "projects": ("name", "idempotency_key"),
@@ -61,6 +64,8 @@ PLACES_OF_ACCOUNT: Mapping[str, tuple[str, ...]] = {
     "api_keys": ("name",),
     "webhooks": ("url", "description", "disabled_reason"),
     "top_ups": ("note", "idempotency_key"),
+    "audit": ("credential_id", "fields"),
+    "bulk_runs": ("credential_id",),
 }
 """The same for what belongs to a founder and to no project."""
 
@@ -239,10 +244,23 @@ async def plant_account(sessions: Sessions, user_id: str, word: str) -> None:
                     disabled_reason=word,
                 )
             )
+        key = models.ApiKey(
+            id=uuid.uuid4().hex, user_id=user_id, name=word, secret_hash=b"s", scopes=[], created_by=user_id
+        )
+        tx.session.add(key)
+        await tx.session.flush()
+        await _sign_in_another(tx, key)
+        by_token = {"actor": user_id, "how": How.JWT, "credential_id": f"provider:{word}"}
+        linked = {"issuer": "https://id.example.com", "subject": word}
+        tx.session.add(models.AuditEntry(action=Action.PROJECT_ERASE, ip="192.0.2.1", **by_token))
         tx.session.add(
-            models.ApiKey(
-                id=uuid.uuid4().hex, user_id=user_id, name=word, secret_hash=b"s", scopes=[], created_by=user_id
+            models.AuditEntry(
+                action=Action.IDENTITY_LINK, actor="operator", how=How.OPERATOR_TOKEN, user_id=user_id, fields=linked
             )
+        )
+        bulk_run = {"filter": "", "rate": 1, "reason": "", "body_hash": "", "total": 0}
+        tx.session.add(
+            models.BulkRun(id=uuid.uuid4(), act=BulkAct.WAKE, state=BulkState.STOPPED, **bulk_run, **by_token)
         )
         tx.session.add(models.UserIdentity(issuer="https://id.example.com", subject=word, user_id=user_id))
         tx.session.add(
@@ -250,6 +268,15 @@ async def plant_account(sessions: Sessions, user_id: str, word: str) -> None:
                 id=uuid.uuid4(), user_id=user_id, day=func.current_date(), amount=1, note=word, idempotency_key=word
             )
         )
+
+
+async def _sign_in_another(tx: Transaction, key: models.ApiKey) -> None:
+    """Let another user sign in by links that were made with the key."""
+    another = uuid.uuid4().hex
+    await ensure_user(tx, another)
+    made: dict[str, Any] = {"user_id": another, "expires_at": func.now(), "api_key_id": key.id}
+    tx.session.add(models.SignInCode(code_hash=uuid.uuid4().bytes, created_by=another, **made))
+    tx.session.add(models.SignIn(id=uuid.uuid4(), token_hash=uuid.uuid4().bytes, method="link", scopes=[], **made))
 
 
 def image_of(word: str) -> str:

@@ -25,8 +25,10 @@ from db.erasures import certificate_of, insert_erasure
 from db.models import AuditEntry, Erasure, LedgerEntry, Membership, User, UserDay
 from db.transaction import Transaction, transaction
 from db.users import ensure_user
+from domain.audit import Action
 from domain.erasure import ErasureKind
 from domain.errors import LastOwner
+from domain.identity import How
 from domain.names import build_workflow_id, erasure_workflow_id
 from domain.payloads import ErasureStep
 from local.stack import LocalStack
@@ -237,7 +239,7 @@ async def test_a_founder_is_erased_although_each_step_is_killed_once(
     assert all(tries[name] > 1 for name in STEPS), tries
     assert await tables_with(api.sessions, word) == set()
     assert await objects_with(store, word) == []
-    assert await tables_with(api.sessions, user) <= {"erasures", "audit"}
+    assert await tables_with(api.sessions, user) <= {"erasures", "audit", "bulk_runs"}
     assert await money(api) == before
     async with transaction(api.sessions) as tx:
         row = await tx.session.get_one(Erasure, erasure.id)
@@ -465,3 +467,36 @@ async def test_rows_that_are_never_changed_are_deleted_within_an_erasure_alone(a
     for erasure in ("", str(uuid.uuid4()), "no id"):
         with pytest.raises(DBAPIError, match="rows of messages are never changed"):
             await delete(erasure)
+
+
+async def test_of_an_entry_of_the_audit_an_erasure_removes_the_identity_alone(api: RunningApi) -> None:
+    async with transaction(api.sessions) as tx:
+        erasure = await insert_erasure(tx, ErasureKind.USER, a_word(), None, "operator")
+        assert erasure is not None
+        by_token = AuditEntry(actor="nan", how=How.JWT, credential_id="idp:nan", action=Action.PROJECT_ERASE)
+        by_key = AuditEntry(actor="nan", how=How.API_KEY, credential_id="key", action=Action.IDENTITY_LINK)
+        by_key.fields = {"issuer": "https://id.example.com", "subject": "nan"}
+        tx.session.add_all([by_token, by_key])
+        await tx.session.flush()
+
+    async def change(entry: AuditEntry, change: str) -> None:
+        async with transaction(api.sessions) as tx:
+            await tx.session.execute(text("select set_config('cofounder.erasure', :id, true)"), {"id": str(erasure.id)})
+            await tx.session.execute(text(f"update audit set {change} where id = :id"), {"id": entry.id})
+
+    await change(by_token, "credential_id = null, ip = null")
+    await change(by_key, "fields = fields - 'subject', ip = null")
+    for entry, refused in (
+        (by_key, "credential_id = null"),
+        (by_key, "fields = '{}'"),
+        (by_key, 'fields = fields || \'{"subject": "other"}\''),
+        (by_token, "credential_id = 'other'"),
+        (by_token, "actor = 'other', ip = null"),
+        (by_token, "ip = '192.0.2.1'"),
+    ):
+        with pytest.raises(DBAPIError, match="the audit is only ever added to"):
+            await change(entry, refused)
+    async with transaction(api.sessions) as tx:
+        assert (await tx.session.get_one(AuditEntry, by_token.id)).credential_id is None
+        assert (await tx.session.get_one(AuditEntry, by_key.id)).fields == {"issuer": "https://id.example.com"}
+        await tx.session.execute(delete(Erasure).where(Erasure.id == erasure.id))
