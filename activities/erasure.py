@@ -1,7 +1,8 @@
 """The steps of an erasure. Each may run again: it finds what is left, and says how much that is."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from temporalio import activity
 from temporalio.service import RPCError, RPCStatusCode
@@ -115,21 +116,22 @@ class ErasureActivities:
         """Have Temporal delete the histories of builds, previews, deliveries and exports. It does so soon after."""
         async with heartbeating():
             _, scope = await self._read(request)
-            async with transaction(self._sessions) as tx:
-                deliveries = await erasures.deliveries_of(tx, scope.builds)
-            ids = [delivery_workflow_id(each) for each in deliveries]
-            ids += [name(each) for each in scope.builds for name in (build_workflow_id, preview_workflow_id)]
-            ids += [export_workflow_id(each) for each in scope.exports]
-            try:
-                runs = [(each, run) for each in ids for run in await self._workflows.executions_of(each)]
-                await self._note(request, executions=len(runs))
+            runs = await self._executions(scope)
+            await self._note(request, executions=len(runs))
+            with _temporal_errors():
                 for workflow_id, run_id in runs:
                     await self._workflows.delete_execution(workflow_id, run_id)
-            except RPCError as error:
-                if error.status is RPCStatusCode.UNAVAILABLE:
-                    raise TemporalUnavailable from error
-                raise
             return ErasureStep(left=len(runs))
+
+    async def _executions(self, scope: erasures.Scope) -> list[tuple[str, str]]:
+        """The runs that Temporal still has, by the ids of their workflows."""
+        async with transaction(self._sessions) as tx:
+            deliveries = await erasures.deliveries_of(tx, scope.builds)
+        ids = [delivery_workflow_id(each) for each in deliveries]
+        ids += [name(each) for each in scope.builds for name in (build_workflow_id, preview_workflow_id)]
+        ids += [export_workflow_id(each) for each in scope.exports]
+        with _temporal_errors():
+            return [(each, run) for each in ids for run in await self._workflows.executions_of(each)]
 
     @activity.defn
     @application_errors
@@ -144,6 +146,7 @@ class ErasureActivities:
             contents = [each for each in await self._objects(scope) if not each.is_marker]
             uploads = await self._uploads(scope)
             left = len(contents) + len(uploads) + len(await self._find_sandboxes(scope.builds))
+            left += len(await self._executions(scope))
             if left:
                 return ErasureStep(left=left)
             async with transaction(self._sessions) as tx:
@@ -165,6 +168,17 @@ class ErasureActivities:
     async def _note(self, request: ErasureRef, **counts: int) -> None:
         async with transaction(self._sessions) as tx:
             await erasures.note_counts(tx, uuid.UUID(request.erasure_id), counts)
+
+
+@contextmanager
+def _temporal_errors() -> Iterator[None]:
+    """Turns Temporal's not answering into an error of ours, after which the step waits."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status is RPCStatusCode.UNAVAILABLE:
+            raise TemporalUnavailable from error
+        raise
 
 
 def _prefixes(scope: erasures.Scope) -> Sequence[str]:

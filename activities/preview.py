@@ -142,7 +142,11 @@ class PreviewActivities:
     @activity.defn
     @application_errors
     async def record_preview(self, request: PreviewChange) -> None:
-        """Project the preview's state to its row and the feed. A change older than the row's is ignored."""
+        """Project the preview's state to its row and the feed. A change older than the row's is ignored.
+
+        Raises:
+            NotFound: the build was erased.
+        """
         build_id = uuid.UUID(request.build_id)
         reason = None if request.reason is None else storable(request.reason)
         async with transaction(self._sessions) as tx:

@@ -59,6 +59,11 @@ async def find_erasure_of(tx: Transaction, user_id: str, project_id: uuid.UUID |
     return (await tx.session.scalars(query)).one_or_none()
 
 
+async def is_being_erased(tx: Transaction, project_id: uuid.UUID) -> bool:
+    """Whether the erasure of the project was requested."""
+    return await tx.session.scalar(select(Erasure.id).where(Erasure.project_id == project_id)) is not None
+
+
 async def find_erasure(tx: Transaction, erasure_id: uuid.UUID, user_id: str | None) -> Erasure | None:
     """Return an erasure of the user's data, or of anyone's if `user_id` is None."""
     query = select(Erasure).where(Erasure.id == erasure_id)

@@ -6,8 +6,9 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from db.models import Preview
+from db.models import Build, Preview
 from db.transaction import Transaction
+from domain.errors import NotFound
 from domain.payloads import PreviewChange
 from domain.traffic import Upstream
 
@@ -47,7 +48,13 @@ async def record_preview(tx: Transaction, change: PreviewChange, reason: str | N
     """Write a preview's state to its row, unless the row has a newer one. Return whether it was written.
 
     `reason`: the change's, in characters that can be stored.
+
+    Raises:
+        NotFound: its build was erased.
     """
+    build_id = uuid.UUID(change.build_id)
+    if await tx.session.scalar(select(Build.id).where(Build.id == build_id)) is None:
+        raise NotFound(f"There is no build {build_id}.")
     values = {
         "state": change.state,
         "seq": change.seq,
@@ -60,7 +67,7 @@ async def record_preview(tx: Transaction, change: PreviewChange, reason: str | N
         values |= _NO_UPSTREAM
     written = await tx.session.scalar(
         insert(Preview)
-        .values(build_id=uuid.UUID(change.build_id), **values)
+        .values(build_id=build_id, **values)
         .on_conflict_do_update(index_elements=["build_id"], set_=values, where=Preview.seq < change.seq)
         .returning(Preview.seq)
     )

@@ -3,7 +3,7 @@
 import uuid
 
 from db.builds import find_open_build
-from db.erasures import find_erasure_of
+from db.erasures import is_being_erased
 from db.models import Project
 from db.projects import ProjectRequest, change_project, find_project_by_key, insert_project, lock_project
 from db.transaction import Transaction
@@ -54,7 +54,7 @@ async def change(
     if project is None:
         raise NotFound(f"There is no project {project_id}.")
     await require_right(tx, user_id, project_id, Right.CHANGE)
-    if await find_erasure_of(tx, user_id, project_id) is not None:
+    if await is_being_erased(tx, project_id):
         raise Conflict("The project is being deleted, so it can't be changed any more.")
     build = await find_open_build(tx, project_id) if archived else None
     if build is not None:

@@ -10,10 +10,11 @@ from api.deps import CurrentUserId, ResourcesDep, TransactionDep, expensive, nee
 from api.errors import BUILD_NOT_READY, Problem
 from api.responses import TAKES_BODY, problems
 from api.schemas import PreviewOut, PreviewWish
+from db.erasures import is_being_erased
 from db.previews import find_preview
 from db.transaction import Transaction, request_transaction
 from domain.audit import Action
-from domain.errors import NotFound, TemporalUnavailable
+from domain.errors import Conflict, NotFound, TemporalUnavailable
 from domain.identity import Right, Scope
 from domain.status import Status
 from services.audit import record
@@ -47,6 +48,8 @@ async def open_or_extend(
     with `restart` an open one, too."""
     async with request_transaction(resources.sessions) as tx:
         build = await require_build(tx, user_id, build_id, Right.CHANGE)
+        if await is_being_erased(tx, build.project_id):
+            raise Conflict("The project is being deleted, so its previews stay closed.")
         before = await find_preview(tx, build_id)
     if build.status != Status.READY:
         raise Problem(BUILD_NOT_READY, f"Build {build_id} is {build.status}; only a ready build has a preview.")

@@ -6,7 +6,7 @@ import logging
 import uuid
 import zipfile
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -22,14 +22,14 @@ from clients.object_store import ObjectStore, store_config
 from clients.sandbox import Role, Sandboxes, sandbox_config
 from db import erasures
 from db.erasures import certificate_of, insert_erasure
-from db.models import AuditEntry, Erasure, LedgerEntry, Membership, User, UserDay
+from db.models import AuditEntry, Build, Erasure, LedgerEntry, Membership, User, UserDay
 from db.transaction import Transaction, transaction
 from db.users import ensure_user
 from domain.audit import Action
 from domain.erasure import ErasureKind
 from domain.errors import LastOwner
 from domain.identity import How
-from domain.names import build_workflow_id, erasure_workflow_id
+from domain.names import build_workflow_id, erasure_workflow_id, preview_workflow_id
 from domain.payloads import ErasureStep
 from local.stack import LocalStack
 from services.erasure import erase_user, start_unstarted
@@ -338,6 +338,44 @@ async def day_of_user(api: RunningApi, user: str, word: str) -> None:
     await day_of(api, user)
 
 
+@pytest.mark.thorough
+async def test_the_last_step_waits_for_a_preview_that_opened_meanwhile(
+    api: RunningApi, harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, build = await plant_rows(api.sessions, ADA, word := a_word())
+    async with transaction(api.sessions) as tx:
+        await tx.session.execute(update(Build).where(Build.id == build).values(status="ready"))
+    deleted, opened = erasures.deliveries_of, list[str]()
+
+    async def open_last(tx: Transaction, builds: Sequence[uuid.UUID]) -> list[uuid.UUID]:
+        if activity.info().activity_type == "erase_rows" and not opened:
+            opened.append(preview_workflow_id(build))
+            await harness.builds.open_preview(build, 60)
+        return await deleted(tx, builds)
+
+    monkeypatch.setattr(erasures, "deliveries_of", open_last)
+    asked = await erase(api, project, word)
+    refused = await api.http.post(f"/v1/builds/{build}/preview", headers=as_user(ADA))
+    assert refused.status_code in (404, 409), "the rows may be gone"
+    certificate = await finished(api, asked.json()["id"])
+    assert opened == [preview_workflow_id(build)]
+    assert certificate["counts"]["executions"] >= 1
+    assert not await has_history(harness.client, opened[0])
+    assert await tables_with(api.sessions, word) == set()
+
+
+async def test_no_preview_opens_while_its_project_is_erased(api: RunningApi) -> None:
+    project, build = await plant_rows(api.sessions, ADA, a_word())
+    async with transaction(api.sessions) as tx:
+        await tx.session.execute(update(Build).where(Build.id == build).values(status="ready"))
+        erasure = await insert_erasure(tx, ErasureKind.PROJECT, ADA, project, ADA)
+    refused = await api.http.post(f"/v1/builds/{build}/preview", headers=as_user(ADA))
+    assert (refused.status_code, "is being deleted" in refused.text) == (409, True)
+    async with transaction(api.sessions) as tx:
+        assert erasure is not None
+        await tx.session.execute(delete(Erasure).where(Erasure.id == erasure.id))
+
+
 async def test_an_erasure_whose_workflow_is_lost_is_started_again(api: RunningApi, harness: WorkerHarness) -> None:
     word = a_word()
     project = await api.project(ADA, name=word, brief={**BRIEF, "name": word})
@@ -355,6 +393,7 @@ async def test_an_erasure_whose_workflow_is_lost_is_started_again(api: RunningAp
     assert await tables_with(api.sessions, word) == set()
 
 
+@pytest.mark.thorough
 async def test_an_account_export_keeps_no_name_of_an_erased_project(api: RunningApi, store: ObjectStore) -> None:
     user, word = f"ivy-{uuid.uuid4().hex[:8]}", a_word()
     project = await api.project(user, name=word, brief={**BRIEF, "name": word})

@@ -3,7 +3,9 @@
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import update
+from temporalio.exceptions import ApplicationError
 
 from activities.lifecycle import LifecycleActivities
 from db.models import Build, LedgerEntry, Preview
@@ -36,6 +38,14 @@ async def test_a_reason_that_can_not_be_stored_does_not_stop_a_build(stack: Loca
             assert (await tx.session.get_one(Build, uuid.UUID(build_id))).reason == "it said \ufffd\ufffd"
             assert (await tx.session.get_one(Preview, uuid.UUID(build_id))).reason == "it said \ufffd"
         assert (await activity_harness.events(build_id, "snapshot_failed"))[0].data["error"] == "it said \ufffd"
+
+
+async def test_a_preview_of_an_erased_build_is_not_recorded_for_ever(stack: LocalStack) -> None:
+    async with open_activity_harness(stack) as activity_harness:
+        change = PreviewChange(build_id=str(uuid.uuid4()), seq=1, state="opening")
+        with pytest.raises(ApplicationError, match="There is no build") as refusal:
+            await activity_harness.run(activity_harness.preview.record_preview, change)
+        assert refusal.value.non_retryable
 
 
 async def test_a_wait_for_a_dependency_is_recorded_and_gone_afterwards(
