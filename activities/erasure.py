@@ -13,12 +13,8 @@ from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, ObjectVersion, image_key
 from clients.sandbox import Role, Sandboxes
 from db import builds, erasures, stored_exports
-from db.build_archives import ARCHIVES_PREFIX
 from db.models import Erasure
-from db.phase_diffs import DIFFS_PREFIX
 from db.session import Sessions
-from db.snapshots import SNAPSHOTS_PREFIX
-from db.stored_exports import EXPORTS_PREFIX
 from db.transaction import transaction
 from domain.errors import NotFound, TemporalUnavailable
 from domain.names import build_workflow_id, delivery_workflow_id, export_workflow_id, preview_workflow_id
@@ -26,8 +22,6 @@ from domain.payloads import ErasureRef, ErasureStep
 from services.builds import signal_cancel
 
 _DELETED = "What it was to have, or a part of that, is being deleted."
-
-_OF_BUILDS = (SNAPSHOTS_PREFIX, DIFFS_PREFIX, ARCHIVES_PREFIX)
 
 
 class ErasureActivities:
@@ -96,7 +90,7 @@ class ErasureActivities:
             uploads = await self._uploads(scope)
             found = await self._objects(scope)
             await self._note(request, objects=len(found), uploads=len(uploads))
-            for prefix in _prefixes(scope):
+            for prefix in scope.prefixes:
                 await self._store.abort_uploads(prefix)
             await self._store.delete_versions(found)
             return ErasureStep()
@@ -104,11 +98,11 @@ class ErasureActivities:
     async def _objects(self, scope: erasures.Scope) -> list[ObjectVersion]:
         async with transaction(self._sessions) as tx:
             images = await erasures.images_of(tx, scope.builds)
-        prefixes = [*_prefixes(scope), *(image_key(image) for image in sorted(images))]
+        prefixes = [*scope.prefixes, *(image_key(image) for image in sorted(images))]
         return [version for prefix in prefixes for version in await self._store.versions(prefix)]
 
     async def _uploads(self, scope: erasures.Scope) -> list[str]:
-        return [key for prefix in _prefixes(scope) for key in await self._store.unfinished_uploads(prefix)]
+        return [key for prefix in scope.prefixes for key in await self._store.unfinished_uploads(prefix)]
 
     @activity.defn
     @application_errors
@@ -179,8 +173,3 @@ def _temporal_errors() -> Iterator[None]:
         if error.status is RPCStatusCode.UNAVAILABLE:
             raise TemporalUnavailable from error
         raise
-
-
-def _prefixes(scope: erasures.Scope) -> Sequence[str]:
-    of_builds = [f"{prefix}{each}/" for each in scope.builds for prefix in _OF_BUILDS]
-    return [*of_builds, *(f"{EXPORTS_PREFIX}{each}/" for each in scope.exports)]

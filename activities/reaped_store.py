@@ -10,7 +10,7 @@ from db import money, reaper, stored_exports
 from db.session import Sessions
 from db.snapshots import SNAPSHOTS_PREFIX
 from db.stored_exports import EXPORTS_PREFIX
-from db.tombstones import lock_due, spare
+from db.tombstones import is_prefix, lock_due, spare
 from db.transaction import transaction
 from domain.exports import KEPT
 from domain.payloads import ReapResult
@@ -143,9 +143,18 @@ class StoreReaper:
             async with transaction(self._sessions) as tx:
                 due = await lock_due(tx, _BATCH, datetime.now(UTC))
                 keys = [each.key for each in due if may_delete_object(evidence_of(each), is_due=True)]
-                await self._store.delete_for_good(keys)
+                objects = [each for each in keys if not is_prefix(each)]
+                await self._store.delete_for_good(objects)
+                late = [await self._delete_below(each) for each in keys if is_prefix(each)]
                 await spare(tx, [each.key for each in due])
-            deleted += len(keys)
+            deleted += len(objects) + sum(late)
             if len(due) < _BATCH:
                 break
         return deleted
+
+    async def _delete_below(self, prefix: str) -> int:
+        """Delete what was written for an erased build after its erasure; return how many versions."""
+        await self._store.abort_uploads(prefix)
+        versions = await self._store.versions(prefix)
+        await self._store.delete_versions(versions)
+        return len(versions)

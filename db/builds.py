@@ -334,6 +334,11 @@ async def load_build(tx: Transaction, build_id: uuid.UUID) -> Build:
     return await tx.session.get_one(Build, build_id)
 
 
+async def is_gone(tx: Transaction, build_id: uuid.UUID) -> bool:
+    """Whether there is no such build: it was erased."""
+    return await tx.session.scalar(select(Build.id).where(Build.id == build_id)) is None
+
+
 async def pin_inputs(tx: Transaction, build: Build, brief: Artifact, interview: UnderstandingSession | None) -> None:
     """Write to the build's row which versions of brief and interview it was started with."""
     build.brief_version = brief.version

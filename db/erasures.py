@@ -14,6 +14,7 @@ from sqlalchemy import func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db import access
+from db.build_archives import ARCHIVES_PREFIX
 from db.models import (
     Build,
     BuildArchive,
@@ -28,7 +29,10 @@ from db.models import (
     WebhookDelivery,
 )
 from db.organisations import lock_members
-from db.stored_exports import exports_with
+from db.phase_diffs import DIFFS_PREFIX
+from db.snapshots import SNAPSHOTS_PREFIX
+from db.stored_exports import EXPORTS_PREFIX, exports_with
+from db.tombstones import doom_prefixes
 from db.transaction import Transaction
 from domain.conversation import IMAGE_MARK
 from domain.erasure import ErasureCertificate, ErasureKind, new_stand_in
@@ -132,6 +136,9 @@ async def _lock_members(tx: Transaction, user_id: str) -> None:
 # ---- what there is to erase
 
 
+_OF_BUILDS = (SNAPSHOTS_PREFIX, DIFFS_PREFIX, ARCHIVES_PREFIX)
+
+
 @dataclass(frozen=True)
 class Scope:
     """The projects, builds and exports that an erasure is about."""
@@ -139,6 +146,12 @@ class Scope:
     projects: Sequence[uuid.UUID]
     builds: Sequence[uuid.UUID]
     exports: Sequence[uuid.UUID] = ()
+
+    @property
+    def prefixes(self) -> dict[str, uuid.UUID]:
+        """What the keys of their objects begin with, images aside, each with its build or export."""
+        of_builds = {f"{prefix}{each}/": each for each in self.builds for prefix in _OF_BUILDS}
+        return of_builds | {f"{EXPORTS_PREFIX}{each}/": each for each in self.exports}
 
     def beyond(self, earlier: "Scope") -> int:
         """How many things there are that an earlier look has not found."""
@@ -339,6 +352,7 @@ async def erase_rows(tx: Transaction, erasure: Erasure, scope: Scope) -> None:
     for statement, values in deletions:
         names = {name: value for name, value in values.items() if f":{name})" in statement}
         await tx.session.execute(text(statement), names)
+    await doom_prefixes(tx, scope.prefixes)
     if erasure.kind == ErasureKind.USER:
         users = {"user": erasure.user_id, "stand_in": new_stand_in()}
         for statement in _USER_ROWS:

@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from db.models import Build, Preview
+from db.builds import is_gone
+from db.models import Preview
 from db.transaction import Transaction
 from domain.errors import NotFound
 from domain.payloads import PreviewChange
@@ -53,7 +54,7 @@ async def record_preview(tx: Transaction, change: PreviewChange, reason: str | N
         NotFound: its build was erased.
     """
     build_id = uuid.UUID(change.build_id)
-    if await tx.session.scalar(select(Build.id).where(Build.id == build_id)) is None:
+    if await is_gone(tx, build_id):
         raise NotFound(f"There is no build {build_id}.")
     values = {
         "state": change.state,

@@ -1,7 +1,10 @@
-"""Tombstones: an object of the store goes days after a row has said that it is not needed, never before."""
+"""Tombstones: an object of the store goes days after a row has said that it is not needed, never before.
+
+What was erased goes at once. Its tombstones are for what a process that hung meanwhile writes later.
+"""
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,6 +17,11 @@ from db.transaction import Transaction
 GRACE = timedelta(days=7)
 """An object stays this long after its tombstone was written: a database that is put back up to this far still finds
 what its rows name."""
+
+WRITERS_GONE = timedelta(hours=2)
+"""A snapshot takes a quarter of an hour at most. What is written later than this has a row."""
+
+_ROWS_AT_ONCE = 1000
 
 _ROTATED = text("""
     insert into doomed_objects (key, build_id, due_at, why)
@@ -39,6 +47,26 @@ async def doom(tx: Transaction, build_id: uuid.UUID, keys: Collection[str], why:
         insert(DoomedObject).values(rows).on_conflict_do_nothing().returning(DoomedObject.key)
     )
     return len(new.all())
+
+
+async def doom_prefixes(tx: Transaction, prefixes: Mapping[str, uuid.UUID]) -> None:
+    """Write tombstones for whatever is below these prefixes, which end in a slash, when all writers have given up.
+
+    Args:
+        prefixes: each with the build, or the export, that was erased.
+    """
+    rows = [
+        {"key": prefix, "build_id": erased, "due_at": func.now() + WRITERS_GONE, "why": "it was erased"}
+        for prefix, erased in prefixes.items()
+    ]
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        new = insert(DoomedObject).values(rows[start : start + _ROWS_AT_ONCE])
+        await tx.session.execute(new.on_conflict_do_nothing())
+
+
+def is_prefix(key: str) -> bool:
+    """Whether a tombstone is for all that is below its key."""
+    return key.endswith("/")
 
 
 async def spare(tx: Transaction, keys: Collection[str]) -> None:

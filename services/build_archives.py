@@ -23,6 +23,7 @@ from db.build_archives import (
     count_rows,
     replace_rows,
 )
+from db.builds import is_gone
 from db.export import PAGE, Key, columns_of, key_of, read_page
 from db.reaper import move_cursor, read_cursor
 from db.session import Sessions
@@ -62,7 +63,8 @@ async def archive_build(sessions: Sessions, store: ObjectStore, build_id: uuid.U
         days: the setting CONVERSATION_DAYS, by which the rows may go.
 
     Returns:
-        False if a row came or went meanwhile; then nothing was deleted.
+        False if a row came or went meanwhile; then nothing was deleted. If the build was erased meanwhile, neither
+        object is left.
 
     Raises:
         StoreUnavailable, NeedsPerson, NotFound: the store did not take the object, or does not give it back.
@@ -79,8 +81,9 @@ async def archive_build(sessions: Sessions, store: ObjectStore, build_id: uuid.U
     if read.hexdigest() != stored.sha256:
         log.error("an archive is not in the store as it was written", build_id=str(build_id))
         return False
+    manifest_key = f"{ARCHIVES_PREFIX}{build_id}/manifest.json"
     manifest = json.dumps({"build_id": str(build_id), "bytes": stored.bytes, "sha256": stored.sha256, "rows": rows})
-    await store.put(f"{ARCHIVES_PREFIX}{build_id}/manifest.json", manifest.encode(), "application/json")
+    await store.put(manifest_key, manifest.encode(), "application/json")
     archive = StoredArchive(
         build_id,
         key,
@@ -92,7 +95,11 @@ async def archive_build(sessions: Sessions, store: ObjectStore, build_id: uuid.U
         rule=f"CONVERSATION_DAYS={days}",
     )
     async with transaction(sessions) as tx:
-        return await replace_rows(tx, archive)
+        replaced = await replace_rows(tx, archive)
+        erased = not replaced and await is_gone(tx, build_id)
+    if erased:
+        await store.delete_for_good([key, manifest_key])
+    return replaced
 
 
 async def _content(sessions: Sessions, build_id: uuid.UUID, images: set[str]) -> AsyncGenerator[bytes, None]:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from db import reaper
 from db.session import Sessions
-from db.tombstones import DueObject, list_due
+from db.tombstones import DueObject, is_prefix, list_due
 from db.transaction import transaction
 from domain.verdicts import ObjectEvidence, may_delete_object
 from services.reap.look import PlannedAct
@@ -25,10 +25,16 @@ async def plan_deletions(sessions: Sessions) -> list[PlannedAct]:
             return [PlannedAct("stop", "", alert)]
         due = await list_due(tx, _PLANNED, datetime.now(UTC))
     return [
-        PlannedAct("delete object", each.key, f"Build {each.build_id} does not need it; its week is over.")
+        PlannedAct("delete object", each.key, _why(each))
         for each in due
         if may_delete_object(evidence_of(each), is_due=True)
     ]
+
+
+def _why(due: DueObject) -> str:
+    if is_prefix(due.key):
+        return f"{due.build_id} was erased; whatever is below this key came afterwards."
+    return f"Build {due.build_id} does not need it; its week is over."
 
 
 def evidence_of(due: DueObject) -> ObjectEvidence:

@@ -16,17 +16,21 @@ from sqlalchemy.exc import DBAPIError
 
 from activities.reaped_store import StoreReaper
 from clients.object_store import ObjectStore, store_config
-from db.build_archives import ARCHIVED, ARCHIVES_PREFIX, count_rows, find_archive, replace_rows
+from db.build_archives import ARCHIVED, ARCHIVES_PREFIX, StoredArchive, count_rows, find_archive, replace_rows
+from db.erasures import Scope, erase_rows, insert_erasure
 from db.models import Build, BuildArchive, Certificate, Deployment, DoomedObject, Message
 from db.reaper import read_cursor
 from db.session import Sessions, open_sessions
+from db.snapshots import SNAPSHOTS_PREFIX
 from db.tombstones import doom
-from db.transaction import transaction
+from db.transaction import Transaction, transaction
 from db.users import ensure_user
+from domain.erasure import ErasureKind
 from domain.errors import NeedsPerson
 from domain.status import WaitingFor
 from local.stack import LocalStack
 from services.build_archives import STEP, archive_build, due_builds
+from services.reap.deletions import plan_deletions
 from services.reap.look import Budget
 from tests.harness.api_server import RunningApi, as_user, new_database, running_api, settings_for
 from tests.harness.founder_texts import image_of, plant_rows
@@ -141,6 +145,43 @@ async def test_rows_that_are_not_in_the_archive_stay(
     assert (await _rows(api, build))["messages"] == 2
     async with transaction(api.sessions) as tx:
         assert await find_archive(tx, build) is None
+
+
+async def test_what_is_written_while_and_after_a_build_is_erased_goes_too(
+    api: RunningApi, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, build = await _planted(api, word := a_word(), days=91)
+
+    async def erase_first(tx: Transaction, archive: StoredArchive) -> bool:
+        async with transaction(api.sessions) as other:
+            erasure = await insert_erasure(other, ErasureKind.PROJECT, ADA, project, ADA)
+            assert erasure is not None
+            await erase_rows(other, erasure, Scope([project], [build]))
+        return await replace_rows(tx, archive)
+
+    monkeypatch.setattr("services.build_archives.replace_rows", erase_first)
+    assert not await archive_build(api.sessions, store, build, 90)
+    assert await store.versions(f"{ARCHIVES_PREFIX}{build}/") == []
+
+    late, not_ours = f"{SNAPSHOTS_PREFIX}{build}/1/late.tar.gz", f"{SNAPSHOTS_PREFIX}{uuid.uuid4()}/1/late.tar.gz"
+    for key in (late, not_ours):
+        await store.put(key, word.encode(), "application/gzip")
+    await store._client.create_multipart_upload(Bucket=store.config.bucket, Key=f"{ARCHIVES_PREFIX}{build}/late")
+    reaper = StoreReaper(api.sessions, store)
+    await reaper.look(Budget())
+    assert await store.keys(late) == [late], "its writer may still be at work"
+    async with transaction(api.sessions) as tx:
+        tombstones = DoomedObject.build_id == build
+        assert await tx.session.scalar(select(func.count()).where(tombstones)) == 3
+        await tx.session.execute(update(DoomedObject).where(tombstones).values(due_at=func.now()))
+    planned = {each.id: each.why for each in await plan_deletions(api.sessions)}
+    assert "was erased" in planned[f"{SNAPSHOTS_PREFIX}{build}/"]
+    assert (await reaper.look(Budget())).objects >= 1
+    assert await store.versions(late) == []
+    assert await store.unfinished_uploads(f"{ARCHIVES_PREFIX}{build}/") == []
+    assert await store.keys(not_ours) == [not_ours]
+    async with transaction(api.sessions) as tx:
+        assert await tx.session.scalar(select(func.count()).where(tombstones)) == 0
 
 
 async def test_the_rows_of_another_build_are_not_deleted(api: RunningApi) -> None:
