@@ -8,6 +8,7 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import monotonic
 
 import structlog
@@ -32,7 +33,7 @@ from activities.tool_outcome import (
     started_event,
     stored_result,
 )
-from activities.worker_tools import WORKER_TOOLS, ImageStore, ToolContext, read_image
+from activities.worker_tools import WORKER_TOOLS, ToolContext, read_image
 from clients.browser import Browser
 from clients.cancellation import run_to_completion
 from clients.sandbox import Sandbox, Sandboxes
@@ -47,6 +48,7 @@ from domain.product_secrets import stand_ins
 from domain.tool_output import displayable, render_result
 from domain.tools import BASH_TIMEOUT_DEFAULT_SECONDS, TOOLS, AskFounderInput, RunsIn, Tool, ToolInput, is_mutating
 from observing.activity_traces import note_tool_call
+from services.images import ImageStore, keep_image
 
 FILE_SECONDS = 60
 """How long write_file and edit_file may take."""
@@ -221,12 +223,12 @@ class DispatchActivities:
             return lost_call("the sandbox is gone", ran=intent.is_retry and intent.tool.mutating)
         try:
             if intent.tool.runs_in is RunsIn.WORKER:
-                return await self._run_in_worker(sandbox, intent)
+                return await self._run_in_worker(sandbox, request, intent)
             if intent.tool.mutating:
                 return await self._run_once(sandbox, request, intent)
             answer = await sandbox.query(intent.call.name, intent.input.model_dump())
             if answer.image is not None:
-                context = ToolContext(sandbox, self._browser, self._images)
+                context = self._context(sandbox, request)
                 return await read_image(context, intent.input.model_dump()["file_path"], answer.image)
             return ToolOutcome([displayable(answer.text, self._secrets)], answer.is_error)
         except SandboxGone:
@@ -244,11 +246,14 @@ class DispatchActivities:
         )
         return asked_founder(question, options, default, open_questions=count)
 
-    async def _run_in_worker(self, sandbox: Sandbox, intent: _Intent) -> ToolOutcome:
+    def _context(self, sandbox: Sandbox, request: DispatchInput) -> ToolContext:
+        keep = partial(keep_image, self._sessions, self._images, uuid.UUID(request.build_id))
+        return ToolContext(sandbox, self._browser, keep)
+
+    async def _run_in_worker(self, sandbox: Sandbox, request: DispatchInput, intent: _Intent) -> ToolOutcome:
         if intent.is_retry and intent.tool.acts is not None and intent.tool.acts(intent.input):
             return interrupted_call()
-        context = ToolContext(sandbox, self._browser, self._images)
-        outcome = await WORKER_TOOLS[intent.tool.name](context, intent.input)
+        outcome = await WORKER_TOOLS[intent.tool.name](self._context(sandbox, request), intent.input)
         content = [displayable(part, self._secrets) if isinstance(part, str) else part for part in outcome.content]
         return replace(outcome, content=content)
 

@@ -13,6 +13,7 @@ from clients.build_workflows import BuildWorkflows
 from clients.object_store import ObjectStore, ObjectVersion, image_key
 from clients.sandbox import Role, Sandboxes
 from db import builds, erasures, stored_exports
+from db.images import images_noted, lock_erased_images, lock_images, noted_by_others
 from db.models import Erasure
 from db.session import Sessions
 from db.transaction import transaction
@@ -20,6 +21,9 @@ from domain.errors import NotFound, TemporalUnavailable
 from domain.names import build_workflow_id, delivery_workflow_id, export_workflow_id, preview_workflow_id
 from domain.payloads import ErasureRef, ErasureStep
 from services.builds import signal_cancel
+
+_IMAGES_AT_ONCE = 50
+"""Images deleted while no build can keep one, in a second or so."""
 
 _DELETED = "What it was to have, or a part of that, is being deleted."
 
@@ -87,19 +91,33 @@ class ErasureActivities:
         build has seen."""
         async with heartbeating():
             _, scope = await self._read(request)
-            uploads = await self._uploads(scope)
-            found = await self._objects(scope)
+            uploads, objects = await self._uploads(scope), await self._objects(scope)
+            images = await self._images(scope)
+            found = [*objects, *await self._versions_of(images)]
             await self._note(request, objects=len(found), uploads=len(uploads))
             for prefix in scope.prefixes:
                 await self._store.abort_uploads(prefix)
-            await self._store.delete_versions(found)
+            await self._store.delete_versions(objects)
+            for start in range(0, len(images), _IMAGES_AT_ONCE):
+                await self._delete_images(scope, images[start : start + _IMAGES_AT_ONCE])
             return ErasureStep()
 
     async def _objects(self, scope: erasures.Scope) -> list[ObjectVersion]:
+        return [version for prefix in scope.prefixes for version in await self._store.versions(prefix)]
+
+    async def _images(self, scope: erasures.Scope) -> Sequence[str]:
         async with transaction(self._sessions) as tx:
-            images = await erasures.images_of(tx, scope.builds)
-        prefixes = [*scope.prefixes, *(image_key(image) for image in sorted(images))]
-        return [version for prefix in prefixes for version in await self._store.versions(prefix)]
+            return sorted(await erasures.images_of(tx, scope.builds))
+
+    async def _versions_of(self, images: Sequence[str]) -> list[ObjectVersion]:
+        return [version for image in images for version in await self._store.versions(image_key(image))]
+
+    async def _delete_images(self, scope: erasures.Scope, images: Sequence[str]) -> None:
+        """Delete images that no other build has seen since. One that sees one of them now stores it again."""
+        async with transaction(self._sessions) as tx:
+            await lock_images(tx)
+            seen = await noted_by_others(tx, images, scope.builds)
+            await self._store.delete_versions(await self._versions_of([each for each in images if each not in seen]))
 
     async def _uploads(self, scope: erasures.Scope) -> list[str]:
         return [key for prefix in scope.prefixes for key in await self._store.unfinished_uploads(prefix)]
@@ -137,16 +155,21 @@ class ErasureActivities:
             if erasure.finished_at is not None:
                 return ErasureStep()
             # A store may keep the last marker of a bucket whose versions are suspended; it has no content.
-            contents = [each for each in await self._objects(scope) if not each.is_marker]
+            images = await self._images(scope)
+            found = [*await self._objects(scope), *await self._versions_of(images)]
+            contents = [each for each in found if not each.is_marker]
             uploads = await self._uploads(scope)
             left = len(contents) + len(uploads) + len(await self._find_sandboxes(scope.builds))
             left += len(await self._executions(scope))
             if left:
                 return ErasureStep(left=left)
             async with transaction(self._sessions) as tx:
+                await lock_erased_images(tx)
                 now = await erasures.lock_scope(tx, erasure)
                 opened = await erasures.open_builds(tx, erasure, now)
-                if further := len(opened) + now.beyond(scope):
+                noted = await images_noted(tx, now.builds)
+                further_images = noted - await noted_by_others(tx, noted, now.builds) - {*images}
+                if further := len(opened) + now.beyond(scope) + len(further_images):
                     return ErasureStep(left=further)
                 await erasures.erase_rows(tx, erasure, now)
                 await erasures.finish(tx, erasure.id)

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import functools
-import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -70,6 +69,7 @@ from domain.preview_address import preview_address
 from domain.product import ProductManifest
 from domain.product_secrets import stand_ins
 from domain.traffic import Upstream
+from services.images import keep_image
 from services.permits import Permits
 
 _FOUNDER_FIRST = "The product passes, but you have written meanwhile: that comes first"
@@ -290,8 +290,7 @@ class GateActivities:
         report.views = site.views
         first = site.views[: len(VIEWPORTS)]
         for view in first:
-            sha256 = hashlib.sha256(view.webp).hexdigest()
-            await self._store.put_image(sha256, view.webp)
+            sha256 = await keep_image(self._sessions, self._store, gate.build_id, view.webp)
             report.screenshots[view.viewport] = image_key(sha256)
         empty = [view.viewport for view in first if is_blank(view.webp)]
         blank = [evidence.blank(empty)] if empty else []

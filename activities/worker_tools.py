@@ -8,8 +8,7 @@ are removed from the texts there, too.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any
 
 from activities.tool_outcome import ToolOutcome, no_server, page_not_shown, page_seen, screenshots_taken
 from clients.browser import Browser, PageFailed
@@ -17,7 +16,7 @@ from clients.images import UnreadableImage, fit_for_model
 from clients.sandbox import Sandbox
 from clients.sandbox_runner import IMAGE_BYTES, WORKSPACE
 from domain.errors import InvalidInput
-from domain.page_view import VIEWPORTS, PageStep, PageView
+from domain.page_view import VIEWPORTS, PageStep
 from domain.product import PRODUCT_FILE, parse_product_manifest
 from domain.tool_output import ImageRef
 from domain.tools import LookInput, TakeScreenshotInput
@@ -29,21 +28,13 @@ DEFAULT_PORT = 8000
 """The port of a product that does not declare one yet."""
 
 
-class ImageStore(Protocol):
-    """Where screenshots are kept, by the SHA-256 of their bytes."""
-
-    async def put_image(self, sha256_hex: str, webp: bytes) -> None:
-        """Keep the image. Keeping it again changes nothing."""
-        ...
-
-
 @dataclass(frozen=True)
 class ToolContext:
-    """What a tool of the worker may use."""
+    """What a tool of the worker may use. `keep`: keeps a WebP image for the build, and returns its SHA-256."""
 
     sandbox: Sandbox
     browser: Browser
-    images: ImageStore
+    keep: Callable[[bytes], Awaitable[str]]
 
 
 async def take_screenshot(context: ToolContext, request: TakeScreenshotInput) -> ToolOutcome:
@@ -56,7 +47,7 @@ async def take_screenshot(context: ToolContext, request: TakeScreenshotInput) ->
         shots = await context.browser.views(context.sandbox.upstream(port), request.path)
     except PageFailed as error:
         return page_not_shown(error)
-    images = [await _keep(context, shot) for shot in shots]
+    images = [ImageRef(await context.keep(shot.webp)) for shot in shots]
     return screenshots_taken(request.path, port, shots, images)
 
 
@@ -69,8 +60,7 @@ async def read_image(context: ToolContext, path: str, path_in_sandbox: str) -> T
         image = await asyncio.to_thread(fit_for_model, data)
     except (UnreadableImage, FileNotFoundError, InvalidInput) as error:
         return ToolOutcome([f"{path} is an image, but {error}."], is_error=True)
-    name = sha256(image.webp).hexdigest()
-    await context.images.put_image(name, image.webp)
+    name = await context.keep(image.webp)
     shown = f", shown as {image.width}x{image.height}" if image.width < image.source_width else ""
     return ToolOutcome([ImageRef(name), f"{path}: {image.source_width}x{image.source_height} pixels{shown}."])
 
@@ -88,13 +78,7 @@ async def look(context: ToolContext, request: LookInput) -> ToolOutcome:
         )
     except PageFailed as error:
         return page_not_shown(error)
-    return page_seen(request.path, port, view, await _keep(context, view))
-
-
-async def _keep(context: ToolContext, view: PageView) -> ImageRef:
-    name = sha256(view.webp).hexdigest()
-    await context.images.put_image(name, view.webp)
-    return ImageRef(name)
+    return page_seen(request.path, port, view, ImageRef(await context.keep(view.webp)))
 
 
 async def _product_port(sandbox: Sandbox) -> int:

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from db import access
 from db.build_archives import ARCHIVES_PREFIX
+from db.images import images_noted, noted_by_others
 from db.models import (
     Build,
     BuildArchive,
@@ -240,6 +241,8 @@ async def images_of(tx: Transaction, builds: Sequence[uuid.UUID]) -> set[str]:
         hashes |= _hashes(shots.values())
     for shown in await tx.session.scalars(select(BuildArchive.images).where(BuildArchive.build_id.in_(builds))):
         hashes |= _hashes(shown)
+    hashes |= await images_noted(tx, builds)
+    hashes -= await noted_by_others(tx, hashes, builds)
     pattern = re.sub(r"([^\w\s])", r"\\\1", IMAGE_MARK) + "([0-9a-f]{64})"
     last: uuid.UUID | None = None
     while hashes:

@@ -966,6 +966,17 @@ class PhaseDiff(Base):
     __table_args__ = (PrimaryKeyConstraint("build_id", "phase"),)
 
 
+class SeenImage(Base):
+    """A build has seen an image, or is about to. A build of an earlier version says so only in its results."""
+
+    __tablename__ = "seen_images"
+
+    build_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"))
+    sha256: Mapped[str] = mapped_column(index=True, comment="of the image, in hex")
+
+    __table_args__ = (PrimaryKeyConstraint("build_id", "sha256"),)
+
+
 class Question(Base):
     """A build's question to its founder, with options. The message with its `question_id` is the answer.
 

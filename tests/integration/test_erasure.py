@@ -1,6 +1,7 @@
 """A project or a founder is erased: nothing is found anywhere afterwards, money adds up, and a certificate says so."""
 
 import asyncio
+import hashlib
 import io
 import logging
 import uuid
@@ -18,10 +19,11 @@ from sqlalchemy.exc import DBAPIError
 from temporalio import activity
 
 from clients.browser import Browser
-from clients.object_store import ObjectStore, store_config
+from clients.object_store import ObjectStore, image_key, store_config
 from clients.sandbox import Role, Sandboxes, sandbox_config
 from db import erasures
 from db.erasures import certificate_of, insert_erasure
+from db.images import lock_images
 from db.models import AuditEntry, Build, Erasure, LedgerEntry, Membership, User, UserDay
 from db.transaction import Transaction, transaction
 from db.users import ensure_user
@@ -33,6 +35,7 @@ from domain.names import build_workflow_id, erasure_workflow_id, preview_workflo
 from domain.payloads import ErasureStep
 from local.stack import LocalStack
 from services.erasure import erase_user, start_unstarted
+from services.images import keep_image
 from tests.harness.api_server import (
     AS_OPERATOR,
     BRIEF,
@@ -336,6 +339,35 @@ async def day_of_user(api: RunningApi, user: str, word: str) -> None:
         row = await tx.session.get_one(User, user)
         row.name, row.email = word, f"{word}@example.com"
     await day_of(api, user)
+
+
+async def test_images_go_although_no_result_names_them_and_stay_for_other_builds(
+    api: RunningApi, harness: WorkerHarness, store: ObjectStore
+) -> None:
+    word, name, others = a_word(), a_word(), a_word()
+    (project, build), (second, its_build), (_, kept) = [
+        await plant_rows(api.sessions, user, each) for user, each in ((ADA, word), (ADA, name), (BOB, others))
+    ]
+    alone, common, shared = (f"{a_word()} as an image".encode() for _ in range(3))
+    for each, images in ((build, (alone, common, shared)), (its_build, (common,)), (kept, (shared,))):
+        for image in images:
+            await keep_image(api.sessions, store, each, image)
+    asked = await asyncio.gather(erase(api, project, word), erase(api, second, name))
+    for each in asked:
+        await finished(api, each.json()["id"])
+    assert [len(await store.versions(image_key(hashlib.sha256(each).hexdigest()))) for each in (alone, common)] == [
+        0,
+        0,
+    ]
+    assert await store.get_image(hashlib.sha256(shared).hexdigest()) == shared
+
+    async with transaction(api.sessions) as tx:
+        await lock_images(tx)
+        keeping = asyncio.create_task(keep_image(api.sessions, store, kept, alone))
+        await asyncio.sleep(0.3)
+        await store.delete_for_good([image_key(hashlib.sha256(alone).hexdigest())])
+        assert not keeping.done(), "an erasure deletes it just now"
+    assert await store.get_image(await keeping) == alone
 
 
 @pytest.mark.thorough

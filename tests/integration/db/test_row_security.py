@@ -41,6 +41,7 @@ FOR_ALL = {
     "processes": "programs that run",
     "reaper_steps": "where the reaper is",
     "doomed_objects": "names of objects to delete; the API has no privilege on it",
+    "seen_images": "hashes of images; the API has no privilege on it",
 }
 """Tables without founders' rows, and what they hold."""
 

@@ -6,7 +6,6 @@ from db.erasures import _BEFORE_BUILDS, _BUILD_ROWS, _PROJECT_ROWS, _USER_ROWS
 from db.models import Base
 
 KEPT = {
-    "bulk_runs": "what operators did, with their filters",
     "certificates": "ids, counts and hashes of what was archived",
     "dependencies": "whether servers answer",
     "deployment": "the namespace",
