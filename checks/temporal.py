@@ -11,7 +11,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from checks.check import CheckContext, CheckResult, fail, ok, warn
 from clients.payload_codec import EncryptingCodec
 from clients.search_attributes import find_search_attributes
-from clients.temporal import workers_on
+from clients.temporal import ask, workers_on
 from db.payload_keys import used_keys
 from db.reaper import read_alerts
 from domain.names import REAPER_ID, SEARCH_ATTRIBUTES
@@ -26,9 +26,8 @@ async def check_temporal(context: CheckContext) -> CheckResult:
     address = client.service_client.config.target_host
     namespace = client.namespace
     try:
-        await client.workflow_service.describe_namespace(
-            DescribeNamespaceRequest(namespace=namespace), timeout=_RPC_TIMEOUT
-        )
+        request = DescribeNamespaceRequest(namespace=namespace)
+        await ask(lambda: client.workflow_service.describe_namespace(request, timeout=_RPC_TIMEOUT))
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return fail(

@@ -32,7 +32,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from clients.model_call_history import ModelCallHistory, Progress
 from clients.payload_codec import EncryptingCodec
 from clients.search_attributes import register_search_attributes
-from clients.temporal import describe_namespace, workers_on
+from clients.temporal import ask, describe_namespace, workers_on
 from domain.deployment import Namespace
 from domain.errors import NotFound
 from domain.names import (
@@ -309,7 +309,8 @@ class BuildWorkflows:
             workflow_execution=ExecutionOfWorkflow(workflow_id=workflow_id, run_id=run_id),
         )
         with _ignoring_missing():
-            await self._client.workflow_service.delete_workflow_execution(request, timeout=_RPC_TIMEOUT)
+            service = self._client.workflow_service
+            await ask(lambda: service.delete_workflow_execution(request, timeout=_RPC_TIMEOUT))
 
     async def terminate(self, build_id: uuid.UUID, reason: str) -> None:
         """End the build's workflow without its cleanup.

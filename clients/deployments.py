@@ -17,6 +17,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from clients.temporal import ask
 from domain.errors import Refused
 from domain.versions import DeploymentVersion, VersionState
 
@@ -132,7 +133,8 @@ class Deployments:
     async def _describe(self) -> DescribeWorkerDeploymentResponse | None:
         request = DescribeWorkerDeploymentRequest(namespace=self._client.namespace, deployment_name=self.name)
         try:
-            return await self._client.workflow_service.describe_worker_deployment(request, timeout=_RPC_TIMEOUT)
+            service = self._client.workflow_service
+            return await ask(lambda: service.describe_worker_deployment(request, timeout=_RPC_TIMEOUT))
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise

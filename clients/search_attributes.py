@@ -12,6 +12,7 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSe
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from clients.temporal import ask
 from domain.errors import Misconfigured
 from domain.names import SEARCH_ATTRIBUTES
 
@@ -58,9 +59,8 @@ async def find_search_attributes(client: Client) -> SearchAttributeStatus:
         Misconfigured: the namespace does not exist, this client may not read in it, or Temporal does not answer.
     """
     try:
-        listed = await client.operator_service.list_search_attributes(
-            ListSearchAttributesRequest(namespace=client.namespace)
-        )
+        request = ListSearchAttributesRequest(namespace=client.namespace)
+        listed = await ask(lambda: client.operator_service.list_search_attributes(request))
     except RPCError as error:
         if error.status not in _REFUSALS:
             raise _read_error(client, error) from error
@@ -83,11 +83,10 @@ async def register_search_attributes(client: Client) -> None:
     if not status.missing:
         return
     try:
-        await client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(
-                namespace=client.namespace, search_attributes=dict.fromkeys(status.missing, _KEYWORD)
-            )
+        request = AddSearchAttributesRequest(
+            namespace=client.namespace, search_attributes=dict.fromkeys(status.missing, _KEYWORD)
         )
+        await ask(lambda: client.operator_service.add_search_attributes(request))
     except RPCError as error:
         if error.status is not RPCStatusCode.ALREADY_EXISTS:  # another worker was faster
             raise Misconfigured(f"{status.problem()} (Temporal says: {error.message})") from error

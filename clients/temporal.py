@@ -1,11 +1,12 @@
 """Connects to Temporal with the configuration that `temporalio.envconfig` reads."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from temporalio.api.enums.v1 import TaskQueueType
@@ -184,6 +185,25 @@ _HIDDEN = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED, RPCSt
 """Answers to a client that may use a namespace but not describe it."""
 
 
+Answer = TypeVar("Answer")
+
+
+async def ask(call: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Make a call that the SDK does not try again, and make it again if its connection was closed just then.
+
+    A server closes each connection after some minutes. What the SDK was about to send on it is cancelled.
+
+    Raises:
+        RPCError: Temporal does not answer, or refuses.
+    """
+    try:
+        return await call()
+    except RPCError as error:
+        if error.status is not RPCStatusCode.CANCELLED:
+            raise
+        return await call()
+
+
 async def describe_namespace(client: Client) -> Namespace:
     """Ask Temporal for the id of the client's namespace.
 
@@ -193,7 +213,7 @@ async def describe_namespace(client: Client) -> Namespace:
     address = client.service_client.config.target_host
     request = DescribeNamespaceRequest(namespace=client.namespace)
     try:
-        answer = await client.workflow_service.describe_namespace(request, timeout=_RPC_TIMEOUT)
+        answer = await ask(lambda: client.workflow_service.describe_namespace(request, timeout=_RPC_TIMEOUT))
     except (RPCError, RuntimeError) as error:  # a lazy client raises RuntimeError if it can't connect
         status = error.status if isinstance(error, RPCError) else None
         if status in _HIDDEN:
@@ -218,5 +238,5 @@ async def workers_on(client: Client, task_queue: str) -> list[str]:
         task_queue=TaskQueue(name=task_queue),
         task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
     )
-    answer = await client.workflow_service.describe_task_queue(request, timeout=_RPC_TIMEOUT)
+    answer = await ask(lambda: client.workflow_service.describe_task_queue(request, timeout=_RPC_TIMEOUT))
     return sorted({poller.identity for poller in answer.pollers})

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import SeenImage
@@ -11,6 +11,13 @@ from db.transaction import Transaction
 
 _STORING = "hashtextextended('images', 0)"
 _ERASING = "hashtextextended('erased images', 0)"
+
+_NOTED = text("select distinct sha256 from seen_images where build_id = any(:builds)")
+
+_NOTED_BY_OTHERS = text(
+    "select distinct sha256 from seen_images where sha256 = any(:hashes) and build_id <> all(:builds)"
+)
+"""With arrays: an account may have more images than a statement may have parameters."""
 
 
 async def note_image(tx: Transaction, build_id: uuid.UUID, sha256: str) -> None:
@@ -33,10 +40,9 @@ async def lock_erased_images(tx: Transaction) -> None:
 
 async def images_noted(tx: Transaction, builds: Sequence[uuid.UUID]) -> set[str]:
     """Return the hashes of the images that the builds have noted. Those of earlier versions did not."""
-    return set(await tx.session.scalars(select(SeenImage.sha256).where(SeenImage.build_id.in_(builds))))
+    return set(await tx.session.scalars(_NOTED, {"builds": list(builds)}))
 
 
 async def noted_by_others(tx: Transaction, hashes: Collection[str], builds: Sequence[uuid.UUID]) -> set[str]:
     """Return those of the images that a build has noted which is none of these."""
-    query = select(SeenImage.sha256).where(SeenImage.sha256.in_(hashes), SeenImage.build_id.not_in(builds))
-    return set(await tx.session.scalars(query))
+    return set(await tx.session.scalars(_NOTED_BY_OTHERS, {"hashes": list(hashes), "builds": list(builds)}))

@@ -3,8 +3,10 @@
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from temporalio.service import RPCError, RPCStatusCode
 
 from api.main import check_servers
 from clients.browser import Browser
@@ -16,7 +18,7 @@ from db.projects import create_project
 from db.session import Sessions, open_sessions
 from db.transaction import transaction
 from db.users import ensure_user
-from domain.errors import WrongNamespace
+from domain.errors import Misconfigured, WrongNamespace
 from domain.names import build_workflow_id
 from domain.verdicts import WorkflowFate
 from local.postgres import api_database_url
@@ -120,3 +122,23 @@ async def test_no_build_is_started_in_a_wrong_namespace(stack: LocalStack, sessi
         build = await insert_build(tx, request)
         assert build is None, "the accepted build is kept, for the reaper of the right namespace"
     assert await there.fate(build_workflow_id(started.build_id)) is WorkflowFate.UNKNOWN
+
+
+async def test_a_connection_that_is_closed_just_then_does_not_make_temporal_silent(
+    stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server closes connections after some minutes; the SDK cancels a call that it was about to send on one."""
+    here = await workflows_in(stack)
+    client = here._client
+    describe, statuses = client.workflow_service.describe_namespace, [RPCStatusCode.CANCELLED]
+
+    async def closed_first(*arguments: Any, **options: Any) -> Any:
+        if statuses:
+            raise RPCError("operation was canceled", statuses.pop(), b"")
+        return await describe(*arguments, **options)
+
+    monkeypatch.setattr(client.workflow_service, "describe_namespace", closed_first)
+    assert (await here.namespace()).id is not None
+    statuses.extend([RPCStatusCode.UNAVAILABLE])
+    with pytest.raises(Misconfigured, match="Temporal does not answer"):
+        await here.namespace()
